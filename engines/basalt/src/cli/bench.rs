@@ -1,0 +1,157 @@
+//! The grammar of `bench`: what to load, how hard, for how long, and where the figures go.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum};
+
+use crate::cli::digest::Digest;
+use crate::config::size::parse_size_bytes;
+use crate::output::OutputFormat;
+
+/// `basalt bench`.
+#[derive(Clone, Debug, Args)]
+#[command(arg_required_else_help = true)]
+pub struct BenchArgs {
+    /// What to load.
+    #[command(subcommand)]
+    pub what: BenchWhat,
+}
+
+/// What can be loaded.
+#[derive(Clone, Debug, Subcommand)]
+pub enum BenchWhat {
+    /// Read and write a file with O_DIRECT
+    Disk(BenchDisk),
+    /// Send bytes over TCP and await them back
+    Net(BenchNet),
+    /// Send messages between columns
+    Mesh(BenchMesh),
+    /// Store or fetch blobs over HTTP, from us or any server that speaks it
+    Blob(BenchBlob),
+}
+
+/// What every load has.
+#[derive(Clone, Debug, Args)]
+pub struct BenchRun {
+    /// How long to measure, after a tenth of it to warm up
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub seconds: u64,
+    /// CPUs to load from, such as 1 or 0-3; default: those we may run on
+    #[arg(long, value_name = "CPULIST")]
+    pub cpuset: Option<String>,
+    /// Also write a page with the figures and their distribution
+    #[arg(long, value_name = "FILE.html")]
+    pub report: Option<PathBuf>,
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: OutputFormat,
+}
+
+/// `basalt bench disk`.
+#[derive(Clone, Debug, Args)]
+pub struct BenchDisk {
+    /// Directory of the disk to load; the file is removed afterwards
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    pub dir: PathBuf,
+    /// Pattern of access
+    #[arg(long, value_enum, default_value_t)]
+    pub pattern: DiskPattern,
+    /// Bytes per operation, a multiple of 4 KiB
+    #[arg(long, value_name = "SIZE", default_value = "4KiB", value_parser = parse_size_bytes)]
+    pub block_size: u64,
+    /// Size of the file
+    #[arg(long, value_name = "SIZE", default_value = "4GiB", value_parser = parse_size_bytes)]
+    pub file_size: u64,
+    /// Operations in flight
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub depth: u32,
+    /// Keep what was measured, for the daemon's I/O queues on this directory
+    #[arg(long)]
+    pub save: bool,
+    /// How long, and where the figures go.
+    #[command(flatten)]
+    pub run: BenchRun,
+}
+
+/// Pattern of access to the disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum DiskPattern {
+    /// Reads at random offsets
+    #[default]
+    Randread,
+    /// Writes at random offsets
+    Randwrite,
+    /// Reads in sequence
+    Read,
+    /// Writes in sequence
+    Write,
+    /// Writes in sequence, each made durable
+    Sync,
+}
+
+/// `basalt bench net`.
+#[derive(Clone, Debug, Args)]
+pub struct BenchNet {
+    /// An echo server; default: one of our own on loopback
+    #[arg(long, value_name = "ADDR")]
+    pub target: Option<String>,
+    /// Connections to hold
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    pub connections: u32,
+    /// Bytes per message
+    #[arg(long, value_name = "SIZE", default_value = "64", value_parser = parse_size_bytes)]
+    pub size: u64,
+    /// How long, and where the figures go.
+    #[command(flatten)]
+    pub run: BenchRun,
+}
+
+/// `basalt bench mesh`.
+#[derive(Clone, Debug, Args)]
+pub struct BenchMesh {
+    /// Let the receiver sleep between messages, so that each one wakes it
+    #[arg(long)]
+    pub asleep: bool,
+    /// How long, and where the figures go.
+    #[command(flatten)]
+    pub run: BenchRun,
+}
+
+/// `basalt bench blob`.
+#[derive(Clone, Debug, Args)]
+pub struct BenchBlob {
+    /// The server to load
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9000")]
+    pub target: String,
+    /// Fetch or store
+    #[arg(long, value_enum, default_value_t)]
+    pub method: BlobMethod,
+    /// Bytes per blob
+    #[arg(long, value_name = "SIZE", default_value = "4KiB", value_parser = parse_size_bytes)]
+    pub size: u64,
+    /// Different blobs to fetch, stored beforehand and removed afterwards
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub blobs: u32,
+    /// Fetch this blob, which the server has, instead
+    #[arg(long, value_parser = Digest::parse, conflicts_with_all = ["size", "blobs"])]
+    pub digest: Option<Digest>,
+    /// Connections to hold
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    pub connections: u32,
+    /// Requests per second over all connections, sent on schedule; default: as fast as answered
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub rate: Option<u64>,
+    /// How long, and where the figures go.
+    #[command(flatten)]
+    pub run: BenchRun,
+}
+
+/// What is asked of the blob server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum BlobMethod {
+    /// Fetch blobs
+    #[default]
+    Get,
+    /// Store new blobs, durably
+    Put,
+}

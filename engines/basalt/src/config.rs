@@ -1,0 +1,266 @@
+//! The daemon's configuration: what can be set, from where it came, and the plain [`Settings`] it amounts to.
+//!
+//! Layers, weakest first: built-in default < `--config` file < `BASALT_*` environment < flag. A key has one
+//! name: `memory` in the file is `--memory` as a flag and `BASALT_MEMORY` in the environment; `keys.rs`
+//! lists them all, once. Every layer is checked, also where a stronger one covers it, and all faults are
+//! reported together. A wrong flag is a usage error, a wrong file or variable a configuration error.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use crate::error::Error;
+use crate::machine::MemoryCeiling;
+
+pub mod file;
+pub mod flags;
+pub mod keys;
+pub mod layers;
+pub mod nearest;
+pub mod show;
+pub mod size;
+
+use flags::ServeFlags;
+use layers::Layers;
+use size::{Amount, Bytes};
+
+/// What `serve` runs with. Nothing below the node reads flags, files or the environment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// CPUs to run on, in kernel cpulist syntax; `None` is those this process may run on.
+    pub cpuset: Option<String>,
+    /// Where the node keeps its data; it need not exist yet.
+    pub data_dir: PathBuf,
+    /// The memory budget as it was asked for.
+    pub memory: Amount,
+    /// The memory budget as it was understood on this machine.
+    pub memory_bytes: u64,
+    /// The most to store, relative to the file system of `data_dir` when a percentage.
+    pub disk_quota: Amount,
+    /// Where the blob HTTP interface listens.
+    pub blob_listen: SocketAddr,
+    /// Where metrics and health listen.
+    pub ops_listen: SocketAddr,
+    /// The engines to run, each once.
+    pub engines: Vec<Engine>,
+    /// Whether a listener may be reachable from outside without TLS.
+    pub insecure: bool,
+    /// The shape of log lines.
+    pub log_format: LogFormat,
+    /// Log directives such as `info` or `info,runtime=debug`.
+    pub log_level: String,
+}
+
+impl Settings {
+    /// The disk quota in bytes, on the file system where `data_dir` is or will be.
+    pub fn disk_quota_bytes(&self) -> Result<u64, Error> {
+        let total_bytes = file_system_bytes(&self.data_dir).map_err(|error| {
+            let dir = self.data_dir.display();
+            Error::runtime(format!("cannot size the file system of {dir}")).why(error)
+        })?;
+        Ok(self.disk_quota.of(total_bytes))
+    }
+}
+
+/// An engine that is built into this daemon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Engine {
+    /// Blobs over HTTP.
+    Blob,
+}
+
+/// Engines the design has and this build has not.
+const ENGINES_NOT_BUILT: [&str; 3] = ["meta", "slice", "tsdb"];
+
+impl Engine {
+    /// Reads an engine's name; the error tells an engine not built yet from one that never will be.
+    pub fn parse(name: &str) -> Result<Self, String> {
+        match name {
+            "blob" => Ok(Self::Blob),
+            name if ENGINES_NOT_BUILT.contains(&name) => Err(format!(
+                "engine `{name}` is not built yet; this build has: blob"
+            )),
+            name => Err(format!(
+                "no engine is called `{name}`; this build has: blob (not built yet: {})",
+                ENGINES_NOT_BUILT.join(", ")
+            )),
+        }
+    }
+}
+
+/// The shape of log lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Text on a terminal, logfmt elsewhere.
+    Auto,
+    /// For people: aligned, coloured on a terminal.
+    Text,
+    /// `key=value` pairs, for journald and grep.
+    Logfmt,
+    /// One JSON object per line.
+    Json,
+}
+
+impl LogFormat {
+    /// Reads a format's name.
+    pub fn parse(name: &str) -> Result<Self, String> {
+        match name {
+            "auto" => Ok(Self::Auto),
+            "text" => Ok(Self::Text),
+            "logfmt" => Ok(Self::Logfmt),
+            "json" => Ok(Self::Json),
+            _ => Err(format!("`{name}` is none of auto, text, logfmt, json")),
+        }
+    }
+}
+
+/// Settings and where each of them came from.
+#[derive(Debug)]
+pub struct Config {
+    /// What the daemon runs with.
+    pub settings: Settings,
+    /// The winning value and origin of each key.
+    pub layers: Layers,
+}
+
+/// Reads the file, the environment and the flags of this process.
+pub fn load(flags: &ServeFlags) -> Result<Config, Error> {
+    let env: Vec<(String, String)> = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect();
+    let path = flags.config.clone().or_else(|| layers::config_path(&env));
+    let text = path.as_deref().map(file::read).transpose()?;
+    let ceiling = MemoryCeiling::read()
+        .map_err(|why| Error::runtime("cannot tell how much memory there is").why(why))?;
+    let file = path.as_deref().zip(text.as_deref());
+    resolve(file, &env, flags, ceiling)
+}
+
+/// Layers the three sources over the defaults and resolves what depends on the machine.
+pub fn resolve(
+    file: Option<(&Path, &str)>,
+    env: &[(String, String)],
+    flags: &ServeFlags,
+    ceiling: MemoryCeiling,
+) -> Result<Config, Error> {
+    let mut faults = Vec::new();
+    let (mut settings, layers) = layers::stack(file, env, flags, &mut faults);
+    match resolve_memory_bytes(settings.memory, ceiling) {
+        Ok(bytes) => settings.memory_bytes = bytes,
+        Err(why) => faults.push(layers.origin("memory").fault("memory", &why)),
+    }
+    // A listener that could not be read stands at its default: judging it would mislead.
+    if faults.is_empty() {
+        faults.extend(check_listeners(&settings, &layers));
+    }
+    match Error::all(faults) {
+        Some(error) => Err(error),
+        None => Ok(Config { settings, layers }),
+    }
+}
+
+/// The memory budget in bytes: a share of what may be used here, or what was asked for if it fits.
+pub fn resolve_memory_bytes(asked: Amount, ceiling: MemoryCeiling) -> Result<u64, String> {
+    let bytes = asked.of(ceiling.bytes());
+    if bytes <= ceiling.bytes() {
+        return Ok(bytes);
+    }
+    let (bytes, limit) = (Bytes(bytes), Bytes(ceiling.bytes()));
+    let limiter = if ceiling.bytes() < ceiling.ram_bytes {
+        "the cgroup's memory limit"
+    } else {
+        "RAM"
+    };
+    Err(format!("{bytes} is more than {limiter} of {limit}"))
+}
+
+fn check_listeners(settings: &Settings, layers: &Layers) -> Vec<Error> {
+    let listeners = [
+        ("blob-listen", settings.blob_listen),
+        ("ops-listen", settings.ops_listen),
+    ];
+    let mut faults = Vec::new();
+    for (key, addr) in listeners {
+        if !addr.ip().to_canonical().is_loopback() && !settings.insecure {
+            let why = format!(
+                "{addr} is not a loopback address, and this build has no TLS or tokens: \
+                 whoever reaches the port could read, write and delete"
+            );
+            faults.push(
+                layers
+                    .origin(key)
+                    .fault(key, &why)
+                    .fix("listen on 127.0.0.1 or [::1], or accept that with --insecure"),
+            );
+        }
+    }
+    if settings.blob_listen == settings.ops_listen && settings.ops_listen.port() != 0 {
+        let why = format!("{} is taken by blob-listen", settings.ops_listen);
+        faults.push(layers.origin("ops-listen").fault("ops-listen", &why));
+    }
+    faults
+}
+
+/// The size of the file system under `path`, or under the directory in which it will be made.
+pub fn file_system_bytes(path: &Path) -> std::io::Result<u64> {
+    let stat = rustix::fs::statvfs(crate::machine::nearest_existing(path))?;
+    Ok(stat.f_blocks.saturating_mul(stat.f_frsize))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GIB: u64 = 1 << 30;
+
+    #[test]
+    fn a_quarter_of_the_smaller_limit_is_the_default_budget() {
+        let ceiling = MemoryCeiling {
+            ram_bytes: 16 * GIB,
+            cgroup_bytes: Some(4 * GIB),
+        };
+        assert_eq!(resolve_memory_bytes(Amount::Percent(25), ceiling), Ok(GIB));
+        let ceiling = MemoryCeiling {
+            ram_bytes: 16 * GIB,
+            cgroup_bytes: None,
+        };
+        assert_eq!(
+            resolve_memory_bytes(Amount::Percent(25), ceiling),
+            Ok(4 * GIB)
+        );
+        assert_eq!(
+            resolve_memory_bytes(Amount::Bytes(16 * GIB), ceiling),
+            Ok(16 * GIB)
+        );
+    }
+
+    #[test]
+    fn more_memory_than_there_is_names_the_limit() {
+        let ceiling = MemoryCeiling {
+            ram_bytes: 16 * GIB,
+            cgroup_bytes: Some(4 * GIB),
+        };
+        let why = resolve_memory_bytes(Amount::Bytes(8 * GIB), ceiling).expect_err("too much");
+        assert_eq!(why, "8 GiB is more than the cgroup's memory limit of 4 GiB");
+        let ceiling = MemoryCeiling {
+            ram_bytes: 4 * GIB,
+            cgroup_bytes: None,
+        };
+        let why = resolve_memory_bytes(Amount::Bytes(8 * GIB), ceiling).expect_err("too much");
+        assert_eq!(why, "8 GiB is more than RAM of 4 GiB");
+    }
+
+    #[test]
+    fn an_engine_not_built_differs_from_one_unknown() {
+        assert_eq!(Engine::parse("blob"), Ok(Engine::Blob));
+        assert!(
+            Engine::parse("tsdb")
+                .expect_err("not built")
+                .contains("not built yet")
+        );
+        assert!(
+            Engine::parse("blub")
+                .expect_err("unknown")
+                .starts_with("no engine is called `blub`")
+        );
+    }
+}

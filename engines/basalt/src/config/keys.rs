@@ -1,0 +1,346 @@
+//! Every key of the configuration, once: its name, value, default, help, and how it is read.
+//!
+//! The flag (`--memory`), the environment variable (`BASALT_MEMORY`), the line of the file
+//! (`memory = "4GiB"`), the help text, the layering and `config show` all derive from this table.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use super::size::{Amount, Bytes};
+use super::{Engine, LogFormat, Settings, file_system_bytes};
+
+/// The shape of a key's value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// One string.
+    Text,
+    /// A string, or a whole number of bytes.
+    Size,
+    /// `true` or `false`; as a flag, its presence.
+    Switch,
+    /// Names: an array, or one string with commas; as a flag, repeatable.
+    Names,
+    /// Paths: an array, or one string taken whole; as a flag, repeatable.
+    Paths,
+}
+
+impl Kind {
+    /// What to call the expected value in an error about the file.
+    pub fn expected(self) -> &'static str {
+        match self {
+            Self::Text => "a string",
+            Self::Size => "a size: a string such as \"4GiB\" or a number of bytes",
+            Self::Switch => "true or false",
+            Self::Names | Self::Paths => "a string or an array of strings",
+        }
+    }
+}
+
+/// One key.
+#[derive(Debug)]
+pub struct Key {
+    /// The key in the file; the flag and the variable are derived from it.
+    pub name: &'static str,
+    /// The value's placeholder in help.
+    pub value_name: &'static str,
+    /// The value's shape.
+    pub kind: Kind,
+    /// The value when nobody sets it, in the same syntax as the environment's.
+    pub default: &'static str,
+    /// One line of help.
+    pub help: &'static str,
+    /// The heading the flag stands under in help.
+    pub heading: &'static str,
+    /// Reads the value into the settings; the error says what is wrong with it.
+    pub set: fn(&mut Settings, &[String]) -> Result<(), String>,
+    /// What the value was understood as on this machine, where that differs from its text.
+    pub understood: Option<fn(&Settings) -> String>,
+}
+
+impl Key {
+    /// The environment variable: `BASALT_BLOB_LISTEN` for `blob-listen`.
+    pub fn env(&self) -> String {
+        let name = self.name.to_ascii_uppercase().replace(['-', '.'], "_");
+        format!("BASALT_{name}")
+    }
+
+    /// Cuts one string, as the environment has it, into this key's values.
+    pub fn split(&self, text: &str) -> Vec<String> {
+        match self.kind {
+            Kind::Names => text.split(',').map(|name| name.trim().to_owned()).collect(),
+            _ => vec![text.to_owned()],
+        }
+    }
+}
+
+/// The key called `name`.
+pub fn find(name: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.name == name)
+}
+
+const MACHINE: &str = "Machine";
+const LISTENERS: &str = "Listeners";
+const LOGS: &str = "Logs";
+
+/// The table, in the order in which help and `config show` list it.
+pub static KEYS: [Key; 10] = [
+    Key {
+        name: "cpuset",
+        value_name: "CPULIST",
+        kind: Kind::Text,
+        default: "auto",
+        help: "CPUs to run on, one column each, such as 0-3,8,10-14:2; auto is those we may run on",
+        heading: MACHINE,
+        set: |settings, values| {
+            let list = one(values)?;
+            if list != "auto" {
+                runtime::cpulist::parse(list).map_err(|error| error.to_string())?;
+            }
+            settings.cpuset = (list != "auto").then(|| list.to_owned());
+            Ok(())
+        },
+        understood: None,
+    },
+    Key {
+        name: "data-dir",
+        value_name: "DIR[=WEIGHT]",
+        kind: Kind::Paths,
+        default: "basalt-data",
+        help: "Where to keep data, one directory per disk with its share of the data",
+        heading: MACHINE,
+        set: |settings, values| {
+            settings.data_dir = parse_data_dir(values)?;
+            Ok(())
+        },
+        understood: None,
+    },
+    Key {
+        name: "memory",
+        value_name: "SIZE|PCT%",
+        kind: Kind::Size,
+        default: "25%",
+        help: "Memory budget, absolute or of the smaller of RAM and the cgroup's limit",
+        heading: MACHINE,
+        set: |settings, values| {
+            settings.memory = Amount::parse(one(values)?)?;
+            Ok(())
+        },
+        understood: Some(|settings| Bytes(settings.memory_bytes).to_string()),
+    },
+    Key {
+        name: "disk-quota",
+        value_name: "SIZE|PCT%",
+        kind: Kind::Size,
+        default: "90%",
+        help: "The most to store, absolute or of the data directory's file system",
+        heading: MACHINE,
+        set: |settings, values| {
+            settings.disk_quota = Amount::parse(one(values)?)?;
+            Ok(())
+        },
+        understood: Some(|settings| match file_system_bytes(&settings.data_dir) {
+            Ok(total_bytes) => Bytes(settings.disk_quota.of(total_bytes)).to_string(),
+            Err(error) => format!("file system not readable: {error}"),
+        }),
+    },
+    Key {
+        name: "engines",
+        value_name: "NAME,...",
+        kind: Kind::Names,
+        default: "blob",
+        help: "Engines to run",
+        heading: MACHINE,
+        set: |settings, values| {
+            settings.engines.clear();
+            for name in values {
+                let engine = Engine::parse(name)?;
+                if !settings.engines.contains(&engine) {
+                    settings.engines.push(engine);
+                }
+            }
+            Ok(())
+        },
+        understood: None,
+    },
+    Key {
+        name: "blob-listen",
+        value_name: "ADDR",
+        kind: Kind::Text,
+        default: "127.0.0.1:9000",
+        help: "Where the blob HTTP interface listens",
+        heading: LISTENERS,
+        set: |settings, values| {
+            settings.blob_listen = parse_addr(one(values)?)?;
+            Ok(())
+        },
+        understood: None,
+    },
+    Key {
+        name: "ops-listen",
+        value_name: "ADDR",
+        kind: Kind::Text,
+        default: "127.0.0.1:2381",
+        help: "Where /metrics and health listen",
+        heading: LISTENERS,
+        set: |settings, values| {
+            settings.ops_listen = parse_addr(one(values)?)?;
+            Ok(())
+        },
+        understood: None,
+    },
+    Key {
+        name: "insecure",
+        value_name: "BOOL",
+        kind: Kind::Switch,
+        default: "false",
+        help: "Let listeners that are not loopback serve without TLS",
+        heading: LISTENERS,
+        set: |settings, values| {
+            settings.insecure = parse_switch(one(values)?)?;
+            Ok(())
+        },
+        understood: None,
+    },
+    Key {
+        name: "log-format",
+        value_name: "FORMAT",
+        kind: Kind::Text,
+        default: "auto",
+        help: "auto, text, logfmt or json; auto is text on a terminal and logfmt elsewhere",
+        heading: LOGS,
+        set: |settings, values| {
+            settings.log_format = LogFormat::parse(one(values)?)?;
+            Ok(())
+        },
+        understood: None,
+    },
+    Key {
+        name: "log-level",
+        value_name: "LEVELS",
+        kind: Kind::Text,
+        default: "info",
+        help: "error, warn, info, debug, trace or off, also per part: info,runtime=debug",
+        heading: LOGS,
+        set: |settings, values| {
+            settings.log_level = parse_log_level(one(values)?)?;
+            Ok(())
+        },
+        understood: None,
+    },
+];
+
+fn one(values: &[String]) -> Result<&str, String> {
+    match values {
+        [value] => Ok(value),
+        _ => Err("one value is expected".to_owned()),
+    }
+}
+
+/// `DIR` or `DIR=WEIGHT`. A `=` that no whole number follows is part of the path.
+fn parse_data_dir(values: &[String]) -> Result<PathBuf, String> {
+    let [value] = values else {
+        return Err("several data directories come later; name one".to_owned());
+    };
+    let (dir, weight) = match value.rsplit_once('=') {
+        Some((dir, weight)) if weight.bytes().all(|b| b.is_ascii_digit()) => (dir, weight),
+        _ => (value.as_str(), "1"),
+    };
+    if dir.is_empty() {
+        return Err(format!("`{value}` names no directory"));
+    }
+    match weight.parse::<u32>() {
+        Ok(1..) => Ok(PathBuf::from(dir)),
+        _ => Err(format!("the weight in `{value}` is not a number from 1 on")),
+    }
+}
+
+fn parse_addr(text: &str) -> Result<SocketAddr, String> {
+    let numeric = match text.strip_prefix("localhost:") {
+        Some(port) => format!("127.0.0.1:{port}"),
+        None => text.to_owned(),
+    };
+    numeric.parse().map_err(|_| {
+        format!("`{text}` is not an address and port such as 127.0.0.1:9000 or [::1]:9000")
+    })
+}
+
+fn parse_switch(text: &str) -> Result<bool, String> {
+    match text {
+        "true" | "1" => Ok(true),
+        "false" | "0" => Ok(false),
+        _ => Err(format!("`{text}` is neither true nor false")),
+    }
+}
+
+/// `LEVEL` or `PART=LEVEL`, with commas between. Checked here, because the subscriber would read a
+/// mistyped level as the name of a part.
+fn parse_log_level(text: &str) -> Result<String, String> {
+    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+    for directive in text.split(',') {
+        let (part, level) = directive.split_once('=').unwrap_or(("all", directive));
+        if !LEVELS.contains(&level) {
+            return Err(format!("`{level}` is none of {}", LEVELS.join(", ")));
+        }
+        let is_path = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':';
+        if part.is_empty() || !part.chars().all(is_path) {
+            return Err(format!(
+                "`{part}` is not the name of a part such as runtime or blobcache"
+            ));
+        }
+    }
+    Ok(text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn data_dir(values: &[&str]) -> Result<PathBuf, String> {
+        parse_data_dir(
+            &values
+                .iter()
+                .map(|value| (*value).to_owned())
+                .collect::<Vec<_>>(),
+        )
+    }
+
+    #[test]
+    fn names_are_unique_and_variables_follow_them() {
+        for (at, key) in KEYS.iter().enumerate() {
+            assert!(
+                KEYS[at + 1..].iter().all(|other| other.env() != key.env()),
+                "{}",
+                key.name
+            );
+        }
+        assert_eq!(
+            find("blob-listen").map(Key::env).as_deref(),
+            Some("BASALT_BLOB_LISTEN")
+        );
+    }
+
+    #[test]
+    fn a_data_directory_may_carry_a_weight() {
+        assert_eq!(data_dir(&["/a"]), Ok(PathBuf::from("/a")));
+        assert_eq!(data_dir(&["/a=2"]), Ok(PathBuf::from("/a")));
+        assert_eq!(data_dir(&["/a=b"]), Ok(PathBuf::from("/a=b")));
+        for refused in [&["/a=0"][..], &["=1"], &[""], &["/a="]] {
+            assert!(data_dir(refused).is_err(), "{refused:?}");
+        }
+        let several = data_dir(&["/a", "/b"]).expect_err("one for now");
+        assert!(several.contains("several data directories come later"));
+    }
+
+    #[test]
+    fn addresses_switches_and_levels_are_checked() {
+        assert!(parse_addr("localhost:9000").is_ok_and(|addr| addr.ip().is_loopback()));
+        assert!(parse_addr("[::1]:9000").is_ok() && parse_addr(":9000").is_err());
+        assert_eq!(
+            [parse_switch("1"), parse_switch("false")],
+            [Ok(true), Ok(false)]
+        );
+        assert!(parse_switch("maybe").is_err());
+        assert!(parse_log_level("info,runtime::ring=debug").is_ok());
+        assert!(parse_log_level("inof").is_err() && parse_log_level("run time=info").is_err());
+    }
+}

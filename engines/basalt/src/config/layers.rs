@@ -1,0 +1,370 @@
+//! Defaults < file < environment < flag: which value of each key wins, and where it came from.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use super::file;
+use super::flags::ServeFlags;
+use super::keys::{self, KEYS, Key};
+use super::nearest::{edit_distance, nearest};
+use super::size::Amount;
+use super::{LogFormat, Settings};
+use crate::error::Error;
+
+/// The variable that names the file when `--config` does not.
+pub const CONFIG_ENV: &str = "BASALT_CONFIG";
+
+/// Variables of ours that are not keys: the file and the client verbs' server.
+const ENV_NOT_KEYS: [&str; 2] = [CONFIG_ENV, crate::cli::SERVER_ENV];
+
+/// How far an unknown `BASALT_*` variable may be from a known one to be taken for a slip of the
+/// finger. Further ones are left alone: Kubernetes sets `BASALT_SERVICE_HOST` and `BASALT_PORT` by
+/// itself beside a service called basalt.
+const ENV_SLIP_MAX: usize = 2;
+
+/// Where a value came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// Nobody set it.
+    Default,
+    /// The configuration file, at this line.
+    File(PathBuf, usize),
+    /// This environment variable.
+    Env(String),
+    /// The flag of the same name.
+    Flag,
+}
+
+impl Origin {
+    /// An error about the value that `key` has from here.
+    pub fn fault(&self, key: &str, why: &str) -> Error {
+        match self {
+            Self::Default => Error::runtime(format!("the default of {key} does not fit here"))
+                .why(why)
+                .fix(format!("set it with --{key}")),
+            Self::File(path, line) => {
+                Error::config(format!("{}:{line}: {key}", path.display())).why(why)
+            }
+            Self::Env(name) => Error::config(format!("environment variable {name}")).why(why),
+            Self::Flag => Error::usage(format!("--{key}")).why(why),
+        }
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::File(path, line) => write!(f, "{}:{line}", path.display()),
+            Self::Env(name) => write!(f, "env {name}"),
+            Self::Flag => f.write_str("flag"),
+        }
+    }
+}
+
+/// The winning value of one key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layer {
+    /// As it was written, cut into values.
+    pub values: Vec<String>,
+    /// Who wrote it.
+    pub origin: Origin,
+}
+
+/// The winning value of each key, in the order of [`KEYS`].
+#[derive(Debug)]
+pub struct Layers([Layer; KEYS.len()]);
+
+impl Layers {
+    /// Keys with their winning values, in the table's order.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static Key, &Layer)> {
+        KEYS.iter().zip(&self.0)
+    }
+
+    /// Where the value of the key called `name` came from.
+    pub fn origin(&self, name: &str) -> &Origin {
+        let found = self.iter().find(|(key, _)| key.name == name);
+        &found.expect("callers name keys of the table").1.origin
+    }
+}
+
+/// The file that the environment names, if any.
+pub fn config_path(env: &[(String, String)]) -> Option<PathBuf> {
+    let named = env
+        .iter()
+        .find(|(name, value)| name == CONFIG_ENV && !value.is_empty());
+    named.map(|(_, value)| PathBuf::from(value))
+}
+
+/// Lays the sources over one another; faults are collected, and a faulty value changes nothing.
+/// `memory_bytes` is left for the caller, who knows the machine.
+pub fn stack(
+    file: Option<(&Path, &str)>,
+    env: &[(String, String)],
+    flags: &ServeFlags,
+    faults: &mut Vec<Error>,
+) -> (Settings, Layers) {
+    let mut stack = Stack::of_defaults();
+    let Stack { settings, layers } = &mut stack;
+    let mut lay =
+        |key: &'static Key, values: Vec<String>, origin: Origin| match (key.set)(settings, &values)
+        {
+            Ok(()) => {
+                let at = KEYS.iter().position(|other| other.name == key.name);
+                layers.0[at.expect("of the table")] = Layer { values, origin };
+            }
+            Err(why) => faults.push(origin.fault(key.name, &why)),
+        };
+    let mut unknown = Vec::new();
+    if let Some((path, text)) = file {
+        for (key, values, origin) in from_file(path, text, &mut unknown) {
+            lay(key, values, origin);
+        }
+    }
+    for (key, values, origin) in from_env(env, &mut unknown) {
+        lay(key, values, origin);
+    }
+    for (key, values) in &flags.values {
+        lay(key, values.clone(), Origin::Flag);
+    }
+    faults.splice(0..0, unknown);
+    (stack.settings, stack.layers)
+}
+
+struct Stack {
+    settings: Settings,
+    layers: Layers,
+}
+
+impl Stack {
+    fn of_defaults() -> Self {
+        let unset = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
+        // Placeholders: the table has a default for each field but `memory_bytes`, and a test reads them.
+        let mut settings = Settings {
+            cpuset: None,
+            data_dir: PathBuf::new(),
+            memory: Amount::Bytes(1),
+            memory_bytes: 0,
+            disk_quota: Amount::Bytes(1),
+            blob_listen: unset,
+            ops_listen: unset,
+            engines: Vec::new(),
+            insecure: false,
+            log_format: LogFormat::Auto,
+            log_level: String::new(),
+        };
+        let layers = Layers(std::array::from_fn(|at| {
+            let key = &KEYS[at];
+            let values = key.split(key.default);
+            (key.set)(&mut settings, &values).expect("the table's defaults are valid");
+            Layer {
+                values,
+                origin: Origin::Default,
+            }
+        }));
+        Self { settings, layers }
+    }
+}
+
+type Assigned = (&'static Key, Vec<String>, Origin);
+
+fn from_file(path: &Path, text: &str, faults: &mut Vec<Error>) -> Vec<Assigned> {
+    let assignments = match file::parse(text) {
+        Ok(assignments) => assignments,
+        Err((line, why)) => {
+            faults.push(Error::config(format!("{}:{line}: not TOML", path.display())).why(why));
+            return Vec::new();
+        }
+    };
+    let mut assigned = Vec::new();
+    for assignment in assignments {
+        let origin = Origin::File(path.to_path_buf(), assignment.line);
+        let Some(key) = keys::find(&assignment.name) else {
+            let near = nearest(&assignment.name, KEYS.iter().map(|key| key.name));
+            let near = near.expect("the table is not empty");
+            let what = format!("{origin}: unknown key `{}`", assignment.name);
+            faults.push(Error::config(what).fix(format!("did you mean `{near}`?")));
+            continue;
+        };
+        match assignment.values(key.kind) {
+            Ok(values) => assigned.push((key, values, origin)),
+            Err(why) => faults.push(origin.fault(key.name, &why)),
+        }
+    }
+    assigned
+}
+
+/// An empty variable is an unset one, as `docker run -e NAME=$UNSET` leaves it.
+fn from_env(env: &[(String, String)], faults: &mut Vec<Error>) -> Vec<Assigned> {
+    let mut assigned = Vec::new();
+    for (name, value) in env.iter().filter(|(name, _)| name.starts_with("BASALT_")) {
+        if value.is_empty() || ENV_NOT_KEYS.contains(&name.as_str()) {
+            continue;
+        }
+        if let Some(key) = KEYS.iter().find(|key| key.env() == *name) {
+            assigned.push((key, key.split(value), Origin::Env(name.clone())));
+            continue;
+        }
+        let known: Vec<String> = KEYS.iter().map(Key::env).collect();
+        let near = nearest(name, known.iter().map(String::as_str).chain(ENV_NOT_KEYS));
+        let near = near.expect("the table is not empty");
+        if edit_distance(name, near) <= ENV_SLIP_MAX {
+            let what = format!("unknown environment variable {name}");
+            faults.push(Error::config(what).fix(format!("did you mean {near}?")));
+        }
+    }
+    assigned
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Config, resolve, show};
+    use super::*;
+    use crate::machine::MemoryCeiling;
+
+    const CEILING: MemoryCeiling = MemoryCeiling {
+        ram_bytes: 16 << 30,
+        cgroup_bytes: None,
+    };
+
+    fn config(file: &str, env: &[(&str, &str)], flags: &[(&str, &str)]) -> Result<Config, Error> {
+        let env: Vec<_> = env
+            .iter()
+            .map(|(n, v)| ((*n).to_owned(), (*v).to_owned()))
+            .collect();
+        let values = flags.iter().map(|(name, value)| {
+            let key = keys::find(name).expect("a key");
+            (key, key.split(value))
+        });
+        let flags = ServeFlags {
+            config: None,
+            values: values.collect(),
+        };
+        resolve(Some((Path::new("b.toml"), file)), &env, &flags, CEILING)
+    }
+
+    fn refusal(file: &str, env: &[(&str, &str)], flags: &[(&str, &str)]) -> (u8, String) {
+        let error = config(file, env, flags).expect_err("refused");
+        (error.exit_code(), error.to_string())
+    }
+
+    #[test]
+    fn the_defaults_need_no_source() {
+        let settings = config("", &[], &[]).expect("valid").settings;
+        assert_eq!(settings.data_dir, Path::new("basalt-data"));
+        assert_eq!(settings.memory_bytes, 4 << 30);
+        assert_eq!(settings.blob_listen.to_string(), "127.0.0.1:9000");
+        assert_eq!(
+            (settings.cpuset, settings.disk_quota),
+            (None, Amount::Percent(90))
+        );
+    }
+
+    #[test]
+    fn a_stronger_layer_wins_and_is_remembered() {
+        let file = "\nmemory = \"1GiB\"\nlog-level = \"warn\"\ncpuset = \"0-1\"\n";
+        let env = [
+            ("BASALT_MEMORY", "2GiB"),
+            ("BASALT_LOG_LEVEL", "debug"),
+            ("BASALT_CPUSET", ""),
+        ];
+        let config = config(file, &env, &[("memory", "3GiB")]).expect("valid");
+        assert_eq!(config.settings.memory_bytes, 3 << 30);
+        assert_eq!(config.settings.log_level, "debug");
+        assert_eq!(config.settings.cpuset.as_deref(), Some("0-1"));
+        let origin = |name: &str| config.layers.origin(name).to_string();
+        assert_eq!(origin("memory"), "flag");
+        assert_eq!(origin("log-level"), "env BASALT_LOG_LEVEL");
+        assert_eq!(origin("cpuset"), "b.toml:4");
+        assert_eq!(origin("data-dir"), "default");
+    }
+
+    #[test]
+    fn what_show_prints_is_read_back_as_the_same() {
+        let file =
+            "memory = 4294967296\nengines = ['blob']\ninsecure = true\ndata-dir = 'a \"b\"'\n";
+        let first = config(file, &[], &[]).expect("valid");
+        let text = show::show(&first, true);
+        assert!(text.contains("# b.toml:1; 4 GiB\n"), "{text}");
+        let second = config(&text, &[], &[]).expect("valid");
+        assert_eq!(first.settings, second.settings);
+    }
+
+    #[test]
+    fn an_unknown_key_names_its_line_and_the_nearest() {
+        let (code, text) = refusal(
+            "memory = '1GiB'\n[blob]\nlisten = '127.0.0.1:1'\n",
+            &[],
+            &[],
+        );
+        assert_eq!(code, 78);
+        assert_eq!(
+            text,
+            "error: b.toml:3: unknown key `blob.listen`\n  fix: did you mean `blob-listen`?"
+        );
+    }
+
+    #[test]
+    fn a_wrong_value_is_a_fault_even_when_covered() {
+        let (code, text) = refusal(
+            "memory = '1XiB'\ninsecure = 'yes'\n",
+            &[],
+            &[("memory", "1GiB")],
+        );
+        assert_eq!(code, 78);
+        assert!(
+            text.contains("b.toml:1: memory: `1XiB` is not a size"),
+            "{text}"
+        );
+        assert!(
+            text.contains("b.toml:2: insecure: expects true or false, found a string"),
+            "{text}"
+        );
+        let (code, text) = refusal("nonsense", &[], &[]);
+        assert!(code == 78 && text.contains("b.toml:1: not TOML"), "{text}");
+    }
+
+    #[test]
+    fn a_variable_close_to_ours_is_a_slip_and_others_are_left_alone() {
+        let (code, text) = refusal("", &[("BASALT_MEMROY", "1GiB")], &[]);
+        assert_eq!(
+            (code, text.contains("did you mean BASALT_MEMORY?")),
+            (78, true),
+            "{text}"
+        );
+        let others = [
+            ("BASALT_PORT", "tcp://10.0.0.1:9000"),
+            ("BASALT_SERVER", "http://x"),
+        ];
+        assert!(config("", &others, &[]).is_ok());
+    }
+
+    #[test]
+    fn the_exit_code_follows_the_origin() {
+        assert_eq!(refusal("", &[], &[("engines", "blob,tsdb")]).0, 2);
+        assert_eq!(refusal("engines = 'tsdb'", &[], &[]).0, 78);
+        assert_eq!(refusal("", &[], &[("memory", "64GiB")]).0, 2);
+        assert_eq!(refusal("", &[("BASALT_MEMORY", "64GiB")], &[]).0, 78);
+    }
+
+    #[test]
+    fn a_listener_open_to_others_needs_a_word() {
+        let (code, text) = refusal("", &[], &[("blob-listen", "0.0.0.0:9000")]);
+        assert_eq!(code, 2);
+        assert!(
+            text.contains("--blob-listen: 0.0.0.0:9000 is not a loopback address"),
+            "{text}"
+        );
+        assert!(text.contains("--insecure"), "{text}");
+        assert!(
+            config(
+                "",
+                &[],
+                &[("blob-listen", "0.0.0.0:9000"), ("insecure", "true")]
+            )
+            .is_ok()
+        );
+        let same = [("ops-listen", "127.0.0.1:9000")];
+        assert_eq!(refusal("", &[], &same).0, 2);
+    }
+}

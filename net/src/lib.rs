@@ -1,0 +1,5 @@
+//! net
+
+#![forbid(unsafe_code)]
+
+pub mod http1;

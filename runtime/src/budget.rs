@@ -1,0 +1,76 @@
+//! A byte budget shared by columns: reserve before use, release after. Called by the tier for disk bytes.
+//!
+//! Invariant: `used <= limit` at all times, whatever the interleaving; a reservation that would pass the limit is refused.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Bytes that may be used, and that are.
+#[derive(Clone, Debug)]
+pub struct Budget {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    limit: u64,
+    used: AtomicU64,
+}
+
+impl Budget {
+    /// A budget of `limit` bytes, none used.
+    pub fn new(limit: u64) -> Budget {
+        Budget {
+            inner: Arc::new(Inner {
+                limit,
+                used: AtomicU64::new(0),
+            }),
+        }
+    }
+
+    /// Takes `bytes`, or nothing.
+    pub fn try_reserve(&self, bytes: u64) -> bool {
+        let take = |used: u64| {
+            used.checked_add(bytes)
+                .filter(|&sum| sum <= self.inner.limit)
+        };
+        self.inner
+            .used
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
+            .is_ok()
+    }
+
+    /// Counts bytes that exist already (recovery), even beyond the limit.
+    pub fn adopt(&self, bytes: u64) {
+        self.inner.used.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Gives back bytes taken before.
+    pub fn release(&self, bytes: u64) {
+        let before = self.inner.used.fetch_sub(bytes, Ordering::Relaxed);
+        assert!(before >= bytes, "released {bytes} bytes of {before} in use");
+    }
+
+    /// Bytes in use.
+    pub fn used(&self) -> u64 {
+        self.inner.used.load(Ordering::Relaxed)
+    }
+
+    /// The limit.
+    pub fn limit(&self) -> u64 {
+        self.inner.limit
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn never_beyond_the_limit() {
+        let b = Budget::new(100);
+        assert!(b.try_reserve(60) && !b.try_reserve(41) && b.try_reserve(40));
+        b.release(100);
+        assert_eq!((b.used(), b.try_reserve(u64::MAX)), (0, false));
+    }
+}

@@ -1,0 +1,325 @@
+//! Columns: one pinned executor per CPU with its ring, arena and inboxes; started together, stopped together.
+//!
+//! Called by the node. `start` runs `set_up` on every column; only when all have succeeded do their bodies run (an
+//! orderly start fails whole, with the reason). Stopping is a message: bodies see it through [`Column::stopped`].
+//!
+//! Invariants
+//! 1. Every column's thread runs on its CPU and nowhere else, and so does its blocking pool.
+//! 2. No body runs before every set-up has succeeded.
+//! 3. A column that fails at run time reports once and the node stops the rest.
+
+use crate::buffer::Arena;
+use crate::clock::Clock;
+use crate::mesh::Doorbell;
+use crate::ring::{Inbox, Ring, RingIo, drive};
+use crate::stall::Stalls;
+use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::os::fd::AsRawFd;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::task::{Poll, Waker};
+use std::time::Duration;
+
+/// Submission queue entries: more in flight are submitted in turns.
+const RING_ENTRIES: u32 = 1024;
+/// 4 MiB of provided buffers a column; an idle connection holds none.
+const RECEIVE_BUFFERS: u16 = 512;
+const RECEIVE_BYTES: u32 = 8192;
+/// glommio's own rings only carry the wake-up read and its timers.
+const GLOMMIO_RING_DEPTH: usize = 128;
+
+/// What to start.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// One column each.
+    pub cpus: Vec<usize>,
+    /// Memory of each column.
+    pub arena_bytes: usize,
+    /// How long a column looks for more work before it sleeps.
+    pub spin_ns: u64,
+}
+
+/// A column from the inside.
+#[derive(Clone)]
+pub struct Column {
+    /// Number of this column, from 0.
+    pub index: usize,
+    /// The machine.
+    pub io: RingIo,
+    inboxes: Rc<LateInboxes>,
+    life: Rc<Life>,
+    failures: Sender<Report>,
+}
+
+/// The work of a column after its set-up.
+pub type Body = Pin<Box<dyn Future<Output = ()>>>;
+
+/// What a column tells the node.
+#[derive(Debug)]
+pub enum Report {
+    /// Set-up is done.
+    Ready(usize),
+    /// The column cannot go on: its number and the reason.
+    Failed(usize, String),
+}
+
+const STARTING: u8 = 0;
+const RUNNING: u8 = 1;
+const STOPPING: u8 = 2;
+
+impl Column {
+    /// Adds a queue that the driver drains from now on.
+    pub fn add_inbox(&self, inbox: Box<dyn Inbox>) {
+        self.inboxes.0.borrow_mut().push(inbox);
+    }
+
+    /// Waits until the node stops.
+    pub async fn stopped(&self) {
+        self.life.reached(STOPPING).await;
+    }
+
+    /// True once the node stops: finish what is under way, take nothing new.
+    pub fn is_stopping(&self) -> bool {
+        self.life.stage() >= STOPPING
+    }
+
+    /// Reports that this column cannot go on (a failed sync, say). The node stops and exits with the reason.
+    pub fn fail(&self, reason: String) {
+        tracing::error!(column = self.index, %reason, "column failed");
+        let _ = self.failures.send(Report::Failed(self.index, reason));
+    }
+}
+
+/// Inboxes registered while the driver runs.
+#[derive(Default)]
+struct LateInboxes(RefCell<Vec<Box<dyn Inbox>>>);
+
+struct SharedInboxes(Rc<LateInboxes>);
+
+impl Inbox for SharedInboxes {
+    fn poll(&self) -> usize {
+        self.0.0.borrow().iter().map(|i| i.poll()).sum()
+    }
+    fn is_empty(&self) -> bool {
+        self.0.0.borrow().iter().all(|i| i.is_empty())
+    }
+}
+
+/// The stage of life of the node, as seen by a column.
+struct Life {
+    shared: Arc<AtomicU8>,
+    seen: Cell<u8>,
+    waiting: RefCell<Vec<Waker>>,
+}
+
+impl Life {
+    fn stage(&self) -> u8 {
+        self.shared.load(Ordering::Acquire)
+    }
+
+    async fn reached(&self, stage: u8) {
+        std::future::poll_fn(|cx| {
+            if self.stage() >= stage {
+                return Poll::Ready(());
+            }
+            self.waiting.borrow_mut().push(cx.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+}
+
+struct LifeInbox(Rc<Life>);
+
+impl Inbox for LifeInbox {
+    fn poll(&self) -> usize {
+        let stage = self.0.stage();
+        if self.0.seen.replace(stage) == stage {
+            return 0;
+        }
+        self.0.waiting.borrow_mut().drain(..).for_each(Waker::wake);
+        1
+    }
+    fn is_empty(&self) -> bool {
+        self.0.stage() == self.0.seen.get()
+    }
+}
+
+/// The running columns, from outside.
+pub struct Columns {
+    threads: Vec<ExecutorJoinHandle<()>>,
+    life: Arc<AtomicU8>,
+    bells: Vec<Arc<Doorbell>>,
+    reports: Receiver<Report>,
+}
+
+/// Starts a column per CPU of `plan`. `bells[k]` is what other columns ring to wake column `k`.
+///
+/// # Errors
+/// The reason of the first column that could not start; none is left running.
+pub fn start<S, F>(plan: &Plan, bells: Vec<Arc<Doorbell>>, set_up: S) -> Result<Columns, String>
+where
+    S: Fn(Column) -> F + Clone + Send + 'static,
+    F: Future<Output = Result<Body, String>> + 'static,
+{
+    assert_eq!(plan.cpus.len(), bells.len(), "one doorbell a column");
+    let (send, reports) = channel();
+    let life = Arc::new(AtomicU8::new(STARTING));
+    let mut columns = Columns {
+        threads: Vec::new(),
+        life,
+        bells,
+        reports,
+    };
+    for (index, &cpu) in plan.cpus.iter().enumerate() {
+        let spawned = spawn(index, cpu, plan, &columns, send.clone(), set_up.clone());
+        match spawned {
+            Ok(thread) => columns.threads.push(thread),
+            Err(reason) => {
+                columns.stop();
+                columns.join();
+                return Err(reason);
+            }
+        }
+    }
+    let mut ready = 0;
+    while ready < columns.threads.len() {
+        match columns.reports.recv() {
+            Ok(Report::Ready(_)) => ready += 1,
+            Ok(Report::Failed(_, reason)) => {
+                columns.stop();
+                columns.join();
+                return Err(reason);
+            }
+            Err(_) => return Err("a column died while starting".into()),
+        }
+    }
+    columns.set_stage(RUNNING);
+    Ok(columns)
+}
+
+fn spawn<S, F>(
+    index: usize,
+    cpu: usize,
+    plan: &Plan,
+    columns: &Columns,
+    failures: Sender<Report>,
+    set_up: S,
+) -> Result<ExecutorJoinHandle<()>, String>
+where
+    S: Fn(Column) -> F + Send + 'static,
+    F: Future<Output = Result<Body, String>> + 'static,
+{
+    let (bell, life) = (columns.bells[index].clone(), columns.life.clone());
+    let (arena_bytes, spin_ns) = (plan.arena_bytes, plan.spin_ns);
+    LocalExecutorBuilder::new(Placement::Fixed(cpu))
+        .name(&format!("column-{index}"))
+        // A task that only yields starves timers until the preempt timer fires: keep it short.
+        .preempt_timer(Duration::from_millis(1))
+        // glommio's own buffers are not used; this is the least it takes, and memlock limits do not matter then.
+        .io_memory(64 << 10)
+        .ring_depth(GLOMMIO_RING_DEPTH)
+        .spawn(move || async move {
+            if let Err(reason) = column_main(
+                index,
+                bell,
+                life,
+                (arena_bytes, spin_ns),
+                failures.clone(),
+                set_up,
+            )
+            .await
+            {
+                let _ = failures.send(Report::Failed(index, reason));
+            }
+        })
+        .map_err(|e| format!("column {index} on CPU {cpu} could not start: {e}"))
+}
+
+async fn column_main<S, F>(
+    index: usize,
+    bell: Arc<Doorbell>,
+    life: Arc<AtomicU8>,
+    (arena_bytes, spin_ns): (usize, u64),
+    failures: Sender<Report>,
+    set_up: S,
+) -> Result<(), String>
+where
+    S: Fn(Column) -> F,
+    F: Future<Output = Result<Body, String>>,
+{
+    let ring = Ring::new(
+        RING_ENTRIES,
+        RECEIVE_BUFFERS,
+        RECEIVE_BYTES,
+        bell.fd().as_raw_fd(),
+    )
+    .map_err(|e| format!("column {index}: io_uring: {e}"))?;
+    let arena = Arena::new(arena_bytes)
+        .map_err(|e| format!("column {index}: {arena_bytes} bytes of memory: {e}"))?;
+    let life = Rc::new(Life {
+        shared: life,
+        seen: Cell::new(STARTING),
+        waiting: RefCell::default(),
+    });
+    let inboxes = Rc::new(LateInboxes::default());
+    let stop = Rc::new(Cell::new(false));
+    let polled: Rc<[Box<dyn Inbox>]> = Rc::new([
+        Box::new(LifeInbox(life.clone())),
+        Box::new(SharedInboxes(inboxes.clone())),
+    ]);
+    let driver =
+        glommio::spawn_local(drive(ring.clone(), bell, polled, spin_ns, stop.clone())).detach();
+    let io = RingIo::new(ring.clone(), arena, Clock::new(), Stalls::default());
+    let column = Column {
+        index,
+        io,
+        inboxes,
+        life: life.clone(),
+        failures: failures.clone(),
+    };
+    let outcome = match set_up(column).await {
+        Ok(body) => {
+            let _ = failures.send(Report::Ready(index));
+            life.reached(RUNNING).await;
+            if life.stage() == RUNNING {
+                body.await;
+            }
+            Ok(())
+        }
+        Err(reason) => Err(reason),
+    };
+    stop.set(true);
+    ring.kick();
+    driver.await;
+    outcome
+}
+
+impl Columns {
+    fn set_stage(&self, stage: u8) {
+        self.life.fetch_max(stage, Ordering::AcqRel);
+        self.bells.iter().for_each(|b| b.wake());
+    }
+
+    /// Asks every column to drain.
+    pub fn stop(&self) {
+        self.set_stage(STOPPING);
+    }
+
+    /// The reports of columns that fail while running.
+    pub fn reports(&self) -> &Receiver<Report> {
+        &self.reports
+    }
+
+    /// Waits for every column to end.
+    pub fn join(self) {
+        for thread in self.threads {
+            let _ = thread.join();
+        }
+    }
+}

@@ -1,0 +1,39 @@
+//! The ground under Basalt's engines: a column per core, one io_uring each, and nothing shared but messages.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `io` | the seam: what engines may ask of the machine (files, connections, clock, tasks) |
+//! | `ring` | its real implementation: one io_uring a column, the driver task, files, connections, listeners |
+//! | `column` | pinned executors, started and stopped together |
+//! | `mesh` | bounded queues between columns and the doorbell that wakes a sleeper |
+//! | `buffer` | the huge-page arena: pools of 1, 4 and 16 MiB and smaller classes |
+//! | `resident` | file pages pinned in the page cache, sent without a copy |
+//! | `tier` | the page store under blobcache and slicecache: RAM over disk |
+//! | `shards`, `cpulist`, `cpus` | who owns what, which CPUs we may use |
+//! | `budget`, `clock`, `metrics`, `stall` | bytes, time, counts, and tasks that took too long |
+//! | `probe`, `signals` | what this machine's io_uring can do; signals as values |
+//!
+//! Only this crate names glommio, and only it and `fuse-lowlevel` name io-uring. `unsafe` lives here and there.
+//!
+//! Words used by all engines, each with one meaning: *append* (into memory and queue) · *sync* (made durable) · *seal* (a
+//! segment takes no more) · *evict* (drop, can be fetched again) · *recover* (disk → memory) · *serve* (answer) · *route*
+//! (choose the owner) · *pin* (keep in RAM). Units come last in names (`_bytes`, `_ns`, `_max`).
+
+pub mod budget;
+pub mod buffer;
+pub mod clock;
+pub mod column;
+pub mod cpulist;
+pub mod cpus;
+pub mod io;
+pub mod mesh;
+pub mod metrics;
+pub mod oneshot;
+pub mod probe;
+pub mod resident;
+pub mod ring;
+pub mod shards;
+pub mod signals;
+pub mod stall;
+pub mod sync;
+pub mod tier;

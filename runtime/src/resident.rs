@@ -1,0 +1,167 @@
+//! File pages pinned in the page cache: read, verified and locked once, then sent any number of times without a copy in
+//! our memory and without ever waiting on a disk.
+//!
+//! Called by the tier for objects held in RAM as files; the connection sends from them.
+//!
+//! Invariants
+//! 1. The pages are locked (mlock) before they are verified, and stay locked while this lives: what was verified is
+//!    what is sent, and `sendfile` cannot meet a page-cache miss.
+//! 2. The bytes are held once: the pages the disk cache has are the ones the socket sends.
+//! 3. The file is immutable while pinned (the tier never writes into a complete object).
+
+use rustix::fs::{Advice, Mode, OFlags, fadvise};
+use rustix::mm::{MapFlags, ProtFlags, mlock, mmap, munlock, munmap};
+use std::io;
+use std::num::NonZeroU64;
+use std::ops::Deref;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+/// Pinned pages of one stretch of a file. Clones share them; the last one unpins.
+#[derive(Clone)]
+pub struct Resident {
+    pinned: Arc<Pinned>,
+}
+
+struct Pinned {
+    start: NonNull<u8>,
+    len: usize,
+    offset: u64,
+    file: OwnedFd,
+}
+
+// SAFETY: the mapping is read-only and lives until the last owner drops it; the descriptor is used with offsets only.
+unsafe impl Send for Pinned {}
+// SAFETY: as above.
+unsafe impl Sync for Pinned {}
+
+impl Resident {
+    /// Reads, pins and verifies `[offset, offset + len)` of `path`. Blocks on the disk: for the blocking pool only.
+    /// `Ok(None)` when the limit on locked memory forbids it.
+    pub fn pin(
+        path: &Path,
+        offset: u64,
+        len: usize,
+        verify: impl FnOnce(&[u8]) -> bool,
+    ) -> io::Result<Option<Resident>> {
+        assert!(
+            len > 0 && offset.is_multiple_of(4096),
+            "pin of {len} bytes at {offset}"
+        );
+        let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+        let size = rustix::fs::fstat(&file)?.st_size as u64;
+        if offset + len as u64 > size {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        // SAFETY: a fresh shared read-only mapping at an address of the kernel's choice aliases nothing of ours.
+        let start = unsafe {
+            mmap(
+                std::ptr::null_mut(),
+                len,
+                ProtFlags::READ,
+                MapFlags::SHARED,
+                &file,
+                offset,
+            )?
+        };
+        let start = NonNull::new(start.cast::<u8>()).expect("mmap never returns null");
+        let pinned = Pinned {
+            start,
+            len,
+            offset,
+            file,
+        };
+        // SAFETY: the range is the mapping just made. Locking reads every page in; a page that cannot be read fails here
+        // and not as a signal on access.
+        match unsafe { mlock(start.as_ptr().cast(), len) } {
+            Ok(()) => {}
+            Err(rustix::io::Errno::PERM | rustix::io::Errno::NOMEM | rustix::io::Errno::AGAIN) => {
+                return Ok(None);
+            }
+            Err(e) => return Err(e.into()),
+        }
+        let resident = Resident {
+            pinned: Arc::new(pinned),
+        };
+        if !verify(&resident) {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "checksum mismatch",
+            ));
+        }
+        Ok(Some(resident))
+    }
+
+    /// Sends up to `count` bytes at `from` of this stretch without copying them; the socket must not block.
+    pub(crate) fn sendfile(
+        &self,
+        socket: impl AsFd,
+        from: usize,
+        count: usize,
+    ) -> io::Result<usize> {
+        assert!(
+            from + count <= self.pinned.len,
+            "sendfile {from}+{count} of {}",
+            self.pinned.len
+        );
+        let mut offset = self.pinned.offset + from as u64;
+        Ok(rustix::fs::sendfile(
+            socket,
+            &self.pinned.file,
+            Some(&mut offset),
+            count,
+        )?)
+    }
+}
+
+impl Deref for Resident {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        // SAFETY: the mapping has `len` readable, locked bytes while `pinned` lives, and the file is immutable (3).
+        unsafe { std::slice::from_raw_parts(self.pinned.start.as_ptr(), self.pinned.len) }
+    }
+}
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        // SAFETY: the range is our mapping; nobody can reach it any more.
+        unsafe {
+            let _ = munlock(self.start.as_ptr().cast(), self.len);
+            let _ = munmap(self.start.as_ptr().cast(), self.len);
+        }
+        // What left the budget should leave the page cache too. Does not wait: only clean pages are dropped.
+        let _ = fadvise(
+            &self.file,
+            self.offset,
+            NonZeroU64::new(self.len as u64),
+            Advice::DontNeed,
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pins_verifies_and_refuses() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let path = dir.path().join("f");
+        std::fs::write(&path, vec![9u8; 70_000]).expect("write");
+        let r = Resident::pin(&path, 4096, 65_904, |b| b.iter().all(|&x| x == 9)).expect("pins");
+        if let Some(r) = r {
+            assert_eq!(r.len(), 65_904);
+        }
+        let wrong = Resident::pin(&path, 0, 4096, |_| false).map(|r| r.is_some());
+        assert!(
+            !matches!(wrong, Ok(true)),
+            "unverified pages were handed out"
+        );
+        let beyond = Resident::pin(&path, 65536, 8192, |_| true)
+            .map(|_| ())
+            .expect_err("beyond the end");
+        assert_eq!(beyond.kind(), io::ErrorKind::UnexpectedEof);
+    }
+}

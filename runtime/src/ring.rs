@@ -1,0 +1,27 @@
+//! The io_uring of a column, beside glommio's own, and everything that goes through it.
+//!
+//! A task pushes an operation (`core.rs`) and waits for its completion; the driver task (`driver.rs`) submits in batches,
+//! reaps, wakes, and sleeps on one eventfd that completions and messages of other columns both write.
+//!
+//! Invariants
+//! 1. An operation owns the memory the kernel may touch; dropping its future leaves that memory with the slot until the
+//!    completion has come (`Slot::Orphan`).
+//! 2. A slot is reused only after its last completion, so `user_data` needs no generation.
+//! 3. Nobody sleeps while a submission is unsubmitted, a completion unread or a message unseen: the driver arms first
+//!    (asleep flag, eventfd notifications) and looks once more before it waits.
+//! 4. COOP_TASKRUN, not DEFER_TASKRUN: on Linux 6.18 a deferred ring loses wake-ups when one of its operations waits on
+//!    another eventfd.
+
+mod conn;
+mod core;
+mod driver;
+mod file;
+mod handle;
+mod listener;
+
+pub use conn::{Chunk, RingConn};
+pub use core::{Cqe, Ring};
+pub use driver::{Inbox, drive};
+pub use file::RingFile;
+pub use handle::RingIo;
+pub use listener::{Listener, bind};

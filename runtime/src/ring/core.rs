@@ -1,0 +1,498 @@
+//! Submission, completion and the slots between them.
+
+use io_uring::{IoUring, cqueue, opcode, squeue};
+use std::any::Any;
+use std::cell::{Cell, RefCell, UnsafeCell};
+use std::collections::VecDeque;
+use std::future::Future;
+use std::io;
+use std::os::fd::RawFd;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::task::{Context, Poll, Waker};
+
+/// Completions nobody waits for carry this.
+const DETACHED: u64 = u64::MAX;
+const NO_SLOT: u32 = u32::MAX;
+const BUFFER_GROUP: u16 = 0;
+
+/// What the kernel said of one operation: `res` is a count or a negative errno.
+#[derive(Clone, Copy, Debug)]
+pub struct Cqe {
+    /// Result.
+    pub res: i32,
+    /// `IORING_CQE_F_*`.
+    pub flags: u32,
+}
+
+impl Cqe {
+    /// The count, or the error.
+    pub fn result(self) -> io::Result<usize> {
+        usize::try_from(self.res).map_err(|_| io::Error::from_raw_os_error(-self.res))
+    }
+
+    /// The provided buffer this completion filled.
+    pub fn buffer(self) -> Option<u16> {
+        cqueue::buffer_select(self.flags)
+    }
+}
+
+enum Slot {
+    Free(u32),
+    Waiting(Option<Waker>),
+    Done(Cqe),
+    Multi {
+        queue: VecDeque<Cqe>,
+        waker: Option<Waker>,
+        done: bool,
+    },
+    /// The future is gone; what it lent to the kernel stays until the last completion.
+    Orphan(#[allow(dead_code, reason = "held for its Drop")] Option<Box<dyn Any>>),
+}
+
+/// The ring of one column. Not Send: every method runs on that column.
+pub struct Ring {
+    ring: UnsafeCell<IoUring>,
+    slots: RefCell<Vec<Slot>>,
+    free: Cell<u32>,
+    unsubmitted: Cell<u32>,
+    in_flight: Cell<u32>,
+    driver: RefCell<Option<Waker>>,
+    kicked: Cell<bool>,
+    receive: ReceiveBuffers,
+}
+
+impl Ring {
+    /// Sets up a ring of `entries` submissions and `receive_buffers` provided buffers of `receive_bytes` each, whose
+    /// completions write `eventfd`.
+    pub fn new(
+        entries: u32,
+        receive_buffers: u16,
+        receive_bytes: u32,
+        eventfd: RawFd,
+    ) -> io::Result<Rc<Ring>> {
+        let ring = IoUring::builder()
+            .setup_cqsize(entries * 4)
+            .setup_coop_taskrun()
+            .setup_taskrun_flag()
+            .setup_single_issuer()
+            .build(entries)?;
+        ring.submitter().register_eventfd(eventfd)?;
+        let receive = ReceiveBuffers::register(&ring, receive_buffers, receive_bytes)?;
+        Ok(Rc::new(Ring {
+            ring: UnsafeCell::new(ring),
+            slots: RefCell::new(Vec::new()),
+            free: Cell::new(NO_SLOT),
+            unsubmitted: Cell::new(0),
+            in_flight: Cell::new(0),
+            driver: RefCell::new(None),
+            kicked: Cell::new(false),
+            receive,
+        }))
+    }
+
+    #[allow(clippy::mut_from_ref, reason = "see SAFETY")]
+    fn io(&self) -> &mut IoUring {
+        // SAFETY: Ring is not Send (Rc, Cell), so all calls are on one thread; no caller keeps this reference across a
+        // call that could take it again, and nothing in io_uring calls back.
+        unsafe { &mut *self.ring.get() }
+    }
+
+    fn take_slot(&self, slot: Slot) -> u32 {
+        let mut slots = self.slots.borrow_mut();
+        let free = self.free.get();
+        if free == NO_SLOT {
+            slots.push(slot);
+            return (slots.len() - 1) as u32;
+        }
+        let Slot::Free(next) = slots[free as usize] else {
+            unreachable!("free list names a slot in use")
+        };
+        self.free.set(next);
+        slots[free as usize] = slot;
+        free
+    }
+
+    fn release(&self, slots: &mut [Slot], slot: u32) {
+        slots[slot as usize] = Slot::Free(self.free.replace(slot));
+    }
+
+    /// Wakes the driver task, so that what was pushed is submitted in this turn of the executor.
+    pub fn kick(&self) {
+        if !self.kicked.replace(true)
+            && let Some(driver) = self.driver.borrow().as_ref()
+        {
+            driver.wake_by_ref();
+        }
+    }
+
+    pub(super) fn take_kick(&self) -> bool {
+        self.kicked.replace(false)
+    }
+
+    pub(super) fn set_driver(&self, waker: &Waker) {
+        let mut driver = self.driver.borrow_mut();
+        if driver.as_ref().is_none_or(|w| !w.will_wake(waker)) {
+            *driver = Some(waker.clone());
+        }
+    }
+
+    fn push(&self, entry: &squeue::Entry) {
+        // SAFETY: every entry is built by this module's callers from memory that the operation's slot or future owns
+        // until the completion (invariant 1), and from descriptors that are open.
+        while unsafe { self.io().submission().push(entry) }.is_err() {
+            self.submit();
+        }
+        self.unsubmitted.set(self.unsubmitted.get() + 1);
+        self.in_flight.set(self.in_flight.get() + 1);
+    }
+
+    /// Starts an operation that owns `held` until it completes.
+    pub fn op<T: 'static>(self: &Rc<Ring>, entry: squeue::Entry, held: T) -> Op<T> {
+        let slot = self.take_slot(Slot::Waiting(None));
+        self.push(&entry.user_data(u64::from(slot)));
+        self.kick();
+        Op {
+            ring: self.clone(),
+            slot,
+            held: Some(held),
+        }
+    }
+
+    /// Starts two operations of which the second runs only when the first succeeded whole.
+    pub fn linked<T: 'static>(
+        self: &Rc<Ring>,
+        first: squeue::Entry,
+        second: squeue::Entry,
+        held: T,
+    ) -> (Op<T>, Op<()>) {
+        let (capacity, len) = {
+            let queue = self.io().submission();
+            (queue.capacity(), queue.len())
+        };
+        // A link must not be cut by a submission between its halves.
+        if capacity - len < 2 {
+            self.submit();
+        }
+        let first = self.op(first.flags(squeue::Flags::IO_LINK), held);
+        (first, self.op(second, ()))
+    }
+
+    /// Starts an operation that completes many times.
+    pub fn multi(self: &Rc<Ring>, entry: squeue::Entry) -> Multi {
+        let slot = self.take_slot(Slot::Multi {
+            queue: VecDeque::new(),
+            waker: None,
+            done: false,
+        });
+        self.push(&entry.user_data(u64::from(slot)));
+        self.kick();
+        Multi {
+            ring: self.clone(),
+            slot,
+        }
+    }
+
+    /// A multishot receive into this ring's provided buffers.
+    pub fn receive(self: &Rc<Ring>, fd: RawFd) -> Multi {
+        self.multi(opcode::RecvMulti::new(io_uring::types::Fd(fd), BUFFER_GROUP).build())
+    }
+
+    /// Starts an operation whose result does not matter.
+    pub fn detached(&self, entry: squeue::Entry) {
+        self.push(&entry.user_data(DETACHED));
+        self.kick();
+    }
+
+    /// True when the kernel has submissions to take or task work to run.
+    pub(super) fn wants_enter(&self) -> bool {
+        self.unsubmitted.get() > 0 || self.io().submission().taskrun()
+    }
+
+    /// Operations under way.
+    pub fn in_flight(&self) -> u32 {
+        self.in_flight.get()
+    }
+
+    pub(super) fn submit(&self) {
+        self.unsubmitted.set(0);
+        let flags = if self.io().submission().taskrun() {
+            1
+        } else {
+            0
+        }; // IORING_ENTER_GETEVENTS
+        let queued = self.io().submission().len() as u32;
+        // SAFETY: no signal mask argument is passed; entries in the queue satisfy `push`'s contract.
+        let entered = unsafe {
+            self.io()
+                .submitter()
+                .enter::<libc::sigset_t>(queued, 0, flags, None)
+        };
+        if let Err(e) = entered {
+            match e.raw_os_error() {
+                // The queue is full or a signal came: the rest stays queued and the next turn submits it.
+                Some(libc::EBUSY | libc::EAGAIN | libc::EINTR) => self.unsubmitted.set(queued),
+                _ => panic!("io_uring_enter: {e}"),
+            }
+        }
+    }
+
+    pub(super) fn set_eventfd(&self, on: bool) {
+        let queue = self.io().completion();
+        if on {
+            queue.enable_eventfd()
+        } else {
+            queue.disable_eventfd()
+        }
+    }
+
+    pub(super) fn has_completions(&self) -> bool {
+        let mut queue = self.io().completion();
+        queue.sync();
+        !queue.is_empty()
+    }
+
+    /// Hands completions to their slots; returns how many.
+    pub(super) fn reap(&self) -> usize {
+        let mut count = 0;
+        let mut queue = self.io().completion();
+        queue.sync();
+        let mut slots = self.slots.borrow_mut();
+        for cqe in &mut queue {
+            count += 1;
+            let more = cqueue::more(cqe.flags());
+            if !more {
+                self.in_flight.set(self.in_flight.get() - 1);
+            }
+            if cqe.user_data() != DETACHED {
+                self.complete(
+                    &mut slots,
+                    cqe.user_data() as u32,
+                    Cqe {
+                        res: cqe.result(),
+                        flags: cqe.flags(),
+                    },
+                    more,
+                );
+            }
+        }
+        count
+    }
+
+    fn complete(&self, slots: &mut [Slot], index: u32, cqe: Cqe, more: bool) {
+        let slot = &mut slots[index as usize];
+        match slot {
+            Slot::Waiting(waker) => {
+                let waker = waker.take();
+                *slot = Slot::Done(cqe);
+                if let Some(w) = waker {
+                    w.wake();
+                }
+            }
+            Slot::Multi { queue, waker, done } => {
+                queue.push_back(cqe);
+                *done = !more;
+                if let Some(w) = waker.take() {
+                    w.wake();
+                }
+            }
+            Slot::Orphan(_) => {
+                if let Some(id) = cqe.buffer() {
+                    self.receive.give_back(id);
+                }
+                if !more {
+                    self.release(slots, index);
+                }
+            }
+            Slot::Done(_) | Slot::Free(_) => {
+                unreachable!("completion for a slot that waits for none")
+            }
+        }
+    }
+
+    /// Bytes of a provided buffer that a completion filled.
+    pub(super) fn received(&self, id: u16, len: usize) -> &[u8] {
+        self.receive.bytes(id, len)
+    }
+
+    pub(super) fn give_back(&self, id: u16) {
+        self.receive.give_back(id);
+    }
+}
+
+/// An operation under way that owns `T`.
+pub struct Op<T: 'static> {
+    ring: Rc<Ring>,
+    slot: u32,
+    held: Option<T>,
+}
+
+impl<T: 'static + Unpin> Future for Op<T> {
+    type Output = (Cqe, T);
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<(Cqe, T)> {
+        let me = &mut *self;
+        let mut slots = me.ring.slots.borrow_mut();
+        match &mut slots[me.slot as usize] {
+            Slot::Done(cqe) => {
+                let cqe = *cqe;
+                Poll::Ready((cqe, me.held.take().expect("polled after completion")))
+            }
+            Slot::Waiting(waker) => {
+                if waker.as_ref().is_none_or(|w| !w.will_wake(cx.waker())) {
+                    *waker = Some(cx.waker().clone());
+                }
+                Poll::Pending
+            }
+            _ => unreachable!("an operation waits in a slot of another kind"),
+        }
+    }
+}
+
+impl<T: 'static> Drop for Op<T> {
+    fn drop(&mut self) {
+        let mut slots = self.ring.slots.borrow_mut();
+        if matches!(slots[self.slot as usize], Slot::Done(_)) {
+            self.ring.release(&mut slots, self.slot);
+        } else {
+            let held = self.held.take().map(|h| Box::new(h) as Box<dyn Any>);
+            slots[self.slot as usize] = Slot::Orphan(held);
+            drop(slots);
+            // Best effort: the slot is freed by the completion, cancelled or not.
+            self.ring
+                .detached(opcode::AsyncCancel::new(u64::from(self.slot)).build());
+        }
+    }
+}
+
+/// An operation that completes many times.
+pub struct Multi {
+    ring: Rc<Ring>,
+    slot: u32,
+}
+
+impl Multi {
+    /// The next completion; `None` when the kernel has ended the operation.
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Cqe>> {
+        let mut slots = self.ring.slots.borrow_mut();
+        let Slot::Multi { queue, waker, done } = &mut slots[self.slot as usize] else {
+            unreachable!("a multishot waits in a slot of another kind")
+        };
+        if let Some(cqe) = queue.pop_front() {
+            return Poll::Ready(Some(cqe));
+        }
+        if *done {
+            return Poll::Ready(None);
+        }
+        if waker.as_ref().is_none_or(|w| !w.will_wake(cx.waker())) {
+            *waker = Some(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+
+    /// As [`Multi::poll_next`], awaited.
+    pub async fn next(&mut self) -> Option<Cqe> {
+        std::future::poll_fn(|cx| self.poll_next(cx)).await
+    }
+
+    /// Asks the kernel to end it; completions that came before are still delivered.
+    pub fn cancel(&self) {
+        self.ring
+            .detached(opcode::AsyncCancel::new(u64::from(self.slot)).build());
+    }
+}
+
+impl Drop for Multi {
+    fn drop(&mut self) {
+        let mut slots = self.ring.slots.borrow_mut();
+        let Slot::Multi { queue, done, .. } = &mut slots[self.slot as usize] else {
+            unreachable!("a multishot waits in a slot of another kind")
+        };
+        queue
+            .iter()
+            .filter_map(|c| c.buffer())
+            .for_each(|id| self.ring.receive.give_back(id));
+        if *done {
+            self.ring.release(&mut slots, self.slot);
+        } else {
+            slots[self.slot as usize] = Slot::Orphan(None);
+            drop(slots);
+            self.cancel();
+        }
+    }
+}
+
+/// Memory that the kernel fills on arrival (IORING_REGISTER_PBUF_RING), so that an idle connection holds none.
+struct ReceiveBuffers {
+    entries: *mut io_uring::types::BufRingEntry,
+    mask: u16,
+    tail: Cell<u16>,
+    memory: *mut u8,
+    each: u32,
+}
+
+impl ReceiveBuffers {
+    fn register(ring: &IoUring, count: u16, each: u32) -> io::Result<ReceiveBuffers> {
+        assert!(
+            count.is_power_of_two(),
+            "the kernel wants a power of two, got {count}"
+        );
+        use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
+        let table = usize::from(count) * size_of::<io_uring::types::BufRingEntry>();
+        let map = |len: usize| {
+            // SAFETY: a fresh anonymous mapping aliases nothing. Both live as long as the process: the ring of a
+            // column ends with it.
+            unsafe {
+                mmap_anonymous(
+                    std::ptr::null_mut(),
+                    len,
+                    ProtFlags::READ | ProtFlags::WRITE,
+                    MapFlags::PRIVATE,
+                )
+            }
+        };
+        let entries = map(table.max(4096))?.cast::<io_uring::types::BufRingEntry>();
+        let memory = map(usize::from(count) * each as usize)?.cast::<u8>();
+        // SAFETY: the table is page-aligned, long enough for `count` entries and never unmapped.
+        unsafe {
+            ring.submitter()
+                .register_buf_ring_with_flags(entries as u64, count, BUFFER_GROUP, 0)?
+        };
+        let buffers = ReceiveBuffers {
+            entries,
+            mask: count - 1,
+            tail: Cell::new(0),
+            memory,
+            each,
+        };
+        (0..count).for_each(|id| buffers.give_back(id));
+        Ok(buffers)
+    }
+
+    fn bytes(&self, id: u16, len: usize) -> &[u8] {
+        assert!(
+            id <= self.mask && len <= self.each as usize,
+            "buffer {id} of {len} bytes is not ours"
+        );
+        // SAFETY: inside the mapping (just checked); the kernel wrote it and will not again before `give_back`, which
+        // the owner of the id (a `Chunk`) calls when it is dropped.
+        unsafe {
+            std::slice::from_raw_parts(self.memory.add(usize::from(id) * self.each as usize), len)
+        }
+    }
+
+    fn give_back(&self, id: u16) {
+        assert!(id <= self.mask, "buffer {id} is not ours");
+        let tail = self.tail.get();
+        // SAFETY: the index is masked to the table; entries beyond the published tail belong to us.
+        unsafe {
+            let entry = &mut *self.entries.add(usize::from(tail & self.mask));
+            entry.set_addr(self.memory.add(usize::from(id) * self.each as usize) as u64);
+            entry.set_len(self.each);
+            entry.set_bid(id);
+            self.tail.set(tail.wrapping_add(1));
+            let published = io_uring::types::BufRingEntry::tail(self.entries).cast::<AtomicU16>();
+            (*published).store(self.tail.get(), Ordering::Release);
+        }
+    }
+}

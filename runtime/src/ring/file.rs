@@ -1,0 +1,231 @@
+//! Files on the ring: whole transfers, linked write and sync, blocking calls moved off the column.
+
+use super::core::Ring;
+use crate::buffer::Buffer;
+use crate::io::{File, Open};
+use io_uring::types::{Fd, FsyncFlags};
+use io_uring::{opcode, squeue};
+use rustix::fs::OFlags;
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::rc::Rc;
+
+/// O_DIRECT wants lengths and offsets in blocks.
+const BLOCK_BYTES: usize = 4096;
+/// One operation moves at most this much, so that none hogs the device queue.
+const OPERATION_BYTES_MAX: usize = 1 << 20;
+
+/// An open file of this column.
+#[derive(Clone)]
+pub struct RingFile {
+    inner: Rc<Inner>,
+}
+
+struct Inner {
+    fd: Option<OwnedFd>,
+    ring: Rc<Ring>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if let Some(fd) = self.fd.take() {
+            // The last close of an unlinked file frees its blocks: not on the column.
+            self.ring
+                .detached(opcode::Close::new(Fd(fd.into_raw_fd())).build());
+        }
+    }
+}
+
+pub(super) fn c_path(path: &Path) -> io::Result<CString> {
+    CString::new(path.as_os_str().as_bytes()).map_err(|_| io::ErrorKind::InvalidInput.into())
+}
+
+/// Opens `path` through the ring.
+pub(super) async fn open_flags(ring: &Rc<Ring>, path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
+    let path = c_path(path)?;
+    let entry = opcode::OpenAt::new(Fd(libc::AT_FDCWD), path.as_ptr())
+        .flags((flags | OFlags::CLOEXEC).bits() as i32)
+        .mode(0o640)
+        .build();
+    let (cqe, _path) = ring.op(entry, path).await;
+    let fd = cqe.result()?;
+    // SAFETY: a fresh descriptor from a successful openat, owned by nobody else.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+impl RingFile {
+    pub(super) async fn open(ring: &Rc<Ring>, path: &Path, how: Open) -> io::Result<RingFile> {
+        let flags = match how {
+            Open::ReadDirect => OFlags::RDONLY | OFlags::DIRECT,
+            Open::CreateDirect => OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::DIRECT,
+            Open::WriteDirect => OFlags::RDWR | OFlags::DIRECT,
+        };
+        let fd = open_flags(ring, path, flags).await?;
+        Ok(RingFile {
+            inner: Rc::new(Inner {
+                fd: Some(fd),
+                ring: ring.clone(),
+            }),
+        })
+    }
+
+    fn fd(&self) -> Fd {
+        Fd(self
+            .inner
+            .fd
+            .as_ref()
+            .expect("open until dropped")
+            .as_raw_fd())
+    }
+
+    fn write_entry(&self, buf: &Buffer, from: usize, to: usize, offset: u64) -> squeue::Entry {
+        assert!(
+            to <= buf.capacity() && from < to,
+            "write of {from}..{to} in a buffer of {}",
+            buf.capacity()
+        );
+        opcode::Write::new(self.fd(), buf[from..].as_ptr(), (to - from) as u32)
+            .offset(offset + from as u64)
+            .build()
+    }
+
+    fn sync_entry(&self) -> squeue::Entry {
+        opcode::Fsync::new(self.fd())
+            .flags(FsyncFlags::DATASYNC)
+            .build()
+    }
+
+    async fn write_rest(
+        &self,
+        mut buf: Buffer,
+        mut done: usize,
+        len: usize,
+        offset: u64,
+    ) -> (io::Result<()>, Buffer) {
+        while done < len {
+            let to = len.min(done + OPERATION_BYTES_MAX);
+            let entry = self.write_entry(&buf, done, to, offset);
+            let (cqe, back) = self.inner.ring.op(entry, buf).await;
+            buf = back;
+            match cqe.result() {
+                Ok(0) => return (Err(io::ErrorKind::WriteZero.into()), buf),
+                Ok(n) => done += n,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return (Err(e), buf),
+            }
+        }
+        (Ok(()), buf)
+    }
+}
+
+fn assert_blocks(len: usize, offset: u64) {
+    assert!(
+        len.is_multiple_of(BLOCK_BYTES) && offset.is_multiple_of(BLOCK_BYTES as u64),
+        "direct I/O of {len} bytes at {offset} is not in whole blocks"
+    );
+}
+
+impl File for RingFile {
+    async fn read_at(&self, mut buf: Buffer, len: usize, offset: u64) -> (io::Result<()>, Buffer) {
+        let blocks = len.next_multiple_of(BLOCK_BYTES);
+        assert_blocks(blocks, offset);
+        assert!(
+            blocks <= buf.capacity(),
+            "read of {blocks} bytes into a buffer of {}",
+            buf.capacity()
+        );
+        let mut done = 0;
+        while done < len {
+            let want = (blocks - done).min(OPERATION_BYTES_MAX);
+            let at = buf[done..].as_mut_ptr();
+            let entry = opcode::Read::new(self.fd(), at, want as u32)
+                .offset(offset + done as u64)
+                .build();
+            let (cqe, back) = self.inner.ring.op(entry, buf).await;
+            buf = back;
+            match cqe.result() {
+                Ok(n) if done + n >= len => return (Ok(()), buf),
+                // A direct read that stops inside a block has met the end of the file.
+                Ok(n) if n == 0 || !n.is_multiple_of(BLOCK_BYTES) => {
+                    return (Err(io::ErrorKind::UnexpectedEof.into()), buf);
+                }
+                Ok(n) => done += n,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return (Err(e), buf),
+            }
+        }
+        (Ok(()), buf)
+    }
+
+    async fn write_at(&self, buf: Buffer, len: usize, offset: u64) -> (io::Result<()>, Buffer) {
+        assert_blocks(len, offset);
+        self.write_rest(buf, 0, len, offset).await
+    }
+
+    async fn write_sync(&self, buf: Buffer, len: usize, offset: u64) -> (io::Result<()>, Buffer) {
+        assert_blocks(len, offset);
+        if len > OPERATION_BYTES_MAX {
+            let (written, buf) = self.write_rest(buf, 0, len, offset).await;
+            return match written {
+                Ok(()) => (self.sync_data().await, buf),
+                Err(e) => (Err(e), buf),
+            };
+        }
+        let (write, sync) = self.inner.ring.linked(
+            self.write_entry(&buf, 0, len, offset),
+            self.sync_entry(),
+            buf,
+        );
+        let (written, buf) = write.await;
+        let (synced, ()) = sync.await;
+        match written.result() {
+            Ok(n) if n == len => (synced.result().map(drop), buf),
+            // A short write breaks the link (the sync is ECANCELED): the rest is written and synced.
+            Ok(n) => {
+                let (rest, buf) = self.write_rest(buf, n, len, offset).await;
+                match rest {
+                    Ok(()) => (self.sync_data().await, buf),
+                    Err(e) => (Err(e), buf),
+                }
+            }
+            Err(e) => (Err(e), buf),
+        }
+    }
+
+    async fn sync_data(&self) -> io::Result<()> {
+        let (cqe, ()) = self.inner.ring.op(self.sync_entry(), ()).await;
+        cqe.result().map(drop)
+    }
+
+    async fn allocate(&self, len: u64) -> io::Result<()> {
+        let (cqe, ()) = self
+            .inner
+            .ring
+            .op(opcode::Fallocate::new(self.fd(), len).build(), ())
+            .await;
+        cqe.result().map(drop)
+    }
+
+    async fn truncate(&self, len: u64) -> io::Result<()> {
+        // ftruncate is in io_uring only since 6.9; it is rare here, so the blocking pool does it.
+        let fd = self
+            .inner
+            .fd
+            .as_ref()
+            .expect("open until dropped")
+            .try_clone()?;
+        glommio::executor()
+            .spawn_blocking(move || rustix::fs::ftruncate(&fd, len))
+            .await
+            .map_err(Into::into)
+    }
+
+    async fn size(&self) -> io::Result<u64> {
+        // fstat of an open file reads the inode in memory: no disk.
+        let stat = rustix::fs::fstat(self.inner.fd.as_ref().expect("open until dropped"))?;
+        Ok(stat.st_size as u64)
+    }
+}

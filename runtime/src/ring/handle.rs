@@ -1,0 +1,167 @@
+//! [`RingIo`]: the seam over the ring, glommio's timers and its blocking pool.
+
+use super::core::Ring;
+use super::file::{RingFile, c_path, open_flags};
+use super::listener::{Listener, bind};
+use crate::buffer::{Arena, Buffer};
+use crate::clock::Clock;
+use crate::io::{Io, Open};
+use crate::resident::Resident;
+use crate::ring::RingConn;
+use crate::stall::{Stalls, Watched};
+use io_uring::opcode;
+use io_uring::types::{Fd, FsyncFlags};
+use rustix::fs::OFlags;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
+use std::path::Path;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// The real machine, as one column sees it.
+#[derive(Clone)]
+pub struct RingIo {
+    inner: Rc<Inner>,
+}
+
+struct Inner {
+    ring: Rc<Ring>,
+    arena: Arena,
+    clock: Clock,
+    stalls: Stalls,
+}
+
+impl RingIo {
+    pub(crate) fn new(ring: Rc<Ring>, arena: Arena, clock: Clock, stalls: Stalls) -> RingIo {
+        RingIo {
+            inner: Rc::new(Inner {
+                ring,
+                arena,
+                clock,
+                stalls,
+            }),
+        }
+    }
+
+    /// Listens on `addr` beside the other columns.
+    pub fn listen(&self, addr: SocketAddr) -> io::Result<Listener> {
+        Ok(Listener::new(bind(addr, true)?, self.inner.ring.clone()))
+    }
+
+    /// The column's memory.
+    pub fn arena(&self) -> Arena {
+        self.inner.arena
+    }
+
+    /// The column's ring, for benchmarks of it.
+    pub fn ring(&self) -> Rc<Ring> {
+        self.inner.ring.clone()
+    }
+
+    /// Polls that took too long, by task name.
+    pub fn stalls(&self) -> &Stalls {
+        &self.inner.stalls
+    }
+}
+
+/// Lets every other task that is ready run first.
+pub async fn yield_now() {
+    glommio::executor().yield_now().await;
+}
+
+impl Io for RingIo {
+    type File = RingFile;
+    type Conn = RingConn;
+
+    fn now_ns(&self) -> u64 {
+        self.inner.clock.now_ns()
+    }
+
+    fn unix_ms(&self) -> u64 {
+        self.inner.clock.unix_ms()
+    }
+
+    async fn sleep(&self, ns: u64) {
+        glommio::timer::sleep(Duration::from_nanos(ns)).await;
+    }
+
+    fn spawn(&self, name: &'static str, task: impl Future<Output = ()> + 'static) {
+        let watched = Watched::new(
+            name,
+            self.inner.stalls.clone(),
+            self.inner.clock.clone(),
+            async move {
+                // glommio polls a new task inline: without this the spawner would run it inside its own borrow.
+                yield_now().await;
+                task.await;
+            },
+        );
+        glommio::spawn_local(watched).detach();
+    }
+
+    fn buffer(&self, len: usize) -> Option<Buffer> {
+        self.inner.arena.alloc_aligned(len)
+    }
+
+    async fn open(&self, path: &Path, how: Open) -> io::Result<RingFile> {
+        RingFile::open(&self.inner.ring, path, how).await
+    }
+
+    async fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let paths = (c_path(from)?, c_path(to)?);
+        let cwd = Fd(libc::AT_FDCWD);
+        let entry = opcode::RenameAt::new(cwd, paths.0.as_ptr(), cwd, paths.1.as_ptr()).build();
+        let (cqe, _paths) = self.inner.ring.op(entry, paths).await;
+        cqe.result().map(drop)
+    }
+
+    async fn unlink(&self, path: &Path) -> io::Result<()> {
+        let path = c_path(path)?;
+        let entry = opcode::UnlinkAt::new(Fd(libc::AT_FDCWD), path.as_ptr()).build();
+        let (cqe, _path) = self.inner.ring.op(entry, path).await;
+        cqe.result().map(drop)
+    }
+
+    async fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        let fd = open_flags(&self.inner.ring, dir, OFlags::RDONLY | OFlags::DIRECTORY).await?;
+        let entry = opcode::Fsync::new(Fd(fd.as_raw_fd()))
+            .flags(FsyncFlags::empty())
+            .build();
+        let (cqe, _fd) = self.inner.ring.op(entry, fd).await;
+        cqe.result().map(drop)
+    }
+
+    async fn list_dir(&self, dir: &Path) -> io::Result<Vec<(String, u64)>> {
+        let dir = dir.to_owned();
+        glommio::executor().spawn_blocking(move || list(&dir)).await
+    }
+
+    async fn pin_resident(
+        &self,
+        path: &Path,
+        offset: u64,
+        len: usize,
+        verify: impl FnOnce(&[u8]) -> bool + Send + 'static,
+    ) -> io::Result<Option<Resident>> {
+        let path = path.to_owned();
+        glommio::executor()
+            .spawn_blocking(move || Resident::pin(&path, offset, len, verify))
+            .await
+    }
+}
+
+fn list(dir: &Path) -> io::Result<Vec<(String, u64)>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir)? {
+        let entry = entry?;
+        let meta = entry.metadata()?;
+        if meta.is_file()
+            && let Ok(name) = entry.file_name().into_string()
+        {
+            found.push((name, meta.len()));
+        }
+    }
+    Ok(found)
+}

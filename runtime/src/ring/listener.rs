@@ -1,0 +1,75 @@
+//! Listening sockets: one per column and address, sharing the port (SO_REUSEPORT); connections land on any column.
+
+use super::conn::RingConn;
+use super::core::{Multi, Ring};
+use io_uring::opcode;
+use io_uring::types::Fd;
+use socket2::{Domain, Protocol, Socket, Type};
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::rc::Rc;
+
+const BACKLOG: i32 = 4096;
+
+/// Fails when anyone, even another socket that shares its port, listens on `addr`.
+pub fn bind(addr: SocketAddr, shared: bool) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    if shared {
+        socket.set_reuse_port(true)?;
+    }
+    socket.bind(&addr.into())?;
+    if shared {
+        socket.listen(BACKLOG)?;
+    }
+    Ok(socket)
+}
+
+/// A listening socket of one column.
+pub struct Listener {
+    socket: Socket,
+    ring: Rc<Ring>,
+    accepts: Multi,
+}
+
+impl Listener {
+    pub(super) fn new(socket: Socket, ring: Rc<Ring>) -> Listener {
+        let accepts = accept_all(&ring, &socket);
+        Listener {
+            socket,
+            ring,
+            accepts,
+        }
+    }
+
+    /// The address in use (of interest when the port asked for was 0).
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        let addr = self.socket.local_addr()?;
+        addr.as_socket()
+            .ok_or_else(|| io::Error::other("not an internet address"))
+    }
+
+    /// The next connection. Errors are those of the process (EMFILE, ENOMEM): wait a little and try again.
+    pub async fn accept(&mut self) -> io::Result<RingConn> {
+        loop {
+            match self.accepts.next().await {
+                Some(cqe) => {
+                    let fd = cqe.result()?;
+                    // SAFETY: a fresh descriptor from a successful accept, owned by nobody else.
+                    let fd = unsafe { OwnedFd::from_raw_fd(fd as i32) };
+                    return RingConn::new(fd, self.ring.clone());
+                }
+                None => self.accepts = accept_all(&self.ring, &self.socket),
+            }
+        }
+    }
+}
+
+fn accept_all(ring: &Rc<Ring>, socket: &Socket) -> Multi {
+    ring.multi(
+        opcode::AcceptMulti::new(Fd(socket.as_raw_fd()))
+            .flags(libc::SOCK_CLOEXEC)
+            .build(),
+    )
+}

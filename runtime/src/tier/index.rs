@@ -1,0 +1,204 @@
+//! Which objects a column has and where their bytes are. Pure: decides, never waits.
+//!
+//! Invariants
+//! 1. The record with the highest sequence of a digest holds; an older one changes nothing.
+//! 2. Every listed digest is of a shard this column owns (the caller routes; `list` walks shards in order).
+
+use super::digest::Digest;
+use crate::shards::SHARDS;
+use hashbrown::HashMap;
+use std::ops::Bound;
+
+/// Objects on one listing page.
+pub const LIST_MAX: usize = 1000;
+/// No slot in RAM.
+pub const NOT_HELD: u32 = u32::MAX;
+
+/// Where an object's bytes are on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In a log segment.
+    Packed {
+        /// Its number.
+        segment: u32,
+        /// Of the data in the segment file.
+        offset: u32,
+    },
+    /// In a file of its own.
+    Object,
+}
+
+/// What is known of an object without touching the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Where.
+    pub place: Place,
+    /// Size in bytes.
+    pub size: u64,
+    /// Sequence of the record that says so.
+    pub sequence: u64,
+    /// Milliseconds since the Unix epoch after which it is gone; 0: never.
+    pub expires_ms: u64,
+    /// CRC32C of a packed object's bytes, or of an object file's sums.
+    pub crc: u32,
+    /// May be dropped to make room.
+    pub evictable: bool,
+    /// Slot of the RAM copy of a packed object, or [`NOT_HELD`].
+    pub held: u32,
+}
+
+impl Entry {
+    /// Whether the object is gone at `now_ms`.
+    pub fn is_expired(&self, now_ms: u64) -> bool {
+        self.expires_ms != 0 && self.expires_ms <= now_ms
+    }
+}
+
+type Map = HashMap<Digest, Entry, foldhash::fast::RandomState>;
+
+/// The objects of one column.
+pub struct Index {
+    shards: Vec<Map>,
+    count: u64,
+    bytes: u64,
+}
+
+impl Default for Index {
+    fn default() -> Self {
+        let hasher = foldhash::fast::RandomState::default();
+        let shards = (0..SHARDS)
+            .map(|_| Map::with_hasher(hasher.clone()))
+            .collect();
+        Index {
+            shards,
+            count: 0,
+            bytes: 0,
+        }
+    }
+}
+
+impl Index {
+    /// Objects, and the sum of their sizes.
+    pub fn totals(&self) -> (u64, u64) {
+        (self.count, self.bytes)
+    }
+
+    /// What is known of an object.
+    #[inline]
+    pub fn get(&self, digest: &Digest) -> Option<&Entry> {
+        self.shards[usize::from(digest.shard().0)].get(digest)
+    }
+
+    /// As [`Index::get`], to change.
+    #[inline]
+    pub fn get_mut(&mut self, digest: &Digest) -> Option<&mut Entry> {
+        self.shards[usize::from(digest.shard().0)].get_mut(digest)
+    }
+
+    /// Adds an object; the entry it replaces, if any, comes back.
+    pub fn insert(&mut self, digest: Digest, entry: Entry) -> Option<Entry> {
+        self.count += 1;
+        self.bytes += entry.size;
+        let old = self.shards[usize::from(digest.shard().0)].insert(digest, entry);
+        if let Some(old) = &old {
+            self.count -= 1;
+            self.bytes -= old.size;
+        }
+        old
+    }
+
+    /// Removes an object.
+    pub fn remove(&mut self, digest: &Digest) -> Option<Entry> {
+        let old = self.shards[usize::from(digest.shard().0)].remove(digest)?;
+        self.count -= 1;
+        self.bytes -= old.size;
+        Some(old)
+    }
+
+    /// The next `limit` objects after `after` in digest order. Only one shard's names are sorted at a time.
+    pub fn list(&self, after: Option<&Digest>, limit: usize, now_ms: u64) -> Vec<(Digest, u64)> {
+        assert!((1..=LIST_MAX).contains(&limit), "page of {limit}");
+        let mut page = Vec::with_capacity(limit);
+        let first = after.map_or(0, |d| usize::from(d.shard().0));
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        for shard in &self.shards[first..] {
+            let wanted = |d: &&Digest| match from {
+                Bound::Excluded(after) => *d > after,
+                _ => true,
+            };
+            let live = shard
+                .iter()
+                .filter(|(d, e)| wanted(d) && !e.is_expired(now_ms));
+            let mut names: Vec<(Digest, u64)> = live.map(|(d, e)| (*d, e.size)).collect();
+            let room = limit - page.len();
+            if names.len() > room {
+                names.select_nth_unstable_by(room, |a, b| a.0.cmp(&b.0));
+                names.truncate(room);
+            }
+            names.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+            page.extend(names);
+            if page.len() == limit {
+                break;
+            }
+        }
+        page
+    }
+
+    /// All objects, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = (&Digest, &Entry)> {
+        self.shards.iter().flatten()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(size: u64) -> Entry {
+        Entry {
+            place: Place::Object,
+            size,
+            sequence: 1,
+            expires_ms: 0,
+            crc: 0,
+            evictable: false,
+            held: NOT_HELD,
+        }
+    }
+
+    #[test]
+    fn pages_are_in_order_and_complete() {
+        let mut index = Index::default();
+        let mut all: Vec<Digest> = (0..500u32)
+            .map(|i| {
+                let mut d = [0; 32];
+                d[..4].copy_from_slice(&i.wrapping_mul(2_654_435_761).to_be_bytes());
+                Digest(d)
+            })
+            .collect();
+        all.iter().for_each(|d| drop(index.insert(*d, entry(3))));
+        all.sort_unstable();
+        let (mut seen, mut after) = (Vec::new(), None);
+        loop {
+            let page = index.list(after.as_ref(), 7, 0);
+            seen.extend(page.iter().map(|(d, _)| *d));
+            match page.last() {
+                Some((d, _)) if page.len() == 7 => after = Some(*d),
+                _ => break,
+            }
+        }
+        assert_eq!(seen, all);
+        assert_eq!(index.totals(), (500, 1500));
+    }
+
+    #[test]
+    fn replaced_objects_count_once() {
+        let mut index = Index::default();
+        let digest = Digest([1; 32]);
+        assert!(index.insert(digest, entry(5)).is_none());
+        assert_eq!(index.insert(digest, entry(7)).map(|e| e.size), Some(5));
+        assert_eq!(index.totals(), (1, 7));
+        assert!(index.remove(&digest).is_some() && index.remove(&digest).is_none());
+        assert_eq!(index.totals(), (0, 0));
+    }
+}

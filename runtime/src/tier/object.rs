@@ -1,0 +1,275 @@
+//! Writing one object file: bytes stream in, blocks are checksummed, nothing larger than a few buffers is in RAM.
+//!
+//! Called by an engine's `serve` on the column that receives the bytes; `Shard::commit_object` of the owner takes over.
+//!
+//! Invariants
+//! 1. The file holds the object's bytes from offset 0 and nothing else, at its exact size, and is synced before it is
+//!    offered to the owner; its checksums lie beside it, synced too.
+//! 2. Disk space is reserved from the budget before it is written; what is not committed is given back and unlinked.
+
+use super::log::is_full;
+use super::names::{BLOCK_BYTES, Names, SECTOR_BYTES};
+use crate::budget::Budget;
+use crate::buffer::Buffer;
+use crate::io::{File, Io, Open};
+use crate::oneshot::{Oneshot, Waiting};
+use crc32c::crc32c;
+use std::collections::VecDeque;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Bytes given to the disk at a time.
+pub const WRITE_BYTES: usize = 1 << 20;
+/// Writes under way per object: enough to keep hash and disk both busy.
+const WRITES_MAX: usize = 4;
+/// Space is reserved in steps of this size when the length is not known.
+const RESERVE_STEP_BYTES: u64 = 64 << 20;
+
+/// Why an object could not be written.
+#[derive(Debug, thiserror::Error)]
+pub enum WriteError {
+    /// Quota or disk is full.
+    #[error("no space left")]
+    NoSpace,
+    /// The disk failed.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+}
+
+impl WriteError {
+    fn of(e: io::Error) -> WriteError {
+        if is_full(&e) {
+            WriteError::NoSpace
+        } else {
+            WriteError::Io(e)
+        }
+    }
+}
+
+/// A complete, synced file that waits for its owner to name it. Unlinked by [`super::Shard::discard`] otherwise.
+#[derive(Debug)]
+pub struct Incoming {
+    /// Where it is now; its checksums lie beside it.
+    pub path: PathBuf,
+    /// Size in bytes.
+    pub size: u64,
+    /// CRC32C of each 64 KiB block.
+    pub sums: Arc<[u32]>,
+    /// CRC32C of the sums file's content.
+    pub sums_crc: u32,
+    /// Bytes taken from the disk budget.
+    pub reserved: u64,
+}
+
+/// One object on its way to disk.
+pub struct ObjectWriter<I: Io> {
+    io: I,
+    file: I::File,
+    path: PathBuf,
+    budget: Budget,
+    reserved: u64,
+    allocated: u64,
+    at: u64,
+    sums: Vec<u32>,
+    writes: VecDeque<Waiting<io::Result<()>>>,
+    finished: bool,
+}
+
+/// Bytes an object file of `size` bytes and its checksums take.
+pub fn disk_bytes(size: u64) -> u64 {
+    let sector = SECTOR_BYTES as u64;
+    size.next_multiple_of(sector)
+        + ((size.div_ceil(BLOCK_BYTES as u64) + 1) * 4).next_multiple_of(sector)
+}
+
+impl<I: Io> ObjectWriter<I> {
+    /// Begins a file; with a known length all its space is taken at once.
+    pub async fn create(
+        io: &I,
+        path: PathBuf,
+        budget: &Budget,
+        length: Option<u64>,
+    ) -> Result<Self, WriteError> {
+        let reserve = disk_bytes(length.unwrap_or(RESERVE_STEP_BYTES));
+        if !budget.try_reserve(reserve) {
+            return Err(WriteError::NoSpace);
+        }
+        let file = match io.open(&path, Open::CreateDirect).await {
+            Ok(file) => file,
+            Err(e) => {
+                budget.release(reserve);
+                return Err(WriteError::of(e));
+            }
+        };
+        let mut writer = ObjectWriter {
+            io: io.clone(),
+            file,
+            path,
+            budget: budget.clone(),
+            reserved: reserve,
+            allocated: 0,
+            at: 0,
+            sums: Vec::new(),
+            writes: VecDeque::new(),
+            finished: false,
+        };
+        let first = length
+            .unwrap_or(RESERVE_STEP_BYTES)
+            .next_multiple_of(SECTOR_BYTES as u64);
+        writer.allocate(first).await?;
+        Ok(writer)
+    }
+
+    async fn allocate(&mut self, to: u64) -> Result<(), WriteError> {
+        self.file
+            .allocate(to.max(1))
+            .await
+            .map_err(WriteError::of)?;
+        self.allocated = to;
+        Ok(())
+    }
+
+    async fn make_room(&mut self, end: u64) -> Result<(), WriteError> {
+        if end <= self.allocated {
+            return Ok(());
+        }
+        let to = self.allocated.max(end) + RESERVE_STEP_BYTES;
+        let more = disk_bytes(to).saturating_sub(self.reserved);
+        if !self.budget.try_reserve(more) {
+            return Err(WriteError::NoSpace);
+        }
+        self.reserved += more;
+        self.allocate(to).await
+    }
+
+    /// Takes the next `len` bytes of the object. Every buffer but the last is filled to a whole number of blocks.
+    pub async fn write(&mut self, mut buf: Buffer, len: usize) -> Result<(), WriteError> {
+        assert!(
+            len > 0 && self.at.is_multiple_of(BLOCK_BYTES as u64),
+            "write of {len} bytes after a partial block"
+        );
+        self.sums.extend(buf[..len].chunks(BLOCK_BYTES).map(crc32c));
+        let padded = len.next_multiple_of(SECTOR_BYTES);
+        buf[len..padded].fill(0);
+        self.make_room(self.at + padded as u64).await?;
+        if self.writes.len() >= WRITES_MAX {
+            self.wait_for_one().await?;
+        }
+        let (done, waiting) = Oneshot::new();
+        let (file, at) = (self.file.clone(), self.at);
+        self.io.spawn("object-write", async move {
+            let (written, _buf) = file.write_at(buf, padded, at).await;
+            done.set(written);
+        });
+        self.writes.push_back(waiting);
+        self.at += len as u64;
+        Ok(())
+    }
+
+    async fn wait_for_one(&mut self) -> Result<(), WriteError> {
+        match self.writes.pop_front() {
+            Some(write) => write.await.map_err(WriteError::of),
+            None => Ok(()),
+        }
+    }
+
+    /// All bytes are in: cut to size, write the checksums, sync both.
+    pub async fn finish(mut self) -> Result<Incoming, WriteError> {
+        while !self.writes.is_empty() {
+            self.wait_for_one().await?;
+        }
+        self.file.truncate(self.at).await.map_err(WriteError::of)?;
+        self.file.sync_data().await.map_err(WriteError::of)?;
+        let sums: Arc<[u32]> = std::mem::take(&mut self.sums).into();
+        let sums_crc = write_sums(&self.io, &Names::sums(&self.path), &sums)
+            .await
+            .map_err(WriteError::of)?;
+        let needed = disk_bytes(self.at);
+        assert!(
+            needed <= self.reserved,
+            "wrote {needed} bytes of {} reserved",
+            self.reserved
+        );
+        self.budget.release(self.reserved - needed);
+        self.finished = true;
+        let path = self.path.clone();
+        Ok(Incoming {
+            path,
+            size: self.at,
+            sums,
+            sums_crc,
+            reserved: needed,
+        })
+    }
+}
+
+impl<I: Io> Drop for ObjectWriter<I> {
+    fn drop(&mut self) {
+        if self.finished {
+            return;
+        }
+        self.budget.release(self.reserved);
+        let (io, path) = (self.io.clone(), self.path.clone());
+        self.io.spawn("object-discard", async move {
+            let _ = io.unlink(&Names::sums(&path)).await;
+            let _ = io.unlink(&path).await;
+        });
+    }
+}
+
+async fn write_sums<I: Io>(io: &I, path: &std::path::Path, sums: &[u32]) -> io::Result<u32> {
+    let mut bytes: Vec<u8> = sums.iter().flat_map(|s| s.to_le_bytes()).collect();
+    let crc = crc32c(&bytes);
+    bytes.extend(crc.to_le_bytes());
+    let file = io.open(path, Open::CreateDirect).await?;
+    for (i, part) in bytes.chunks(WRITE_BYTES).enumerate() {
+        let padded = part.len().next_multiple_of(SECTOR_BYTES);
+        let mut buf = io.buffer(padded).ok_or(io::ErrorKind::OutOfMemory)?;
+        buf[..part.len()].copy_from_slice(part);
+        buf[part.len()..padded].fill(0);
+        file.write_at(buf, padded, (i * WRITE_BYTES) as u64)
+            .await
+            .0?;
+    }
+    file.truncate(bytes.len() as u64).await?;
+    file.sync_data().await?;
+    Ok(crc)
+}
+
+/// Reads the checksums beside an object file of `size` bytes.
+pub async fn read_sums<I: Io>(
+    io: &I,
+    path: &std::path::Path,
+    size: u64,
+    crc: u32,
+) -> io::Result<Arc<[u32]>> {
+    let damaged = || {
+        io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("checksums of {} are damaged", path.display()),
+        )
+    };
+    let blocks = size.div_ceil(BLOCK_BYTES as u64) as usize;
+    let len = (blocks + 1) * 4;
+    let file = io.open(path, Open::ReadDirect).await?;
+    if file.size().await? != len as u64 {
+        return Err(damaged());
+    }
+    let mut bytes = Vec::with_capacity(len);
+    while bytes.len() < len {
+        let part = (len - bytes.len()).min(WRITE_BYTES);
+        let buf = io.buffer(part).ok_or(io::ErrorKind::OutOfMemory)?;
+        let (read, buf) = file.read_at(buf, part, bytes.len() as u64).await;
+        read?;
+        bytes.extend_from_slice(&buf[..part]);
+    }
+    let (sums, stored) = bytes.split_at(len - 4);
+    if crc32c(sums) != crc || stored != crc.to_le_bytes() {
+        return Err(damaged());
+    }
+    Ok(sums
+        .chunks_exact(4)
+        .map(|c| u32::from_le_bytes(c.try_into().expect("four bytes")))
+        .collect())
+}
