@@ -33,3 +33,15 @@ pub fn quantile(values: &mut [f64], quantile: f64) -> f64 {
     let at = (quantile * (values.len() - 1) as f64).round() as usize;
     values[at.min(values.len() - 1)]
 }
+
+/// Opens `path` for O_DIRECT writes with its first `len` bytes written before, so that a write only overwrites.
+pub fn overwritable(path: &str, len: u64) -> Result<std::fs::File> {
+    use std::os::unix::fs::{FileExt, OpenOptionsExt};
+    let plain = std::fs::File::options().write(true).create(true).truncate(false).open(path)?;
+    let zeros = vec![0u8; 1 << 20];
+    for chunk in plain.metadata()?.len() >> 20..len >> 20 {
+        plain.write_all_at(&zeros, chunk << 20)?;
+    }
+    plain.sync_all()?;
+    Ok(std::fs::File::options().write(true).custom_flags(libc::O_DIRECT).open(path)?)
+}

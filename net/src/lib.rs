@@ -1,5 +1,24 @@
-//! net
+//! Protocols over the runtime's connections. Knows no engine.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `http1` | the HTTP/1.1 codec: pure functions on bytes |
+//! | `server` | a connection's life: read a head, route it, let the service answer, again |
+//! | `exchange` | one request and its answer, as the service sees them |
+//! | `input` | received bytes that have not been used yet |
+//! | `deadline` | who has waited too long, per column |
+//!
+//! Path of a request: `server` reads a head → `http1::parse_head` → `Service::route` makes it the service's own value →
+//! `Service::respond` reads the body from and answers through [`Exchange`].
 
 #![forbid(unsafe_code)]
 
+pub mod deadline;
+pub mod exchange;
 pub mod http1;
+mod input;
+pub mod server;
+
+pub use deadline::Deadlines;
+pub use exchange::Exchange;
+pub use server::{Limits, Refusal, Server, Service};

@@ -20,24 +20,13 @@ struct Inner {
 impl Budget {
     /// A budget of `limit` bytes, none used.
     pub fn new(limit: u64) -> Budget {
-        Budget {
-            inner: Arc::new(Inner {
-                limit,
-                used: AtomicU64::new(0),
-            }),
-        }
+        Budget { inner: Arc::new(Inner { limit, used: AtomicU64::new(0) }) }
     }
 
     /// Takes `bytes`, or nothing.
     pub fn try_reserve(&self, bytes: u64) -> bool {
-        let take = |used: u64| {
-            used.checked_add(bytes)
-                .filter(|&sum| sum <= self.inner.limit)
-        };
-        self.inner
-            .used
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
-            .is_ok()
+        let take = |used: u64| used.checked_add(bytes).filter(|&sum| sum <= self.inner.limit);
+        self.inner.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
     }
 
     /// Counts bytes that exist already (recovery), even beyond the limit.

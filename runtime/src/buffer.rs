@@ -15,4 +15,5 @@
 mod arena;
 mod slab;
 
-pub use arena::{Arena, Buffer, Shared};
+pub use arena::{Arena, Buffer, Loan, Shared};
+pub(crate) use slab::CHUNK_BYTES;

@@ -26,9 +26,7 @@ impl Clock {
 
     /// Milliseconds since the Unix epoch.
     pub fn unix_ms(&self) -> u64 {
-        let since = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         since.as_millis() as u64
     }
 }
@@ -49,9 +47,6 @@ mod tests {
         let (a, wall) = (c.now_ns(), std::time::Instant::now());
         std::thread::sleep(std::time::Duration::from_millis(20));
         let (tsc, std) = (c.now_ns() - a, wall.elapsed().as_nanos() as u64);
-        assert!(
-            tsc.abs_diff(std) < 2_000_000,
-            "clock drifts: {tsc} ns against {std} ns"
-        );
+        assert!(tsc.abs_diff(std) < 2_000_000, "clock drifts: {tsc} ns against {std} ns");
     }
 }

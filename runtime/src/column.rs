@@ -170,12 +170,7 @@ where
     assert_eq!(plan.cpus.len(), bells.len(), "one doorbell a column");
     let (send, reports) = channel();
     let life = Arc::new(AtomicU8::new(STARTING));
-    let mut columns = Columns {
-        threads: Vec::new(),
-        life,
-        bells,
-        reports,
-    };
+    let mut columns = Columns { threads: Vec::new(), life, bells, reports };
     for (index, &cpu) in plan.cpus.iter().enumerate() {
         let spawned = spawn(index, cpu, plan, &columns, send.clone(), set_up.clone());
         match spawned {
@@ -225,15 +220,8 @@ where
         .io_memory(64 << 10)
         .ring_depth(GLOMMIO_RING_DEPTH)
         .spawn(move || async move {
-            if let Err(reason) = column_main(
-                index,
-                bell,
-                life,
-                (arena_bytes, spin_ns),
-                failures.clone(),
-                set_up,
-            )
-            .await
+            if let Err(reason) =
+                column_main(index, bell, life, (arena_bytes, spin_ns), failures.clone(), set_up).await
             {
                 let _ = failures.send(Report::Failed(index, reason));
             }
@@ -253,36 +241,18 @@ where
     S: Fn(Column) -> F,
     F: Future<Output = Result<Body, String>>,
 {
-    let ring = Ring::new(
-        RING_ENTRIES,
-        RECEIVE_BUFFERS,
-        RECEIVE_BYTES,
-        bell.fd().as_raw_fd(),
-    )
-    .map_err(|e| format!("column {index}: io_uring: {e}"))?;
-    let arena = Arena::new(arena_bytes)
-        .map_err(|e| format!("column {index}: {arena_bytes} bytes of memory: {e}"))?;
-    let life = Rc::new(Life {
-        shared: life,
-        seen: Cell::new(STARTING),
-        waiting: RefCell::default(),
-    });
+    let ring = Ring::new(RING_ENTRIES, RECEIVE_BUFFERS, RECEIVE_BYTES, bell.fd().as_raw_fd())
+        .map_err(|e| format!("column {index}: io_uring: {e}"))?;
+    let arena =
+        Arena::new(arena_bytes).map_err(|e| format!("column {index}: {arena_bytes} bytes of memory: {e}"))?;
+    let life = Rc::new(Life { shared: life, seen: Cell::new(STARTING), waiting: RefCell::default() });
     let inboxes = Rc::new(LateInboxes::default());
     let stop = Rc::new(Cell::new(false));
-    let polled: Rc<[Box<dyn Inbox>]> = Rc::new([
-        Box::new(LifeInbox(life.clone())),
-        Box::new(SharedInboxes(inboxes.clone())),
-    ]);
-    let driver =
-        glommio::spawn_local(drive(ring.clone(), bell, polled, spin_ns, stop.clone())).detach();
+    let polled: Rc<[Box<dyn Inbox>]> =
+        Rc::new([Box::new(LifeInbox(life.clone())), Box::new(SharedInboxes(inboxes.clone()))]);
+    let driver = glommio::spawn_local(drive(ring.clone(), bell, polled, spin_ns, stop.clone())).detach();
     let io = RingIo::new(ring.clone(), arena, Clock::new(), Stalls::default());
-    let column = Column {
-        index,
-        io,
-        inboxes,
-        life: life.clone(),
-        failures: failures.clone(),
-    };
+    let column = Column { index, io, inboxes, life: life.clone(), failures: failures.clone() };
     let outcome = match set_up(column).await {
         Ok(body) => {
             let _ = failures.send(Report::Ready(index));
@@ -311,9 +281,9 @@ impl Columns {
         self.set_stage(STOPPING);
     }
 
-    /// The reports of columns that fail while running.
-    pub fn reports(&self) -> &Receiver<Report> {
-        &self.reports
+    /// The reports of columns that fail while running. They can be taken once.
+    pub fn take_reports(&mut self) -> Receiver<Report> {
+        std::mem::replace(&mut self.reports, channel().1)
     }
 
     /// Waits for every column to end.

@@ -172,9 +172,7 @@ pub fn parse(text: &str) -> Result<CpuList, CpuListError> {
 
 /// One piece: `N`, `A-B`, `A-B:STRIDE`, `A-B:USED/GROUP`.
 fn parse_piece(piece: &str, set: &mut CpuSet) -> Result<(), CpuListError> {
-    let bad_step = || CpuListError::BadStep {
-        piece: shortened(piece),
-    };
+    let bad_step = || CpuListError::BadStep { piece: shortened(piece) };
     let (range, step) = match piece.split_once(':') {
         Some((range, step)) => (range, Some(step)),
         None => (piece, None),
@@ -238,9 +236,7 @@ struct CpuSet {
 
 impl Default for CpuSet {
     fn default() -> Self {
-        Self {
-            words: [0; (CPUS_MAX / WORD_BITS) as usize],
-        }
+        Self { words: [0; (CPUS_MAX / WORD_BITS) as usize] }
     }
 }
 
@@ -276,10 +272,7 @@ mod tests {
     fn reads_what_the_kernel_writes_and_takes() {
         assert_eq!(canonical("0\n"), "0");
         assert_eq!(canonical("0-3,8,10-14:2"), "0-3,8,10,12,14");
-        assert_eq!(
-            canonical("0-31:2/4"),
-            "0-1,4-5,8-9,12-13,16-17,20-21,24-25,28-29"
-        );
+        assert_eq!(canonical("0-31:2/4"), "0-1,4-5,8-9,12-13,16-17,20-21,24-25,28-29");
         assert_eq!(canonical("8,3,1,2,3,0-1"), "0-3,8");
         assert_eq!(canonical("0-4095").len(), "0-4095".len());
         assert_eq!(CpuList::default().to_string(), "");

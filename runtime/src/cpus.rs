@@ -81,10 +81,7 @@ pub enum CpuError {
 /// the first ones up to the cgroup quota rounded up.
 pub fn choose(explicit: Option<&CpuList>, view: &MachineView) -> Result<Choice, CpuError> {
     let quota = view.cgroup_quota_cpus;
-    assert!(
-        quota.is_none_or(|cpus| cpus.is_finite() && cpus > 0.0),
-        "a quota is a positive number of CPUs"
-    );
+    assert!(quota.is_none_or(|cpus| cpus.is_finite() && cpus > 0.0), "a quota is a positive number of CPUs");
     let choice = match explicit {
         Some(list) => {
             check(list, view)?;
@@ -95,18 +92,12 @@ pub fn choose(explicit: Option<&CpuList>, view: &MachineView) -> Result<Choice, 
                     list.len()
                 )
             });
-            Choice {
-                cpus: list.clone(),
-                warning,
-            }
+            Choice { cpus: list.clone(), warning }
         }
         None => {
             let usable = view.affinity.intersection(&view.online);
             let at_most = quota.map_or(usize::MAX, |cpus| cpus.ceil() as usize);
-            Choice {
-                cpus: usable.first(at_most),
-                warning: None,
-            }
+            Choice { cpus: usable.first(at_most), warning: None }
         }
     };
     if choice.cpus.is_empty() {
@@ -152,16 +143,12 @@ impl MachineView {
 fn affinity() -> io::Result<CpuList> {
     let mask = rustix::thread::sched_getaffinity(None)?;
     let cpus = 0..rustix::thread::CpuSet::MAX_CPU.min(CPUS_MAX as usize);
-    Ok(cpus
-        .filter(|&cpu| mask.is_set(cpu))
-        .map(|cpu| cpu as u32)
-        .collect())
+    Ok(cpus.filter(|&cpu| mask.is_set(cpu)).map(|cpu| cpu as u32).collect())
 }
 
 fn read_cpulist(path: &Path) -> io::Result<CpuList> {
     let named = |error: String| io::Error::other(format!("{}: {error}", path.display()));
-    let text =
-        fs::read_to_string(path).map_err(|e| io::Error::new(e.kind(), named(e.to_string())))?;
+    let text = fs::read_to_string(path).map_err(|e| io::Error::new(e.kind(), named(e.to_string())))?;
     cpulist::parse(&text).map_err(|e| named(e.to_string()))
 }
 
@@ -169,14 +156,7 @@ fn read_cpulist(path: &Path) -> io::Result<CpuList> {
 fn read_if_there(path: &Path) -> io::Result<Option<String>> {
     match fs::read_to_string(path) {
         Ok(text) => Ok(Some(text)),
-        Err(e)
-            if matches!(
-                e.kind(),
-                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-            ) =>
-        {
-            Ok(None)
-        }
+        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
         Err(e) => Err(io::Error::new(e.kind(), format!("{}: {e}", path.display()))),
     }
 }
@@ -187,9 +167,7 @@ fn quota_cpus(proc_cgroup: &str, root: &Path) -> io::Result<Option<f64>> {
     let mut tightest: Option<f64> = None;
     for line in proc_cgroup.lines() {
         let mut fields = line.splitn(3, ':');
-        let (Some(_id), Some(controllers), Some(path)) =
-            (fields.next(), fields.next(), fields.next())
-        else {
+        let (Some(_id), Some(controllers), Some(path)) = (fields.next(), fields.next(), fields.next()) else {
             continue;
         };
         let v2 = controllers.is_empty();
@@ -204,11 +182,7 @@ fn quota_cpus(proc_cgroup: &str, root: &Path) -> io::Result<Option<f64>> {
         };
         for mount in mounts {
             for folder in folders_up_to(mount, path) {
-                let quota = if v2 {
-                    quota_v2(&folder)?
-                } else {
-                    quota_v1(&folder)?
-                };
+                let quota = if v2 { quota_v2(&folder)? } else { quota_v1(&folder)? };
                 tightest = match (tightest, quota) {
                     (Some(a), Some(b)) => Some(a.min(b)),
                     (a, b) => a.or(b),
@@ -235,9 +209,7 @@ fn folders_up_to(mount: &Path, path: &str) -> Vec<PathBuf> {
         }
     }
     let upwards = (0..=names.len()).rev();
-    upwards
-        .map(|depth| mount.join(names[..depth].iter().collect::<PathBuf>()))
-        .collect()
+    upwards.map(|depth| mount.join(names[..depth].iter().collect::<PathBuf>())).collect()
 }
 
 /// cgroup v2: `cpu.max` holds "MICROSECONDS|max PERIOD".
@@ -253,10 +225,7 @@ fn quota_v2(folder: &Path) -> io::Result<Option<f64>> {
 fn quota_v1(folder: &Path) -> io::Result<Option<f64>> {
     let quota = read_if_there(&folder.join("cpu.cfs_quota_us"))?;
     let period = read_if_there(&folder.join("cpu.cfs_period_us"))?;
-    Ok(ratio(
-        quota.as_deref().map(str::trim),
-        period.as_deref().map(str::trim),
-    ))
+    Ok(ratio(quota.as_deref().map(str::trim), period.as_deref().map(str::trim)))
 }
 
 /// CPUs from two counts of microseconds; `None` when there is no limit ("max", -1) or no such number.
@@ -285,26 +254,15 @@ mod tests {
 
     #[test]
     fn an_explicit_cpu_that_cannot_be_had_is_named_with_the_reason() {
-        let refused = |text: &str| {
-            choose(Some(&list(text)), &view(None))
-                .expect_err(text)
-                .to_string()
-        };
+        let refused = |text: &str| choose(Some(&list(text)), &view(None)).expect_err(text).to_string();
         assert!(refused("0,8-9").contains("CPU 8-9 of the CPU list is absent"));
         assert!(refused("1,7").contains("CPU 7 of the CPU list is offline"));
-        assert!(
-            refused("5-6").contains("CPU 6 of the CPU list is outside the affinity mask 0-5,7")
-        );
+        assert!(refused("5-6").contains("CPU 6 of the CPU list is outside the affinity mask 0-5,7"));
     }
 
     #[test]
     fn without_a_list_mask_and_quota_decide() {
-        let cpus = |quota| {
-            choose(None, &view(quota))
-                .expect("there are CPUs")
-                .cpus
-                .to_string()
-        };
+        let cpus = |quota| choose(None, &view(quota)).expect("there are CPUs").cpus.to_string();
         assert_eq!(cpus(None), "0-5");
         assert_eq!(cpus(Some(0.1)), "0");
         assert_eq!(cpus(Some(2.0)), "0-1");
@@ -325,12 +283,7 @@ mod tests {
     fn no_cpu_at_all_is_an_error() {
         let mut nowhere = view(None);
         nowhere.affinity = list("7");
-        assert!(
-            choose(None, &nowhere)
-                .expect_err("7 is offline")
-                .to_string()
-                .contains("no CPU")
-        );
+        assert!(choose(None, &nowhere).expect_err("7 is offline").to_string().contains("no CPU"));
         assert!(choose(Some(&CpuList::default()), &view(None)).is_err());
     }
 
@@ -338,12 +291,7 @@ mod tests {
     fn this_machine_can_be_read() {
         let view = MachineView::read().expect("sysfs and procfs are there");
         assert!(view.online.difference(&view.present).is_empty());
-        assert!(
-            !choose(None, &view)
-                .expect("we run somewhere")
-                .cpus
-                .is_empty()
-        );
+        assert!(!choose(None, &view).expect("we run somewhere").cpus.is_empty());
     }
 
     fn put(root: &Path, path: &str, text: &str) {

@@ -42,10 +42,14 @@ pub trait Io: Clone + 'static {
     fn unix_ms(&self) -> u64;
     /// Waits at least `ns` nanoseconds.
     fn sleep(&self, ns: u64) -> impl Future<Output = ()>;
+    /// Lets every other task that is ready run first.
+    fn yield_now(&self) -> impl Future<Output = ()>;
     /// Starts a task on this column; `name` is what the stall detector reports.
     fn spawn(&self, name: &'static str, task: impl Future<Output = ()> + 'static);
     /// A block-aligned buffer of at least `len` bytes, or `None` when the column's memory budget is spent.
     fn buffer(&self, len: usize) -> Option<Buffer>;
+    /// As [`Io::buffer`], of any alignment and closely fitting: for bytes that stay.
+    fn buffer_fitting(&self, len: usize) -> Option<Buffer>;
 
     /// Opens a file.
     fn open(&self, path: &Path, how: Open) -> impl Future<Output = io::Result<Self::File>>;
@@ -71,12 +75,8 @@ pub trait Io: Clone + 'static {
 /// An open file of one column. Clones share the descriptor.
 pub trait File: Clone + 'static {
     /// Fills `buf[..len]` from `offset`. Reading past the end is `UnexpectedEof`.
-    fn read_at(
-        &self,
-        buf: Buffer,
-        len: usize,
-        offset: u64,
-    ) -> impl Future<Output = (io::Result<()>, Buffer)>;
+    fn read_at(&self, buf: Buffer, len: usize, offset: u64)
+    -> impl Future<Output = (io::Result<()>, Buffer)>;
     /// Writes `buf[..len]` at `offset`.
     fn write_at(
         &self,
@@ -99,6 +99,15 @@ pub trait File: Clone + 'static {
     fn truncate(&self, len: u64) -> impl Future<Output = io::Result<()>>;
     /// The size now.
     fn size(&self) -> impl Future<Output = io::Result<u64>>;
+}
+
+/// How a stream is ended from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hangup {
+    /// Receiving ends: an answer can still be sent.
+    Receive,
+    /// Both ways.
+    Both,
 }
 
 /// A connected byte stream.
@@ -124,6 +133,8 @@ pub trait Conn: 'static {
         from: usize,
         len: usize,
     ) -> impl Future<Output = io::Result<()>>;
+    /// Says that nothing more is sent; what was sent still arrives.
+    fn end_sending(&mut self);
     /// A handle by which the deadline sweeper ends the stream from outside.
-    fn hangup(&self) -> Box<dyn Fn()>;
+    fn hangup(&self) -> Box<dyn Fn(Hangup)>;
 }

@@ -6,6 +6,7 @@
 //! | `ring` | its real implementation: one io_uring a column, the driver task, files, connections, listeners |
 //! | `column` | pinned executors, started and stopped together |
 //! | `mesh` | bounded queues between columns and the doorbell that wakes a sleeper |
+//! | `call` | requests and answers over the mesh |
 //! | `buffer` | the huge-page arena: pools of 1, 4 and 16 MiB and smaller classes |
 //! | `resident` | file pages pinned in the page cache, sent without a copy |
 //! | `tier` | the page store under blobcache and slicecache: RAM over disk |
@@ -21,6 +22,7 @@
 
 pub mod budget;
 pub mod buffer;
+pub mod call;
 pub mod clock;
 pub mod column;
 pub mod cpulist;

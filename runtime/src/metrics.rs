@@ -131,11 +131,7 @@ impl Histogram {
             }
             cumulative.push(total.min(values.len()));
         }
-        Buckets {
-            cumulative,
-            sum: recorded.sum,
-            count: values.len(),
-        }
+        Buckets { cumulative, sum: recorded.sum, count: values.len() }
     }
 }
 
@@ -202,10 +198,7 @@ impl Registry {
     /// An empty registry for `column`.
     #[must_use]
     pub fn new(column: u32) -> Self {
-        Self {
-            column,
-            entries: RefCell::default(),
-        }
+        Self { column, entries: RefCell::default() }
     }
 
     /// The counter of `family` with these labels; registered by the first call, the same one ever after.
@@ -249,11 +242,7 @@ impl Registry {
         let mut labels: Labels = labels.iter().map(|(k, v)| (*k, (*v).to_owned())).collect();
         labels.sort_unstable();
         let mut entries = self.entries.borrow_mut();
-        let same_name = || {
-            entries
-                .iter()
-                .filter(|(known, ..)| known.name == family.name)
-        };
+        let same_name = || entries.iter().filter(|(known, ..)| known.name == family.name);
         if let Some((_, _, handle)) = same_name().find(|(_, known, _)| *known == labels) {
             return handle.clone();
         }
@@ -263,18 +252,9 @@ impl Registry {
             "{} is declared twice, differently",
             family.name
         );
-        labels
-            .iter()
-            .for_each(|(label, _)| family.assert_label(label));
-        assert!(
-            labels.is_sorted_by(|a, b| a.0 < b.0),
-            "{}: a label is given twice",
-            family.name
-        );
-        assert!(
-            entries.len() < SAMPLES_MAX,
-            "more than {SAMPLES_MAX} samples in a column"
-        );
+        labels.iter().for_each(|(label, _)| family.assert_label(label));
+        assert!(labels.is_sorted_by(|a, b| a.0 < b.0), "{}: a label is given twice", family.name);
+        assert!(entries.len() < SAMPLES_MAX, "more than {SAMPLES_MAX} samples in a column");
         let handle = new();
         entries.push((family, labels, handle.clone()));
         handle
@@ -296,10 +276,7 @@ impl Registry {
                 (Handle::Histogram(_), kind) => unreachable!("a histogram in a family of {kind:?}"),
             },
         };
-        Snapshot {
-            column: self.column,
-            samples: entries.iter().map(sample).collect(),
-        }
+        Snapshot { column: self.column, samples: entries.iter().map(sample).collect() }
     }
 }
 

@@ -25,10 +25,7 @@ impl<T> Oneshot<T> {
     /// Both ends.
     #[allow(clippy::new_ret_no_self, reason = "it makes a pair")]
     pub fn new() -> (Oneshot<T>, Waiting<T>) {
-        let slot = Rc::new(RefCell::new(Slot {
-            value: None,
-            waker: None,
-        }));
+        let slot = Rc::new(RefCell::new(Slot { value: None, waker: None }));
         (Oneshot { slot: slot.clone() }, Waiting { slot })
     }
 

@@ -34,16 +34,11 @@ pub struct RingReport {
 
 /// Sets up a small ring and asks for each operation we use.
 pub fn io_uring() -> Result<RingReport, RingError> {
-    let ring: io::Result<IoUring> = IoUring::builder()
-        .setup_coop_taskrun()
-        .setup_taskrun_flag()
-        .setup_single_issuer()
-        .build(8);
+    let ring: io::Result<IoUring> =
+        IoUring::builder().setup_coop_taskrun().setup_taskrun_flag().setup_single_issuer().build(8);
     let ring = ring.map_err(|e| cause(&e))?;
     let mut probe = Probe::new();
-    ring.submitter()
-        .register_probe(&mut probe)
-        .map_err(|e| RingError::Other(e.to_string()))?;
+    ring.submitter().register_probe(&mut probe).map_err(|e| RingError::Other(e.to_string()))?;
     let used = [
         ("READ", opcode::Read::CODE),
         ("WRITE", opcode::Write::CODE),
@@ -60,9 +55,7 @@ pub fn io_uring() -> Result<RingReport, RingError> {
     ];
     match used.iter().find(|(_, code)| !probe.is_supported(*code)) {
         Some((name, _)) => Err(RingError::Missing(name)),
-        None => Ok(RingReport {
-            operations: used.iter().map(|(name, _)| *name).collect(),
-        }),
+        None => Ok(RingReport { operations: used.iter().map(|(name, _)| *name).collect() }),
     }
 }
 
@@ -70,8 +63,7 @@ fn cause(e: &io::Error) -> RingError {
     match e.raw_os_error() {
         Some(libc::ENOSYS) => RingError::NoKernelSupport,
         Some(libc::EPERM) => {
-            let sysctl =
-                std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled").unwrap_or_default();
+            let sysctl = std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled").unwrap_or_default();
             match sysctl.trim().parse() {
                 Ok(level @ 1..) => RingError::Disabled(level),
                 _ => RingError::Seccomp,
@@ -89,10 +81,7 @@ mod tests {
 
     #[test]
     fn causes_are_told_apart() {
-        assert_eq!(
-            cause(&io::Error::from_raw_os_error(libc::ENOSYS)),
-            RingError::NoKernelSupport
-        );
+        assert_eq!(cause(&io::Error::from_raw_os_error(libc::ENOSYS)), RingError::NoKernelSupport);
         assert!(matches!(
             cause(&io::Error::from_raw_os_error(libc::EPERM)),
             RingError::Seccomp | RingError::Disabled(_)

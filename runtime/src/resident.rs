@@ -9,6 +9,7 @@
 //! 2. The bytes are held once: the pages the disk cache has are the ones the socket sends.
 //! 3. The file is immutable while pinned (the tier never writes into a complete object).
 
+use crate::buffer::Loan;
 use rustix::fs::{Advice, Mode, OFlags, fadvise};
 use rustix::mm::{MapFlags, ProtFlags, mlock, mmap, munlock, munmap};
 use std::io;
@@ -30,6 +31,7 @@ struct Pinned {
     len: usize,
     offset: u64,
     file: OwnedFd,
+    _loan: Loan,
 }
 
 // SAFETY: the mapping is read-only and lives until the last owner drops it; the descriptor is used with offsets only.
@@ -39,40 +41,25 @@ unsafe impl Sync for Pinned {}
 
 impl Resident {
     /// Reads, pins and verifies `[offset, offset + len)` of `path`. Blocks on the disk: for the blocking pool only.
-    /// `Ok(None)` when the limit on locked memory forbids it.
+    /// `Ok(None)` when the limit on locked memory forbids it. `loan`: its share of the column's memory.
     pub fn pin(
         path: &Path,
         offset: u64,
         len: usize,
+        loan: Loan,
         verify: impl FnOnce(&[u8]) -> bool,
     ) -> io::Result<Option<Resident>> {
-        assert!(
-            len > 0 && offset.is_multiple_of(4096),
-            "pin of {len} bytes at {offset}"
-        );
+        assert!(len > 0 && offset.is_multiple_of(4096), "pin of {len} bytes at {offset}");
         let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
         let size = rustix::fs::fstat(&file)?.st_size as u64;
         if offset + len as u64 > size {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         // SAFETY: a fresh shared read-only mapping at an address of the kernel's choice aliases nothing of ours.
-        let start = unsafe {
-            mmap(
-                std::ptr::null_mut(),
-                len,
-                ProtFlags::READ,
-                MapFlags::SHARED,
-                &file,
-                offset,
-            )?
-        };
+        let start =
+            unsafe { mmap(std::ptr::null_mut(), len, ProtFlags::READ, MapFlags::SHARED, &file, offset)? };
         let start = NonNull::new(start.cast::<u8>()).expect("mmap never returns null");
-        let pinned = Pinned {
-            start,
-            len,
-            offset,
-            file,
-        };
+        let pinned = Pinned { start, len, offset, file, _loan: loan };
         // SAFETY: the range is the mapping just made. Locking reads every page in; a page that cannot be read fails here
         // and not as a signal on access.
         match unsafe { mlock(start.as_ptr().cast(), len) } {
@@ -82,37 +69,18 @@ impl Resident {
             }
             Err(e) => return Err(e.into()),
         }
-        let resident = Resident {
-            pinned: Arc::new(pinned),
-        };
+        let resident = Resident { pinned: Arc::new(pinned) };
         if !verify(&resident) {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                "checksum mismatch",
-            ));
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "checksum mismatch"));
         }
         Ok(Some(resident))
     }
 
     /// Sends up to `count` bytes at `from` of this stretch without copying them; the socket must not block.
-    pub(crate) fn sendfile(
-        &self,
-        socket: impl AsFd,
-        from: usize,
-        count: usize,
-    ) -> io::Result<usize> {
-        assert!(
-            from + count <= self.pinned.len,
-            "sendfile {from}+{count} of {}",
-            self.pinned.len
-        );
+    pub(crate) fn sendfile(&self, socket: impl AsFd, from: usize, count: usize) -> io::Result<usize> {
+        assert!(from + count <= self.pinned.len, "sendfile {from}+{count} of {}", self.pinned.len);
         let mut offset = self.pinned.offset + from as u64;
-        Ok(rustix::fs::sendfile(
-            socket,
-            &self.pinned.file,
-            Some(&mut offset),
-            count,
-        )?)
+        Ok(rustix::fs::sendfile(socket, &self.pinned.file, Some(&mut offset), count)?)
     }
 }
 
@@ -132,12 +100,7 @@ impl Drop for Pinned {
             let _ = munmap(self.start.as_ptr().cast(), self.len);
         }
         // What left the budget should leave the page cache too. Does not wait: only clean pages are dropped.
-        let _ = fadvise(
-            &self.file,
-            self.offset,
-            NonZeroU64::new(self.len as u64),
-            Advice::DontNeed,
-        );
+        let _ = fadvise(&self.file, self.offset, NonZeroU64::new(self.len as u64), Advice::DontNeed);
     }
 }
 
@@ -148,20 +111,18 @@ mod tests {
     #[test]
     fn pins_verifies_and_refuses() {
         let dir = tempfile::tempdir().expect("temp dir");
+        let arena = crate::buffer::Arena::new(1).expect("maps");
+        let loan = || arena.lend(1 << 17).expect("room");
         let path = dir.path().join("f");
         std::fs::write(&path, vec![9u8; 70_000]).expect("write");
-        let r = Resident::pin(&path, 4096, 65_904, |b| b.iter().all(|&x| x == 9)).expect("pins");
+        let r = Resident::pin(&path, 4096, 65_904, loan(), |b| b.iter().all(|&x| x == 9)).expect("pins");
         if let Some(r) = r {
             assert_eq!(r.len(), 65_904);
         }
-        let wrong = Resident::pin(&path, 0, 4096, |_| false).map(|r| r.is_some());
-        assert!(
-            !matches!(wrong, Ok(true)),
-            "unverified pages were handed out"
-        );
-        let beyond = Resident::pin(&path, 65536, 8192, |_| true)
-            .map(|_| ())
-            .expect_err("beyond the end");
+        let wrong = Resident::pin(&path, 0, 4096, loan(), |_| false).map(|r| r.is_some());
+        assert!(!matches!(wrong, Ok(true)), "unverified pages were handed out");
+        let beyond =
+            Resident::pin(&path, 65536, 8192, loan(), |_| true).map(|_| ()).expect_err("beyond the end");
         assert_eq!(beyond.kind(), io::ErrorKind::UnexpectedEof);
     }
 }

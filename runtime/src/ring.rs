@@ -16,6 +16,7 @@ mod conn;
 mod core;
 mod driver;
 mod file;
+mod fixed;
 mod handle;
 mod listener;
 

@@ -22,13 +22,8 @@ impl ShardMap {
     /// # Panics
     /// When there is no column, or more columns than shards.
     pub fn new(columns: usize) -> ShardMap {
-        assert!(
-            (1..=SHARDS).contains(&columns),
-            "columns must be 1..=256, got {columns}"
-        );
-        ShardMap {
-            columns: columns as u16,
-        }
+        assert!((1..=SHARDS).contains(&columns), "columns must be 1..=256, got {columns}");
+        ShardMap { columns: columns as u16 }
     }
 
     /// The column that owns `shard`.

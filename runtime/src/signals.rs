@@ -31,23 +31,21 @@ pub fn forward<T: Send + 'static>(
         }
         set
     };
-    std::thread::Builder::new()
-        .name("signals".into())
-        .spawn(move || {
-            loop {
-                let mut number = 0;
-                // SAFETY: `set` was initialised above and `number` is a valid out-parameter.
-                let failed = unsafe { libc::sigwait(&set, &mut number) };
-                let signal = match number {
-                    _ if failed != 0 => continue,
-                    libc::SIGHUP => Signal::Reload,
-                    libc::SIGPIPE => continue,
-                    _ => Signal::Stop,
-                };
-                if to.send(wrap(signal)).is_err() {
-                    return;
-                }
+    std::thread::Builder::new().name("signals".into()).spawn(move || {
+        loop {
+            let mut number = 0;
+            // SAFETY: `set` was initialised above and `number` is a valid out-parameter.
+            let failed = unsafe { libc::sigwait(&set, &mut number) };
+            let signal = match number {
+                _ if failed != 0 => continue,
+                libc::SIGHUP => Signal::Reload,
+                libc::SIGPIPE => continue,
+                _ => Signal::Stop,
+            };
+            if to.send(wrap(signal)).is_err() {
+                return;
             }
-        })?;
+        }
+    })?;
     Ok(())
 }

@@ -50,11 +50,7 @@ impl Stalls {
             return;
         }
         *self.inner.by_name.borrow_mut().entry(name).or_insert(0) += 1;
-        tracing::warn!(
-            task = name,
-            ms = stalled_ns / 1_000_000,
-            "task kept its column from other work"
-        );
+        tracing::warn!(task = name, ms = stalled_ns / 1_000_000, "task kept its column from other work");
     }
 }
 
@@ -74,12 +70,7 @@ pub struct Watched<F> {
 
 impl<F> Watched<F> {
     pub(crate) fn new(name: &'static str, stalls: Stalls, clock: Clock, task: F) -> Watched<F> {
-        Watched {
-            name,
-            stalls,
-            clock,
-            task: Box::pin(task),
-        }
+        Watched { name, stalls, clock, task: Box::pin(task) }
     }
 }
 
@@ -120,9 +111,7 @@ mod tests {
         stalls.sample_run_delay();
         poll_once(&stalls, "quick", || ());
         assert_eq!(stalls.total(), 0);
-        poll_once(&stalls, "sleeper", || {
-            std::thread::sleep(Duration::from_millis(40))
-        });
+        poll_once(&stalls, "sleeper", || std::thread::sleep(Duration::from_millis(40)));
         assert_eq!(stalls.by_name().get("sleeper"), Some(&1));
     }
 }

@@ -59,8 +59,7 @@ mod tests {
     #[test]
     fn neighbours_in_an_array_share_no_line() {
         let two = [Padded(AtomicUsize::new(1)), Padded(AtomicUsize::new(2))];
-        let distance_bytes =
-            std::ptr::from_ref(&two[1]).addr() - std::ptr::from_ref(&two[0]).addr();
+        let distance_bytes = std::ptr::from_ref(&two[1]).addr() - std::ptr::from_ref(&two[0]).addr();
         assert_eq!(distance_bytes, 128);
     }
 }

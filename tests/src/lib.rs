@@ -1,1 +1,21 @@
-//! tests
+//! What black-box tests stand on: the daemon as a process, clients that are strict, bytes that can
+//! be told apart. Knows the promises of the command line and of HTTP, and no crate of the project.
+//!
+//! `node` starts, kills and restarts the real binary · `http` sends raw bytes and reads replies
+//! strictly · `blobs` speaks the blob interface through it · `content` makes bytes from seeds and
+//! names them · `disk` looks into data directories · `exposition` checks `/metrics` · `cgroup`
+//! bounds memory · `command` runs programs with a deadline · `skip` gives up only when told to.
+//!
+//! Anything that goes wrong in here panics: callers are tests.
+
+#![forbid(unsafe_code)]
+
+pub mod blobs;
+pub mod cgroup;
+pub mod command;
+pub mod content;
+pub mod disk;
+pub mod exposition;
+pub mod http;
+pub mod node;
+pub mod skip;

@@ -8,7 +8,6 @@
 use std::fs::File;
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
 
 use benches::net::{Moved, Poll, accept, receive};
 use benches::{Result, args::Args, check, cpu, mem::Mapping};
@@ -41,19 +40,13 @@ struct Log {
 
 impl Log {
     fn open(path: &str, len: u64) -> Result<Self> {
-        let plain = File::options().write(true).create(true).truncate(false).open(path)?;
-        for chunk in plain.metadata()?.len() / CHUNK as u64..len / CHUNK as u64 {
-            plain.write_all_at(&vec![0u8; CHUNK], chunk * CHUNK as u64)?;
-        }
-        plain.sync_all()?;
-        let file = File::options().write(true).custom_flags(libc::O_DIRECT).open(path)?;
+        let file = benches::overwritable(path, len)?;
         Ok(Self { file, ring: IoUring::new(4)?, len, at: 0, under_way: false })
     }
 
     fn place(&mut self, len: usize) -> u64 {
-        let at = if self.at + len as u64 > self.len { 0 } else { self.at };
-        self.at = at + len as u64;
-        at
+        self.at = if self.at + len as u64 > self.len { 0 } else { self.at } + len as u64;
+        self.at - len as u64
     }
 
     /// Starts the write of a chunk when the one before is on the disk.
@@ -63,17 +56,15 @@ impl Log {
         let write = opcode::Write::new(Fd(self.file.as_raw_fd()), chunk.as_ptr(), len).offset(at);
         // SAFETY: the chunk lies in a sender's mapping and is written again only after the next `wait`.
         unsafe { self.ring.submission().push(&write.build().user_data(u64::from(len)))? };
-        self.under_way = true;
-        self.ring.submit().map(drop).map_err(Into::into)
+        self.under_way = self.ring.submit()? == 1;
+        Ok(())
     }
 
     fn wait(&mut self) -> Result<()> {
         if std::mem::take(&mut self.under_way) {
             self.ring.submit_and_wait(1)?;
             let done = self.ring.completion().next().ok_or("no completion")?;
-            if done.result() as u64 != done.user_data() {
-                return Err(format!("write: {}", done.result()).into());
-            }
+            assert_eq!(done.result() as u64, done.user_data(), "write");
         }
         Ok(())
     }
@@ -104,12 +95,8 @@ impl Sender {
                 Moved::Later => return Ok(false),
                 Moved::Closed => return Err("closed".into()),
             };
-            if self.body == 0 {
-                self.parse_head(n)?
-            } else {
-                self.got += n
-            }
-            if self.body > 0 && (self.got == self.body || self.got.is_multiple_of(CHUNK)) {
+            self.got += if self.body == 0 { self.parse_head(n)? } else { n };
+            if self.got > 0 && (self.got == self.body || self.got.is_multiple_of(CHUNK)) {
                 let from = (self.got - 1) / CHUNK * CHUNK;
                 let at = BLOCK + from % (CHUNK * CHUNKS);
                 let chunk = &self.memory.bytes()[at..at + self.got - from];
@@ -123,21 +110,22 @@ impl Sender {
         Ok(true)
     }
 
-    fn parse_head(&mut self, n: usize) -> Result<()> {
+    /// Takes `n` more bytes of head; returns how many of them are body, once the head is whole.
+    fn parse_head(&mut self, n: usize) -> Result<usize> {
         self.head += n;
-        let text = String::from_utf8_lossy(&self.memory.bytes()[..self.head]).into_owned();
-        let Some(end) = self.memory.bytes().windows(4).position(|w| w == b"\r\n\r\n") else {
-            return Ok(());
-        };
+        let bytes = &self.memory.bytes()[..self.head];
+        let Some(end) = bytes.windows(4).position(|w| w == b"\r\n\r\n") else { return Ok(0) };
+        let text = String::from_utf8_lossy(&bytes[..end]);
         let length = text.lines().find_map(|line| line.strip_prefix("Content-Length: "));
-        (self.body, self.got) = (length.ok_or("no length")?.parse()?, self.head - end - 4);
+        self.body = length.ok_or("no Content-Length")?.parse()?;
         self.memory.bytes_mut().copy_within(end + 4..self.head, BLOCK);
-        Ok(())
+        Ok(self.head - end - 4)
     }
 
     fn answer(&mut self) -> Result<()> {
-        let digest: String = self.hash.finalize_reset().iter().map(|b| format!("{b:02x}")).collect();
-        let place = format!("Location: /blobs/sha256:{digest}\r\nContent-Length: 0\r\n\r\n");
+        let (high, low) = self.hash.finalize_reset().split::<sha2::digest::consts::U16>();
+        let [high, low] = [high, low].map(|half| u128::from_be_bytes(half.into()));
+        let place = format!("Location: /blobs/sha256:{high:032x}{low:032x}\r\nContent-Length: 0\r\n\r\n");
         let text = format!("HTTP/1.1 201 Created\r\n{place}");
         (self.head, self.body, self.got) = (0, 0, 0);
         Ok(std::io::Write::write_all(&mut self.stream, text.as_bytes())?)
@@ -147,8 +135,9 @@ impl Sender {
 fn main() -> Result<()> {
     let mut args = Args::parse(std::env::args().skip(1), &[])?;
     cpu::pin(args.get("core", 0)?)?;
-    let listener = TcpListener::bind(args.must::<String>("listen")?)?;
     let mut log = Log::open(&args.must::<String>("file")?, args.get("file-bytes", 4 << 30)?)?;
+    // Only now: who can connect must not pay for the file's first blocks.
+    let listener = TcpListener::bind(args.must::<String>("listen")?)?;
     let poll = Poll::new()?;
     poll.watch(listener.as_raw_fd(), libc::EPOLLIN, usize::MAX, false)?;
     let mut senders: Vec<Option<Sender>> = Vec::new();
@@ -161,8 +150,7 @@ fn main() -> Result<()> {
                 let stream = accept(&listener)?;
                 poll.watch(stream.as_raw_fd(), libc::EPOLLIN, senders.len(), false)?;
                 let memory = Mapping::anonymous(BLOCK + CHUNK * CHUNKS, true)?;
-                let hash = Sha256::new();
-                senders.push(Some(Sender { stream, memory, head: 0, body: 0, got: 0, hash }));
+                senders.push(Some(Sender { stream, memory, head: 0, body: 0, got: 0, hash: Sha256::new() }));
             } else if let Some(sender) = &mut senders[index] {
                 match sender.read(&mut log) {
                     Ok(true) if sender.body <= CHUNK => {

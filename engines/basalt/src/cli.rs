@@ -210,40 +210,18 @@ mod tests {
         let serve = cli.find_subcommand_mut("serve").expect("serve");
         let help = serve.render_long_help().to_string();
         for key in &crate::config::keys::KEYS {
-            assert!(
-                help.contains(&format!("[env: {}]", key.env())),
-                "{}",
-                key.name
-            );
-            assert!(
-                help.contains(&format!("[default: {}]", key.default)),
-                "{}",
-                key.name
-            );
+            assert!(help.contains(&format!("[env: {}]", key.env())), "{}", key.name);
+            assert!(help.contains(&format!("[default: {}]", key.default)), "{}", key.name);
         }
     }
 
     #[test]
     fn flags_of_the_table_are_read() {
-        let line =
-            "basalt serve --memory 1G --data-dir /a=2 --data-dir /b --insecure --engines blob,x";
-        let Verb::Serve(flags) = parse(line).expect("valid").verb else {
-            panic!("not serve")
-        };
-        let values: Vec<_> = flags
-            .values
-            .iter()
-            .map(|(k, v)| format!("{}={}", k.name, v.join("|")))
-            .collect();
-        assert_eq!(
-            values,
-            [
-                "data-dir=/a=2|/b",
-                "memory=1G",
-                "engines=blob|x",
-                "insecure=true"
-            ]
-        );
+        let line = "basalt serve --memory 1G --data-dir /a=2 --data-dir /b --insecure --engines blob,x";
+        let Verb::Serve(flags) = parse(line).expect("valid").verb else { panic!("not serve") };
+        let values: Vec<_> =
+            flags.values.iter().map(|(k, v)| format!("{}={}", k.name, v.join("|"))).collect();
+        assert_eq!(values, ["data-dir=/a=2|/b", "memory=1G", "engines=blob|x", "insecure=true"]);
         assert!(parse("basalt serve --memory").is_err());
         assert!(parse("basalt serve extra").is_err());
     }

@@ -54,9 +54,7 @@ impl Server {
             url => url.to_owned(),
         };
         let wrong = |why: &str| {
-            Error::usage(format!("--server {url}"))
-                .why(why)
-                .fix("--server http://127.0.0.1:9000")
+            Error::usage(format!("--server {url}")).why(why).fix("--server http://127.0.0.1:9000")
         };
         let uri: Uri = url.parse().map_err(|_| wrong("not a URL"))?;
         match uri.scheme_str() {
@@ -72,10 +70,7 @@ impl Server {
             .timeout_connect(Some(CONNECT_TIMEOUT))
             .timeout_recv_response(Some(RESPONSE_TIMEOUT))
             .build();
-        Ok(Self {
-            url,
-            agent: agent.new_agent(),
-        })
+        Ok(Self { url, agent: agent.new_agent() })
     }
 
     /// What requests are made with.
@@ -125,10 +120,7 @@ impl Server {
         let mut body = Vec::new();
         let reader = response.into_body().into_reader();
         // What cannot be read of an explanation is left out; the status stands by itself.
-        reader
-            .take(REFUSAL_SIZE_BYTES_MAX)
-            .read_to_end(&mut body)
-            .ok();
+        reader.take(REFUSAL_SIZE_BYTES_MAX).read_to_end(&mut body).ok();
         let error = Error::runtime(format!("{what}: {} answered {refused}", self.url));
         let error = match explanation(&body) {
             words if words.is_empty() => error,
@@ -147,10 +139,7 @@ impl Server {
 fn error_in_words(error: &ureq::Error) -> String {
     match error {
         ureq::Error::Io(error)
-            if matches!(
-                error.kind(),
-                io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset
-            ) =>
+            if matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) =>
         {
             format!("it closed the connection ({error}); its log may say why")
         }
@@ -167,15 +156,7 @@ fn explanation(body: &[u8]) -> String {
         message: Option<String>,
     }
     let words = match serde_json::from_slice(body) {
-        Ok(
-            Refusal {
-                message: Some(words),
-                ..
-            }
-            | Refusal {
-                error: Some(words), ..
-            },
-        ) => words,
+        Ok(Refusal { message: Some(words), .. } | Refusal { error: Some(words), .. }) => words,
         _ => String::from_utf8_lossy(body).into_owned(),
     };
     let printable = words.chars().map(|c| if c.is_control() { ' ' } else { c });
@@ -184,8 +165,7 @@ fn explanation(body: &[u8]) -> String {
 
 /// A digest as a server spelled it; what else it may have sent never reaches the terminal.
 fn checked_digest(text: &str) -> Result<Digest, Error> {
-    Digest::parse(text)
-        .map_err(|_| Error::runtime("the server named a blob by what is not a digest"))
+    Digest::parse(text).map_err(|_| Error::runtime("the server named a blob by what is not a digest"))
 }
 
 #[cfg(test)]
@@ -194,10 +174,7 @@ mod tests {
 
     #[test]
     fn a_refusal_is_told_in_the_servers_words() {
-        assert_eq!(
-            explanation(br#"{"error":"full","message":"disk is full"}"#),
-            "disk is full"
-        );
+        assert_eq!(explanation(br#"{"error":"full","message":"disk is full"}"#), "disk is full");
         assert_eq!(explanation(br#"{"error":"full"}"#), "full");
         assert_eq!(explanation(b"not found\n"), "not found");
         assert_eq!(explanation(b"\x1b[31mred\n"), "[31mred");
@@ -206,15 +183,8 @@ mod tests {
 
     #[test]
     fn only_plain_http_is_spoken() {
-        let new = |url: &str| {
-            Server::new(&ServerArg {
-                server: url.to_owned(),
-            })
-        };
-        assert_eq!(
-            new("http://h:1/").expect("valid").blobs_url(),
-            "http://h:1/blobs"
-        );
+        let new = |url: &str| Server::new(&ServerArg { server: url.to_owned() });
+        assert_eq!(new("http://h:1/").expect("valid").blobs_url(), "http://h:1/blobs");
         assert_eq!(new("").expect("unset").url, DEFAULT_SERVER);
         for url in ["https://h:1", "h:1", "127.0.0.1:9000", "ftp://h"] {
             assert_eq!(new(url).map(|_| ()).expect_err(url).exit_code(), 2);
@@ -223,9 +193,7 @@ mod tests {
 
     #[test]
     fn an_absent_server_is_named_with_what_to_do() {
-        let server = Server::new(&ServerArg {
-            server: "http://127.0.0.1:1".to_owned(),
-        });
+        let server = Server::new(&ServerArg { server: "http://127.0.0.1:1".to_owned() });
         let server = server.expect("valid");
         let refused = ureq::Error::Io(io::ErrorKind::ConnectionRefused.into());
         let text = server.no_answer("cannot list", refused).to_string();

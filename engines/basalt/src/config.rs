@@ -76,9 +76,9 @@ impl Engine {
     pub fn parse(name: &str) -> Result<Self, String> {
         match name {
             "blob" => Ok(Self::Blob),
-            name if ENGINES_NOT_BUILT.contains(&name) => Err(format!(
-                "engine `{name}` is not built yet; this build has: blob"
-            )),
+            name if ENGINES_NOT_BUILT.contains(&name) => {
+                Err(format!("engine `{name}` is not built yet; this build has: blob"))
+            }
             name => Err(format!(
                 "no engine is called `{name}`; this build has: blob (not built yet: {})",
                 ENGINES_NOT_BUILT.join(", ")
@@ -165,19 +165,12 @@ pub fn resolve_memory_bytes(asked: Amount, ceiling: MemoryCeiling) -> Result<u64
         return Ok(bytes);
     }
     let (bytes, limit) = (Bytes(bytes), Bytes(ceiling.bytes()));
-    let limiter = if ceiling.bytes() < ceiling.ram_bytes {
-        "the cgroup's memory limit"
-    } else {
-        "RAM"
-    };
+    let limiter = if ceiling.bytes() < ceiling.ram_bytes { "the cgroup's memory limit" } else { "RAM" };
     Err(format!("{bytes} is more than {limiter} of {limit}"))
 }
 
 fn check_listeners(settings: &Settings, layers: &Layers) -> Vec<Error> {
-    let listeners = [
-        ("blob-listen", settings.blob_listen),
-        ("ops-listen", settings.ops_listen),
-    ];
+    let listeners = [("blob-listen", settings.blob_listen), ("ops-listen", settings.ops_listen)];
     let mut faults = Vec::new();
     for (key, addr) in listeners {
         if !addr.ip().to_canonical().is_loopback() && !settings.insecure {
@@ -214,37 +207,19 @@ mod tests {
 
     #[test]
     fn a_quarter_of_the_smaller_limit_is_the_default_budget() {
-        let ceiling = MemoryCeiling {
-            ram_bytes: 16 * GIB,
-            cgroup_bytes: Some(4 * GIB),
-        };
+        let ceiling = MemoryCeiling { ram_bytes: 16 * GIB, cgroup_bytes: Some(4 * GIB) };
         assert_eq!(resolve_memory_bytes(Amount::Percent(25), ceiling), Ok(GIB));
-        let ceiling = MemoryCeiling {
-            ram_bytes: 16 * GIB,
-            cgroup_bytes: None,
-        };
-        assert_eq!(
-            resolve_memory_bytes(Amount::Percent(25), ceiling),
-            Ok(4 * GIB)
-        );
-        assert_eq!(
-            resolve_memory_bytes(Amount::Bytes(16 * GIB), ceiling),
-            Ok(16 * GIB)
-        );
+        let ceiling = MemoryCeiling { ram_bytes: 16 * GIB, cgroup_bytes: None };
+        assert_eq!(resolve_memory_bytes(Amount::Percent(25), ceiling), Ok(4 * GIB));
+        assert_eq!(resolve_memory_bytes(Amount::Bytes(16 * GIB), ceiling), Ok(16 * GIB));
     }
 
     #[test]
     fn more_memory_than_there_is_names_the_limit() {
-        let ceiling = MemoryCeiling {
-            ram_bytes: 16 * GIB,
-            cgroup_bytes: Some(4 * GIB),
-        };
+        let ceiling = MemoryCeiling { ram_bytes: 16 * GIB, cgroup_bytes: Some(4 * GIB) };
         let why = resolve_memory_bytes(Amount::Bytes(8 * GIB), ceiling).expect_err("too much");
         assert_eq!(why, "8 GiB is more than the cgroup's memory limit of 4 GiB");
-        let ceiling = MemoryCeiling {
-            ram_bytes: 4 * GIB,
-            cgroup_bytes: None,
-        };
+        let ceiling = MemoryCeiling { ram_bytes: 4 * GIB, cgroup_bytes: None };
         let why = resolve_memory_bytes(Amount::Bytes(8 * GIB), ceiling).expect_err("too much");
         assert_eq!(why, "8 GiB is more than RAM of 4 GiB");
     }
@@ -252,15 +227,7 @@ mod tests {
     #[test]
     fn an_engine_not_built_differs_from_one_unknown() {
         assert_eq!(Engine::parse("blob"), Ok(Engine::Blob));
-        assert!(
-            Engine::parse("tsdb")
-                .expect_err("not built")
-                .contains("not built yet")
-        );
-        assert!(
-            Engine::parse("blub")
-                .expect_err("unknown")
-                .starts_with("no engine is called `blub`")
-        );
+        assert!(Engine::parse("tsdb").expect_err("not built").contains("not built yet"));
+        assert!(Engine::parse("blub").expect_err("unknown").starts_with("no engine is called `blub`"));
     }
 }

@@ -43,43 +43,21 @@ pub struct Line {
 
 impl Line {
     fn ok(need: &'static str, detail: impl Into<String>) -> Self {
-        Self {
-            status: Status::Ok,
-            need,
-            detail: detail.into(),
-            fix: None,
-            blocks_serve: false,
-        }
+        Self { status: Status::Ok, need, detail: detail.into(), fix: None, blocks_serve: false }
     }
 
     fn degraded(need: &'static str, detail: impl Into<String>, fix: impl Into<String>) -> Self {
         let fix = Some(fix.into());
-        Self {
-            status: Status::Degraded,
-            need,
-            detail: detail.into(),
-            fix,
-            blocks_serve: false,
-        }
+        Self { status: Status::Degraded, need, detail: detail.into(), fix, blocks_serve: false }
     }
 
     fn missing(need: &'static str, detail: impl Into<String>, fix: impl Into<String>) -> Self {
         let fix = Some(fix.into());
-        Self {
-            status: Status::Missing,
-            need,
-            detail: detail.into(),
-            fix,
-            blocks_serve: false,
-        }
+        Self { status: Status::Missing, need, detail: detail.into(), fix, blocks_serve: false }
     }
 
     fn blocking_serve(mut self) -> Self {
-        assert_eq!(
-            self.status,
-            Status::Missing,
-            "only what is missing keeps serve from starting"
-        );
+        assert_eq!(self.status, Status::Missing, "only what is missing keeps serve from starting");
         self.blocks_serve = true;
         self
     }
@@ -116,16 +94,8 @@ fn table(lines: &[Line]) -> String {
             Status::Degraded => "degraded",
             Status::Missing => "missing",
         };
-        let fix = line
-            .fix
-            .as_ref()
-            .map_or(String::new(), |fix| format!("  → {fix}"));
-        writeln!(
-            text,
-            "{status:8}  {:width$}  {}{fix}",
-            line.need, line.detail
-        )
-        .expect("a string takes all");
+        let fix = line.fix.as_ref().map_or(String::new(), |fix| format!("  → {fix}"));
+        writeln!(text, "{status:8}  {:width$}  {}{fix}", line.need, line.detail).expect("a string takes all");
     }
     text
 }
@@ -142,10 +112,7 @@ mod tests {
 
     #[test]
     fn a_line_is_status_need_detail_and_what_mends_it() {
-        let lines = [
-            Line::ok("kernel", "6.18"),
-            Line::degraded("memlock", "8 MiB", "ulimit -l 1"),
-        ];
+        let lines = [Line::ok("kernel", "6.18"), Line::degraded("memlock", "8 MiB", "ulimit -l 1")];
         let expected = "ok        kernel   6.18\ndegraded  memlock  8 MiB  → ulimit -l 1\n";
         assert_eq!(table(&lines), expected);
         let json: serde_json::Value = serde_json::from_str(&json(&lines)).expect("JSON");

@@ -54,13 +54,7 @@ impl Error {
     }
 
     fn new(class: Class, what: impl Into<String>) -> Self {
-        Self {
-            class,
-            what: what.into(),
-            why: None,
-            fixes: Vec::new(),
-            others: Vec::new(),
-        }
+        Self { class, what: what.into(), why: None, fixes: Vec::new(), others: Vec::new() }
     }
 
     /// A failure to write to standard output; silent when the reader has gone away.
@@ -149,13 +143,8 @@ mod tests {
 
     #[test]
     fn each_class_has_its_exit_code() {
-        let codes = [
-            Error::runtime(""),
-            Error::usage(""),
-            Error::kernel(""),
-            Error::config(""),
-        ]
-        .map(|error| error.exit_code());
+        let codes = [Error::runtime(""), Error::usage(""), Error::kernel(""), Error::config("")]
+            .map(|error| error.exit_code());
         assert_eq!(codes, [1, 2, 69, 78]);
         let closed = Error::output(&io::ErrorKind::BrokenPipe.into());
         assert!(closed.is_silent() && closed.exit_code() == 0);

@@ -21,9 +21,7 @@ use crate::error::Error;
 pub fn start(format: LogFormat, levels: &str) -> Result<(), Error> {
     let failed = |why: String| Error::runtime("cannot start logging").why(why);
     let filter = EnvFilter::try_new(levels).map_err(|error| failed(error.to_string()))?;
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let is_terminal = std::io::stderr().is_terminal();
     let installed = match resolve(format, is_terminal) {
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
@@ -113,8 +111,7 @@ fn push_pair(line: &mut String, key: &str, value: &str) {
     line.push(' ');
     line.push_str(key);
     line.push('=');
-    let is_plain =
-        |c: char| !c.is_control() && !c.is_whitespace() && !matches!(c, '"' | '=' | '\\');
+    let is_plain = |c: char| !c.is_control() && !c.is_whitespace() && !matches!(c, '"' | '=' | '\\');
     if !value.is_empty() && value.chars().all(is_plain) {
         line.push_str(value);
         return;
@@ -171,8 +168,7 @@ mod tests {
         assert!(line.starts_with("ts=20") && line.ends_with('\n'), "{line}");
         let rest = line.split_once(" level=").map(|(_, rest)| rest.trim_end());
         let target = module_path!();
-        let expected =
-            format!("info target={target} msg=\"listening here\" addr=127.0.0.1:9000 n=3");
+        let expected = format!("info target={target} msg=\"listening here\" addr=127.0.0.1:9000 n=3");
         assert_eq!(rest, Some(expected.as_str()));
     }
 
@@ -180,10 +176,7 @@ mod tests {
     fn values_cannot_break_the_line() {
         let line = logged(|| tracing::warn!(path = "a \"b\"\nlevel=error", empty = "", "x"));
         assert_eq!(line.lines().count(), 1, "{line}");
-        assert!(
-            line.ends_with(" msg=x path=\"a \\\"b\\\"\\nlevel=error\" empty=\"\"\n"),
-            "{line}"
-        );
+        assert!(line.ends_with(" msg=x path=\"a \\\"b\\\"\\nlevel=error\" empty=\"\"\n"), "{line}");
     }
 
     #[test]

@@ -26,26 +26,19 @@ impl MemoryCeiling {
     pub fn read() -> Result<Self, String> {
         let meminfo = fs::read_to_string("/proc/meminfo")
             .map_err(|error| format!("cannot read /proc/meminfo: {error}"))?;
-        let ram_bytes =
-            parse_mem_total_bytes(&meminfo).ok_or("no MemTotal line in /proc/meminfo")?;
-        Ok(Self {
-            ram_bytes,
-            cgroup_bytes: cgroup_memory_bytes(),
-        })
+        let ram_bytes = parse_mem_total_bytes(&meminfo).ok_or("no MemTotal line in /proc/meminfo")?;
+        Ok(Self { ram_bytes, cgroup_bytes: cgroup_memory_bytes() })
     }
 
     /// The smaller of the two.
     pub fn bytes(self) -> u64 {
-        self.cgroup_bytes
-            .map_or(self.ram_bytes, |limit| limit.min(self.ram_bytes))
+        self.cgroup_bytes.map_or(self.ram_bytes, |limit| limit.min(self.ram_bytes))
     }
 }
 
 /// `MemTotal` of `/proc/meminfo`, in bytes.
 fn parse_mem_total_bytes(meminfo: &str) -> Option<u64> {
-    let line = meminfo
-        .lines()
-        .find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     kib.checked_mul(1024)
 }
@@ -54,9 +47,7 @@ fn parse_mem_total_bytes(meminfo: &str) -> Option<u64> {
 pub fn cgroup_memory_bytes() -> Option<u64> {
     let limits = cgroup_dirs("memory").into_iter().filter_map(|dir| {
         let v2 = fs::read_to_string(dir.join("memory.max"));
-        let text = v2
-            .or_else(|_| fs::read_to_string(dir.join("memory.limit_in_bytes")))
-            .ok()?;
+        let text = v2.or_else(|_| fs::read_to_string(dir.join("memory.limit_in_bytes"))).ok()?;
         parse_memory_limit_bytes(&text)
     });
     limits.min()
@@ -101,16 +92,11 @@ pub fn kernel_version() -> Option<(u32, u32)> {
 
 /// The running kernel's release as `uname -r` prints it.
 pub fn kernel_release() -> String {
-    rustix::system::uname()
-        .release()
-        .to_string_lossy()
-        .into_owned()
+    rustix::system::uname().release().to_string_lossy().into_owned()
 }
 
 fn parse_kernel_version(release: &str) -> Option<(u32, u32)> {
-    let mut numbers = release
-        .split(|c: char| !c.is_ascii_digit())
-        .map(|digits| digits.parse().ok());
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|digits| digits.parse().ok());
     Some((numbers.next()??, numbers.next()??))
 }
 
@@ -134,22 +120,10 @@ mod tests {
 
     #[test]
     fn the_smaller_of_ram_and_cgroup_counts() {
-        let limited = MemoryCeiling {
-            ram_bytes: 100,
-            cgroup_bytes: Some(40),
-        };
-        let loose = MemoryCeiling {
-            ram_bytes: 100,
-            cgroup_bytes: Some(400),
-        };
-        let free = MemoryCeiling {
-            ram_bytes: 100,
-            cgroup_bytes: None,
-        };
-        assert_eq!(
-            [limited, loose, free].map(MemoryCeiling::bytes),
-            [40, 100, 100]
-        );
+        let limited = MemoryCeiling { ram_bytes: 100, cgroup_bytes: Some(40) };
+        let loose = MemoryCeiling { ram_bytes: 100, cgroup_bytes: Some(400) };
+        let free = MemoryCeiling { ram_bytes: 100, cgroup_bytes: None };
+        assert_eq!([limited, loose, free].map(MemoryCeiling::bytes), [40, 100, 100]);
     }
 
     #[test]
@@ -166,10 +140,7 @@ mod tests {
         assert_eq!(dirs, ["/cg/a/b", "/cg/a", "/cg"].map(PathBuf::from));
         let dirs = parse_cgroup_dirs("4:cpu,cpuacct:/x\n5:memory:/\n", "cpu", root);
         assert_eq!(dirs, ["/cg/cpu/x", "/cg/cpu"].map(PathBuf::from));
-        assert_eq!(
-            parse_cgroup_dirs("5:memory:/\n", "memory", root),
-            [PathBuf::from("/cg/memory")]
-        );
+        assert_eq!(parse_cgroup_dirs("5:memory:/\n", "memory", root), [PathBuf::from("/cg/memory")]);
     }
 
     #[test]

@@ -48,13 +48,8 @@ fn run(verb: Verb) -> Result<(), Error> {
         Verb::Get(args) => client::get::run(&args),
         Verb::Ls(args) => client::ls::run(&args),
         Verb::Rm(args) => client::rm::run(&args),
-        Verb::Config(ConfigVerb::Check(flags)) => {
-            config::load(&flags).and_then(|_| output::print("ok\n"))
-        }
-        Verb::Config(ConfigVerb::Show {
-            origin,
-            config: flags,
-        }) => {
+        Verb::Config(ConfigVerb::Check(flags)) => config::load(&flags).and_then(|_| output::print("ok\n")),
+        Verb::Config(ConfigVerb::Show { origin, config: flags }) => {
             let config = config::load(&flags)?;
             output::print(config::show::show(&config, origin))
         }
@@ -69,9 +64,7 @@ fn serve(flags: &ServeFlags) -> Result<(), Error> {
     let config = config::load(flags)?;
     logging::start(config.settings.log_format, &config.settings.log_level)?;
     for (key, layer) in config.layers.iter() {
-        let understood = key
-            .understood
-            .map(|understood| understood(&config.settings));
+        let understood = key.understood.map(|understood| understood(&config.settings));
         tracing::debug!(
             key = key.name,
             value = layer.values.join(","),

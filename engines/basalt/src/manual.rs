@@ -7,8 +7,7 @@ use crate::error::Error;
 
 /// Name, version and commit; then the compiler and the target.
 pub fn version() -> String {
-    let commit =
-        option_env!("BASALT_COMMIT").map_or(String::new(), |commit| format!(" ({commit})"));
+    let commit = option_env!("BASALT_COMMIT").map_or(String::new(), |commit| format!(" ({commit})"));
     format!(
         "basalt {}{commit}\n{}\n{}\n",
         env!("CARGO_PKG_VERSION"),
@@ -31,10 +30,7 @@ pub fn page(verb: Option<&str>) -> Result<Vec<u8>, Error> {
     let command = match verb {
         None => cli,
         Some(verb) => {
-            let known: Vec<_> = cli
-                .get_subcommands()
-                .map(|verb| verb.get_name().to_owned())
-                .collect();
+            let known: Vec<_> = cli.get_subcommands().map(|verb| verb.get_name().to_owned()).collect();
             let found = cli.find_subcommand(verb).cloned();
             let unknown = || Error::usage(format!("no verb is called `{verb}`"));
             found.ok_or_else(|| unknown().fix(format!("name one of {}", known.join(", "))))?
@@ -55,11 +51,7 @@ mod tests {
     fn every_verb_has_a_page() {
         for verb in Cli::command().get_subcommands() {
             let page = page(Some(verb.get_name())).expect("a page");
-            assert!(
-                String::from_utf8_lossy(&page).contains(".SH SYNOPSIS"),
-                "{}",
-                verb.get_name()
-            );
+            assert!(String::from_utf8_lossy(&page).contains(".SH SYNOPSIS"), "{}", verb.get_name());
         }
         assert!(page(None).is_ok());
         assert_eq!(page(Some("fly")).expect_err("no such verb").exit_code(), 2);
@@ -68,9 +60,6 @@ mod tests {
     #[test]
     fn the_version_names_compiler_and_target() {
         let version = version();
-        assert!(
-            version.starts_with("basalt ") && version.contains("rustc "),
-            "{version}"
-        );
+        assert!(version.starts_with("basalt ") && version.contains("rustc "), "{version}");
     }
 }

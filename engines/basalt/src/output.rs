@@ -21,8 +21,5 @@ pub enum OutputFormat {
 /// Writes `bytes` to standard output at once.
 pub fn print(bytes: impl AsRef<[u8]>) -> Result<(), Error> {
     let mut stdout = std::io::stdout().lock();
-    stdout
-        .write_all(bytes.as_ref())
-        .and_then(|()| stdout.flush())
-        .map_err(|error| Error::output(&error))
+    stdout.write_all(bytes.as_ref()).and_then(|()| stdout.flush()).map_err(|error| Error::output(&error))
 }

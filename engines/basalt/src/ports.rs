@@ -36,18 +36,12 @@ pub fn taken_by(addr: SocketAddr) -> String {
 /// The process that listens where `addr` would, if it can be found.
 pub fn holder(addr: SocketAddr) -> Option<Holder> {
     let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(fs::read_to_string);
-    let inodes: Vec<u64> = tables
-        .iter()
-        .flatten()
-        .flat_map(|table| listening_inodes(table, addr))
-        .collect();
+    let inodes: Vec<u64> = tables.iter().flatten().flat_map(|table| listening_inodes(table, addr)).collect();
     if inodes.is_empty() {
         return None;
     }
     let processes = fs::read_dir("/proc").ok()?.flatten();
-    processes
-        .map(|entry| entry.path())
-        .find_map(|dir| holder_in(&dir, &inodes))
+    processes.map(|entry| entry.path()).find_map(|dir| holder_in(&dir, &inodes))
 }
 
 /// The process whose `/proc` directory is `dir`, if it has one of the sockets open.
@@ -56,41 +50,28 @@ fn holder_in(dir: &Path, inodes: &[u64]) -> Option<Holder> {
     let mut targets = fs::read_dir(dir.join("fd")).ok()?.flatten();
     let is_held = targets.any(|fd| {
         let target = fs::read_link(fd.path()).ok();
-        let inode = target
-            .as_deref()
-            .and_then(Path::to_str)
-            .and_then(parse_socket_link);
+        let inode = target.as_deref().and_then(Path::to_str).and_then(parse_socket_link);
         inode.is_some_and(|inode| inodes.contains(&inode))
     });
     let command = fs::read_to_string(dir.join("comm")).unwrap_or_default();
-    is_held.then(|| Holder {
-        pid,
-        command: command.trim_end().to_owned(),
-    })
+    is_held.then(|| Holder { pid, command: command.trim_end().to_owned() })
 }
 
 /// `socket:[12345]`, where a descriptor of a socket points.
 fn parse_socket_link(target: &str) -> Option<u64> {
-    target
-        .strip_prefix("socket:[")?
-        .strip_suffix(']')?
-        .parse()
-        .ok()
+    target.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
 }
 
 /// Inodes of listening sockets in a table that would keep us from listening on `addr`.
 fn listening_inodes(table: &str, addr: SocketAddr) -> Vec<u64> {
     let rows = table.lines().skip(1).filter_map(parse_listener);
-    rows.filter(|(local, _)| is_in_the_way(*local, addr))
-        .map(|(_, inode)| inode)
-        .collect()
+    rows.filter(|(local, _)| is_in_the_way(*local, addr)).map(|(_, inode)| inode).collect()
 }
 
 /// Same port, and the same address or either of them every address.
 fn is_in_the_way(local: SocketAddr, addr: SocketAddr) -> bool {
     let (local_ip, ip) = (local.ip().to_canonical(), addr.ip().to_canonical());
-    local.port() == addr.port()
-        && (local_ip == ip || local_ip.is_unspecified() || ip.is_unspecified())
+    local.port() == addr.port() && (local_ip == ip || local_ip.is_unspecified() || ip.is_unspecified())
 }
 
 /// A row: slot, local address, remote address, state, queues, timer, retransmits, uid, timeout, inode.

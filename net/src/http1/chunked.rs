@@ -10,8 +10,7 @@ use std::ops::Range;
 
 use super::grammar::{is_ows, is_token_byte, is_value_byte};
 use super::limits::{
-    CHUNK_EXTENSION_BYTES_MAX, CHUNK_EXTENSIONS_TOTAL_BYTES_MAX, CHUNK_SIZE_DIGITS_MAX,
-    TRAILER_BYTES_MAX,
+    CHUNK_EXTENSION_BYTES_MAX, CHUNK_EXTENSIONS_TOTAL_BYTES_MAX, CHUNK_SIZE_DIGITS_MAX, TRAILER_BYTES_MAX,
 };
 use super::response::Status;
 
@@ -54,11 +53,9 @@ impl ChunkError {
     #[must_use]
     pub fn status(self) -> Status {
         match self {
-            Self::Size
-            | Self::Extension
-            | Self::ExtensionTooLong
-            | Self::LineEnd
-            | Self::Trailer => Status::BadRequest,
+            Self::Size | Self::Extension | Self::ExtensionTooLong | Self::LineEnd | Self::Trailer => {
+                Status::BadRequest
+            }
             Self::TrailerTooLarge => Status::HeaderFieldsTooLarge,
         }
     }
@@ -122,17 +119,13 @@ impl ChunkedDecoder {
         while at < input.len() && self.state != State::Done {
             if self.state == State::Data {
                 let left = input.len() - at;
-                let taken = usize::try_from(self.remaining_bytes)
-                    .map_or(left, |remaining| remaining.min(left));
+                let taken =
+                    usize::try_from(self.remaining_bytes).map_or(left, |remaining| remaining.min(left));
                 self.remaining_bytes -= taken as u64;
                 if self.remaining_bytes == 0 {
                     self.state = State::DataCr;
                 }
-                return Ok(Step {
-                    consumed: at + taken,
-                    data: at..at + taken,
-                    done: false,
-                });
+                return Ok(Step { consumed: at + taken, data: at..at + taken, done: false });
             }
             match self.step(input[at]) {
                 Ok(next) => self.state = next,
@@ -143,11 +136,7 @@ impl ChunkedDecoder {
             }
             at += 1;
         }
-        Ok(Step {
-            consumed: at,
-            data: at..at,
-            done: self.state == State::Done,
-        })
+        Ok(Step { consumed: at, data: at..at, done: self.state == State::Done })
     }
 
     /// One byte of framing.
@@ -160,11 +149,7 @@ impl ChunkedDecoder {
                 self.size_digits = 0;
                 self.extension_bytes = 0;
                 // RFC 9112 §7.1: last-chunk = 1*("0"), then the trailer section.
-                Ok(if self.remaining_bytes == 0 {
-                    State::TrailerStart
-                } else {
-                    State::Data
-                })
+                Ok(if self.remaining_bytes == 0 { State::TrailerStart } else { State::Data })
             }
             State::DataCr => expect(byte, b'\r').map(|()| State::DataLf),
             State::DataLf => expect(byte, b'\n').map(|()| State::Size),
@@ -232,9 +217,7 @@ impl ChunkedDecoder {
         }
         match (self.state, byte) {
             (State::TrailerName, b':') => Ok(State::TrailerValue),
-            (State::TrailerStart | State::TrailerName, _) if is_token_byte(byte) => {
-                Ok(State::TrailerName)
-            }
+            (State::TrailerStart | State::TrailerName, _) if is_token_byte(byte) => Ok(State::TrailerName),
             (State::TrailerValue, b'\r') => Ok(State::TrailerLf),
             (State::TrailerValue, _) if is_value_byte(byte) => Ok(State::TrailerValue),
             (State::TrailerValue, b'\n') => Err(ChunkError::LineEnd),
@@ -245,11 +228,7 @@ impl ChunkedDecoder {
 }
 
 fn expect(byte: u8, wanted: u8) -> Result<(), ChunkError> {
-    if byte == wanted {
-        Ok(())
-    } else {
-        Err(ChunkError::LineEnd)
-    }
+    if byte == wanted { Ok(()) } else { Err(ChunkError::LineEnd) }
 }
 
 #[cfg(test)]

@@ -30,18 +30,15 @@ pub fn strong_match(one: &[u8], other: &[u8]) -> bool {
 pub fn if_match_holds(value: &[u8], current: Option<&[u8]>) -> bool {
     let Some(current) = current else { return false };
     value == b"*"
-        || whole_tag(current)
-            .is_some_and(|current| tags(value).any(|tag| !tag.weak && tag == current))
+        || whole_tag(current).is_some_and(|current| tags(value).any(|tag| !tag.weak && tag == current))
 }
 
 /// RFC 9110 §13.1.2: false for `*` if anything is stored, or if a listed tag matches weakly.
 #[must_use]
 pub fn if_none_match_holds(value: &[u8], current: Option<&[u8]>) -> bool {
     let Some(current) = current else { return true };
-    let listed = || {
-        whole_tag(current)
-            .is_some_and(|current| tags(value).any(|tag| tag.opaque == current.opaque))
-    };
+    let listed =
+        || whole_tag(current).is_some_and(|current| tags(value).any(|tag| tag.opaque == current.opaque));
     value != b"*" && !listed()
 }
 
@@ -59,9 +56,7 @@ fn leading_tag(text: &[u8]) -> Option<(EntityTag<'_>, &[u8])> {
     };
     let inner = quoted.strip_prefix(b"\"")?;
     // etagc = %x21 / %x23-7E / obs-text: a comma may be part of a tag, a space may not.
-    let end = inner
-        .iter()
-        .position(|&byte| byte <= b' ' || byte == b'"' || byte == 0x7f)?;
+    let end = inner.iter().position(|&byte| byte <= b' ' || byte == b'"' || byte == 0x7f)?;
     if inner[end] != b'"' {
         return None;
     }
@@ -160,14 +155,8 @@ mod tests {
     #[test]
     fn if_range() {
         assert!(if_range_holds(b"\"a\"", b"\"a\""));
-        for miss in [
-            &b"W/\"a\""[..],
-            b"\"b\"",
-            b"Sun, 06 Nov 1994 08:49:37 GMT",
-            b"\"a\", \"b\"",
-            b"*",
-            b"",
-        ] {
+        for miss in [&b"W/\"a\""[..], b"\"b\"", b"Sun, 06 Nov 1994 08:49:37 GMT", b"\"a\", \"b\"", b"*", b""]
+        {
             assert!(!if_range_holds(miss, b"\"a\""), "{miss:?}");
         }
     }

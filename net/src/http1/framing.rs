@@ -60,9 +60,7 @@ impl<'b> Framing<'b> {
         };
         match (name.len(), first | 0x20) {
             (4, b'h') if name.eq_ignore_ascii_case("host") => self.note_host(value),
-            (14, b'c') if name.eq_ignore_ascii_case("content-length") => {
-                self.note_content_length(value)
-            }
+            (14, b'c') if name.eq_ignore_ascii_case("content-length") => self.note_content_length(value),
             (17, b't') if name.eq_ignore_ascii_case("transfer-encoding") => {
                 self.transfer_encoding.note(value);
                 Ok(())
@@ -136,9 +134,7 @@ impl<'b> Framing<'b> {
     fn body(&self, minor_version: u8) -> Result<BodyLength, HeadError> {
         let coding = &self.transfer_encoding;
         if !coding.seen {
-            return Ok(self
-                .content_length
-                .map_or(BodyLength::None, BodyLength::Length));
+            return Ok(self.content_length.map_or(BodyLength::None, BodyLength::Length));
         }
         // RFC 9112 §6.1: with both fields a server "MAY reject the request"; Transfer-Encoding in HTTP/1.0 "MUST treat
         // the message as if the framing is faulty".
@@ -164,12 +160,8 @@ impl TransferEncoding {
             self.chunked_last = coding.eq_ignore_ascii_case(b"chunked");
             self.unknown |= !self.chunked_last;
             // The name alone: parameters of an unknown coding are its own affair.
-            let name = coding
-                .split(|&byte| byte == b';')
-                .next()
-                .unwrap_or_default();
-            let spelled_otherwise =
-                !self.chunked_last && name.trim_ascii().eq_ignore_ascii_case(b"chunked");
+            let name = coding.split(|&byte| byte == b';').next().unwrap_or_default();
+            let spelled_otherwise = !self.chunked_last && name.trim_ascii().eq_ignore_ascii_case(b"chunked");
             self.malformed |= !is_token(name.trim_ascii_end()) || spelled_otherwise;
         }
     }

@@ -51,15 +51,9 @@ pub(crate) fn decimal_saturating(digits: &[u8]) -> Option<Decimal> {
         if !byte.is_ascii_digit() {
             return None;
         }
-        let next = value
-            .checked_mul(10)
-            .and_then(|tens| tens.checked_add(u64::from(byte - b'0')));
+        let next = value.checked_mul(10).and_then(|tens| tens.checked_add(u64::from(byte - b'0')));
         exact &= next.is_some();
-        value = if exact {
-            next.unwrap_or(u64::MAX)
-        } else {
-            u64::MAX
-        };
+        value = if exact { next.unwrap_or(u64::MAX) } else { u64::MAX };
     }
     Some(Decimal { value, exact })
 }
@@ -83,10 +77,7 @@ mod tests {
         assert_eq!(decimal_saturating(b"0"), exact(0));
         assert_eq!(decimal_saturating(b"007"), exact(7));
         assert_eq!(decimal_saturating(b"18446744073709551615"), exact(u64::MAX));
-        let beyond = Some(Decimal {
-            value: u64::MAX,
-            exact: false,
-        });
+        let beyond = Some(Decimal { value: u64::MAX, exact: false });
         assert_eq!(decimal_saturating(b"18446744073709551616"), beyond);
         assert_eq!(decimal_saturating(b"184467440737095516150"), beyond);
         assert_eq!(decimal_saturating(b"99999999999999999999999999990"), beyond);

@@ -27,14 +27,8 @@ impl Multipart {
     /// `boundary` is 1 to 70 letters or digits that the caller drew at random: it must not occur in the data.
     #[must_use]
     pub fn new(content_type: &str, boundary: &str, ranges: &[Range<u64>], size: u64) -> Self {
-        debug_assert!(
-            (1..=BOUNDARY_BYTES_MAX).contains(&boundary.len()),
-            "boundary {boundary:?}"
-        );
-        debug_assert!(
-            boundary.bytes().all(|byte| byte.is_ascii_alphanumeric()),
-            "boundary {boundary:?}"
-        );
+        debug_assert!((1..=BOUNDARY_BYTES_MAX).contains(&boundary.len()), "boundary {boundary:?}");
+        debug_assert!(boundary.bytes().all(|byte| byte.is_ascii_alphanumeric()), "boundary {boundary:?}");
         let preludes: Vec<Vec<u8>> = ranges
             .iter()
             .enumerate()
@@ -45,9 +39,7 @@ impl Multipart {
                 out.extend_from_slice(boundary.as_bytes());
                 out.extend_from_slice(b"\r\ncontent-type: ");
                 out.extend(
-                    content_type
-                        .bytes()
-                        .map(|byte| if byte.is_ascii_control() { b' ' } else { byte }),
+                    content_type.bytes().map(|byte| if byte.is_ascii_control() { b' ' } else { byte }),
                 );
                 out.extend_from_slice(b"\r\ncontent-range: ");
                 push_content_range(&mut out, range, size);
@@ -57,9 +49,7 @@ impl Multipart {
             .collect();
         let closing = [b"\r\n--", boundary.as_bytes(), b"--\r\n"].concat();
         let frame_bytes = preludes.iter().map(Vec::len).sum::<usize>() + closing.len();
-        let data_bytes = ranges.iter().fold(0, |sum: u64, range| {
-            sum.saturating_add(range.end - range.start)
-        });
+        let data_bytes = ranges.iter().fold(0, |sum: u64, range| sum.saturating_add(range.end - range.start));
         Self {
             content_type: [b"multipart/byteranges; boundary=", boundary.as_bytes()].concat(),
             preludes,

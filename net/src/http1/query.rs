@@ -44,11 +44,7 @@ pub fn pairs(query: &str) -> impl Iterator<Item = Result<Pair<'_>, QueryError>> 
         }
         let piece = pieces.next()?;
         count += 1;
-        let pair = if count > QUERY_PAIRS_MAX {
-            Err(QueryError::TooManyPairs)
-        } else {
-            decode_pair(piece)
-        };
+        let pair = if count > QUERY_PAIRS_MAX { Err(QueryError::TooManyPairs) } else { decode_pair(piece) };
         failed = pair.is_err();
         Some(pair)
     })
@@ -79,9 +75,7 @@ fn decode(text: &str) -> Result<Cow<'_, str>, QueryError> {
             (_, _) => out.push(*byte),
         }
     }
-    String::from_utf8(out)
-        .map(Cow::Owned)
-        .map_err(|_| QueryError::NotUtf8)
+    String::from_utf8(out).map(Cow::Owned).map_err(|_| QueryError::NotUtf8)
 }
 
 fn hex_digit(byte: u8) -> Result<u8, QueryError> {
@@ -100,16 +94,11 @@ mod tests {
     use super::*;
 
     fn all(query: &str) -> Result<Vec<(String, String)>, QueryError> {
-        pairs(query)
-            .map(|pair| pair.map(|(name, value)| (name.into_owned(), value.into_owned())))
-            .collect()
+        pairs(query).map(|pair| pair.map(|(name, value)| (name.into_owned(), value.into_owned()))).collect()
     }
 
     fn owned(list: &[(&str, &str)]) -> Result<Vec<(String, String)>, QueryError> {
-        Ok(list
-            .iter()
-            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-            .collect())
+        Ok(list.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect())
     }
 
     #[test]
@@ -124,17 +113,12 @@ mod tests {
         );
         assert_eq!(all("a=%26%3D"), owned(&[("a", "&=")]));
         assert_eq!(all("a=%c3%bc"), owned(&[("a", "ü")]));
-        assert!(matches!(
-            pairs("a=b").next(),
-            Some(Ok((Cow::Borrowed("a"), Cow::Borrowed("b"))))
-        ));
+        assert!(matches!(pairs("a=b").next(), Some(Ok((Cow::Borrowed("a"), Cow::Borrowed("b"))))));
     }
 
     #[test]
     fn malformed() {
-        for bad in [
-            "%", "a=%", "a=%4", "a=%4&b", "a=%zz", "a=%+1", "a=%é1", "%g0=a",
-        ] {
+        for bad in ["%", "a=%", "a=%4", "a=%4&b", "a=%zz", "a=%+1", "a=%é1", "%g0=a"] {
             assert_eq!(all(bad), Err(QueryError::Percent), "{bad}");
         }
         assert_eq!(all("a=%ff"), Err(QueryError::NotUtf8));

@@ -143,9 +143,7 @@ fn coalesce(ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
     let mut merged: Vec<(usize, Range<u64>)> = Vec::with_capacity(sorted.len());
     for (order, range) in sorted {
         match merged.last_mut() {
-            Some((first, last))
-                if range.start < last.end.saturating_add(RANGE_PART_OVERHEAD_BYTES) =>
-            {
+            Some((first, last)) if range.start < last.end.saturating_add(RANGE_PART_OVERHEAD_BYTES) => {
                 *first = order.min(*first);
                 last.end = last.end.max(range.end);
             }

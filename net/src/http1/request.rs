@@ -169,9 +169,7 @@ impl<'b> Head<'b> {
     pub fn header(&self, name: &str) -> Option<&'b [u8]> {
         let is_wanted = |field: &&FieldAt| {
             usize::from(field.name_len) == name.len()
-                && self
-                    .slice(field.name, field.name_len)
-                    .eq_ignore_ascii_case(name.as_bytes())
+                && self.slice(field.name, field.name_len).eq_ignore_ascii_case(name.as_bytes())
         };
         let field = self.fields[..self.fields_len].iter().find(is_wanted)?;
         Some(self.slice(field.value, field.value_len))
@@ -180,12 +178,9 @@ impl<'b> Head<'b> {
     /// All field lines in the order received: name as sent, value without surrounding whitespace.
     pub fn headers(&self) -> impl Iterator<Item = (&'b [u8], &'b [u8])> + '_ {
         let fields = &self.fields[..self.fields_len];
-        fields.iter().map(|field| {
-            (
-                self.slice(field.name, field.name_len),
-                self.slice(field.value, field.value_len),
-            )
-        })
+        fields
+            .iter()
+            .map(|field| (self.slice(field.name, field.name_len), self.slice(field.value, field.value_len)))
     }
 
     fn slice(&self, at: u16, len: u16) -> &'b [u8] {
@@ -202,8 +197,7 @@ impl fmt::Debug for Head<'_> {
         out.field("len_bytes", &self.len_bytes)
             .field("body", &self.body)
             .field("keep_alive", &self.keep_alive);
-        out.field("fields", &self.fields_len)
-            .finish_non_exhaustive()
+        out.field("fields", &self.fields_len).finish_non_exhaustive()
     }
 }
 
@@ -231,9 +225,7 @@ pub fn parse_head(buf: &[u8]) -> Result<Parsed<'_>, HeadError> {
 #[must_use]
 pub fn head_may_end(buf: &[u8], scanned_bytes: usize) -> bool {
     // The end is at most "\n\r\n": its first byte may be two before the new ones.
-    let new = buf
-        .get(scanned_bytes.saturating_sub(2)..)
-        .unwrap_or_default();
+    let new = buf.get(scanned_bytes.saturating_sub(2)..).unwrap_or_default();
     let ends_at = |rest: &[u8]| rest.starts_with(b"\n\n") || rest.starts_with(b"\n\r\n");
     let line_ends = new.iter().enumerate().filter(|(_, byte)| **byte == b'\n');
     buf.len() >= HEAD_BYTES_MAX || line_ends.into_iter().any(|(at, _)| ends_at(&new[at..]))
@@ -257,8 +249,7 @@ fn complete<'b>(
     skipped: usize,
     request: &httparse::Request<'_, 'b>,
 ) -> Result<Head<'b>, HeadError> {
-    let (Some(method), Some(target), Some(minor_version)) =
-        (request.method, request.path, request.version)
+    let (Some(method), Some(target), Some(minor_version)) = (request.method, request.path, request.version)
     else {
         return Err(HeadError::RequestLine);
     };
@@ -369,13 +360,10 @@ fn refusal<'b>(
 
 /// `HTTP-version = "HTTP" "/" DIGIT "." DIGIT` (RFC 9112 §2.3): whether it is all there; `None` if it is none.
 fn version_shape(text: &[u8]) -> Option<bool> {
-    let matches_so_far = text
-        .iter()
-        .zip(b"HTTP/0.0")
-        .all(|(&byte, &want)| match want {
-            b'0' => byte.is_ascii_digit(),
-            _ => byte == want,
-        });
+    let matches_so_far = text.iter().zip(b"HTTP/0.0").all(|(&byte, &want)| match want {
+        b'0' => byte.is_ascii_digit(),
+        _ => byte == want,
+    });
     matches_so_far.then_some(text.len() >= VERSION_BYTES)
 }
 

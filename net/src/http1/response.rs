@@ -160,10 +160,7 @@ impl<'o> ResponseHead<'o> {
 
 /// Appends `bytes first-last/size`.
 pub(crate) fn push_content_range(out: &mut Vec<u8>, range: &Range<u64>, size: u64) {
-    debug_assert!(
-        range.start < range.end && range.end <= size,
-        "range {range:?} of {size}"
-    );
+    debug_assert!(range.start < range.end && range.end <= size, "range {range:?} of {size}");
     out.extend_from_slice(b"bytes ");
     push_decimal(out, range.start);
     out.push(b'-');
@@ -209,22 +206,15 @@ mod tests {
     #[test]
     fn a_value_stays_in_its_line() {
         let mut out = Vec::new();
-        ResponseHead::new(&mut out, Status::Ok)
-            .header("x", b"a\r\nset-cookie: b\0\x7f\tc\xff")
-            .finish();
-        assert_eq!(
-            out,
-            b"HTTP/1.1 200 OK\r\nx: a  set-cookie: b  \tc\xff\r\n\r\n"
-        );
+        ResponseHead::new(&mut out, Status::Ok).header("x", b"a\r\nset-cookie: b\0\x7f\tc\xff").finish();
+        assert_eq!(out, b"HTTP/1.1 200 OK\r\nx: a  set-cookie: b  \tc\xff\r\n\r\n");
     }
 
     #[test]
     fn no_length_where_none_may_be() {
         for status in [Status::Continue, Status::NoContent] {
             let mut out = Vec::new();
-            ResponseHead::new(&mut out, status)
-                .content_length(0)
-                .finish();
+            ResponseHead::new(&mut out, status).content_length(0).finish();
             assert_eq!(out, [status.line(), b"\r\n"].concat());
         }
         let mut out = Vec::new();
@@ -235,13 +225,8 @@ mod tests {
     #[test]
     fn the_416_form() {
         let mut out = Vec::new();
-        ResponseHead::new(&mut out, Status::RangeNotSatisfiable)
-            .content_range_unsatisfied(7)
-            .finish();
-        assert_eq!(
-            out,
-            b"HTTP/1.1 416 Range Not Satisfiable\r\ncontent-range: bytes */7\r\n\r\n"
-        );
+        ResponseHead::new(&mut out, Status::RangeNotSatisfiable).content_range_unsatisfied(7).finish();
+        assert_eq!(out, b"HTTP/1.1 416 Range Not Satisfiable\r\ncontent-range: bytes */7\r\n\r\n");
     }
 
     #[test]
@@ -250,11 +235,7 @@ mod tests {
             let head = [status.line(), b"\r\n"].concat();
             let mut fields = [];
             let mut response = httparse::Response::new(&mut fields);
-            assert!(
-                response
-                    .parse(&head)
-                    .is_ok_and(|parsed| parsed.is_complete())
-            );
+            assert!(response.parse(&head).is_ok_and(|parsed| parsed.is_complete()));
             assert_eq!(response.code, Some(status.code()));
             assert!(response.reason.is_some_and(|reason| !reason.is_empty()));
         }
@@ -262,18 +243,7 @@ mod tests {
 
     #[test]
     fn decimals() {
-        for number in [
-            0,
-            1,
-            9,
-            10,
-            99,
-            100,
-            12_345,
-            u64::from(u32::MAX),
-            u64::MAX - 1,
-            u64::MAX,
-        ] {
+        for number in [0, 1, 9, 10, 99, 100, 12_345, u64::from(u32::MAX), u64::MAX - 1, u64::MAX] {
             let mut out = Vec::new();
             push_decimal(&mut out, number);
             assert_eq!(out, number.to_string().as_bytes());

@@ -19,19 +19,12 @@ pub(crate) struct Target<'b> {
 /// Takes origin-form and absolute-form apart; authority-form (CONNECT) and asterisk-form are refused.
 pub(crate) fn split_target(target: &str) -> Result<Target<'_>, HeadError> {
     // RFC 9112 §3.2: no fragment, no whitespace; RFC 3986 §2: ASCII only. httparse lets obs-text and '#' pass.
-    if target
-        .bytes()
-        .any(|byte| !byte.is_ascii_graphic() || byte == b'#')
-    {
+    if target.bytes().any(|byte| !byte.is_ascii_graphic() || byte == b'#') {
         return Err(HeadError::Target);
     }
     if target.starts_with('/') {
         let (path, query) = split_query(target);
-        return Ok(Target {
-            path,
-            query,
-            authority: None,
-        });
+        return Ok(Target { path, query, authority: None });
     }
     let rest = after_scheme(target).ok_or(HeadError::Target)?;
     let authority_len = rest.find(['/', '?']).unwrap_or(rest.len());
@@ -43,11 +36,7 @@ pub(crate) fn split_target(target: &str) -> Result<Target<'_>, HeadError> {
     }
     let (path, query) = split_query(origin);
     let path = if path.is_empty() { "/" } else { path };
-    Ok(Target {
-        path,
-        query,
-        authority: Some(authority),
-    })
+    Ok(Target { path, query, authority: Some(authority) })
 }
 
 /// What follows `http://` or `https://`, the scheme in any case (RFC 3986 §3.1).
@@ -79,14 +68,10 @@ pub(crate) fn is_authority(value: &[u8]) -> bool {
         }
         &rest[1..]
     } else {
-        let end = value
-            .iter()
-            .position(|&byte| byte == b':')
-            .unwrap_or(value.len());
+        let end = value.iter().position(|&byte| byte == b':').unwrap_or(value.len());
         let (name, rest) = value.split_at(end);
-        let name_ok = |byte: &u8| {
-            byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'%')
-        };
+        let name_ok =
+            |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'%');
         if !name.iter().all(name_ok) || (name.is_empty() && !rest.is_empty()) {
             return false;
         }
@@ -105,35 +90,17 @@ mod tests {
 
     #[test]
     fn forms_of_a_target() {
-        let origin = |path, query| {
-            Ok(Target {
-                path,
-                query,
-                authority: None,
-            })
-        };
-        let absolute = |authority, path, query| {
-            Ok(Target {
-                path,
-                query,
-                authority: Some(authority),
-            })
-        };
+        let origin = |path, query| Ok(Target { path, query, authority: None });
+        let absolute = |authority, path, query| Ok(Target { path, query, authority: Some(authority) });
         assert_eq!(split_target("/"), origin("/", None));
         assert_eq!(split_target("/a/b?c=d?e"), origin("/a/b", Some("c=d?e")));
         assert_eq!(split_target("/a?"), origin("/a", Some("")));
         assert_eq!(split_target("//evil/x"), origin("//evil/x", None));
         assert_eq!(split_target("/http://h/x"), origin("/http://h/x", None));
-        assert_eq!(
-            split_target("http://h:80/x?y"),
-            absolute("h:80", "/x", Some("y"))
-        );
+        assert_eq!(split_target("http://h:80/x?y"), absolute("h:80", "/x", Some("y")));
         assert_eq!(split_target("HTTPS://h"), absolute("h", "/", None));
         assert_eq!(split_target("http://h?y"), absolute("h", "/", Some("y")));
-        assert_eq!(
-            split_target("http://[::1]:9/"),
-            absolute("[::1]:9", "/", None)
-        );
+        assert_eq!(split_target("http://[::1]:9/"), absolute("[::1]:9", "/", None));
         for bad in [
             "*",
             "h:443",
@@ -153,22 +120,13 @@ mod tests {
 
     #[test]
     fn authorities() {
-        for good in [
-            "",
-            "a",
-            "a.b:8080",
-            "my_host",
-            "127.0.0.1:9000",
-            "[::1]",
-            "[fe80::1]:80",
-            "h:",
-            "a%20b",
-        ] {
+        for good in ["", "a", "a.b:8080", "my_host", "127.0.0.1:9000", "[::1]", "[fe80::1]:80", "h:", "a%20b"]
+        {
             assert!(is_authority(good.as_bytes()), "{good}");
         }
         for bad in [
-            "a b", "a,b", "a:b", "a:1:2", ":80", "::1", "[::1", "[]", "[::1]x", "a/b", "u@h",
-            "a:123456", "ü", "a\tb",
+            "a b", "a,b", "a:b", "a:1:2", ":80", "::1", "[::1", "[]", "[::1]x", "a/b", "u@h", "a:123456",
+            "ü", "a\tb",
         ] {
             assert!(!is_authority(bad.as_bytes()), "{bad}");
         }

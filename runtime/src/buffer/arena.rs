@@ -6,7 +6,7 @@ use std::cell::UnsafeCell;
 use std::io;
 use std::ops::{Deref, DerefMut};
 use std::ptr::{self, NonNull};
-use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
 const HUGE_PAGE_BYTES: usize = 2 << 20;
 
@@ -22,6 +22,8 @@ struct Memory {
     len: usize,
     home: usize,
     slabs: UnsafeCell<Slabs>,
+    /// Bytes of the budget that are used outside the mapping (pinned file pages).
+    lent: AtomicUsize,
     returns: AtomicPtr<Returned>,
 }
 
@@ -50,12 +52,7 @@ impl Arena {
         let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
         // SAFETY: a fresh anonymous mapping at an address of the kernel's choice aliases nothing.
         let start = unsafe {
-            mmap_anonymous(
-                ptr::null_mut(),
-                len + HUGE_PAGE_BYTES,
-                ProtFlags::READ | ProtFlags::WRITE,
-                flags,
-            )?
+            mmap_anonymous(ptr::null_mut(), len + HUGE_PAGE_BYTES, ProtFlags::READ | ProtFlags::WRITE, flags)?
         };
         let skip = start.align_offset(HUGE_PAGE_BYTES);
         // SAFETY: the mapping is longer than `len` by a huge page, so skipping less than one stays inside.
@@ -67,12 +64,10 @@ impl Arena {
             len,
             home: thread_token(),
             slabs: UnsafeCell::new(Slabs::new(len)),
+            lent: AtomicUsize::new(0),
             returns: AtomicPtr::new(ptr::null_mut()),
         };
-        Ok(Arena {
-            memory: Box::leak(Box::new(memory)),
-            _not_send: std::marker::PhantomData,
-        })
+        Ok(Arena { memory: Box::leak(Box::new(memory)), _not_send: std::marker::PhantomData })
     }
 
     /// A buffer of at least `len` bytes for I/O: aligned to 4 KiB.
@@ -91,26 +86,14 @@ impl Arena {
         if !self.memory.returns.load(Ordering::Relaxed).is_null() {
             self.collect();
         }
+        let lent = self.memory.lent.load(Ordering::Relaxed);
         let slabs = self.slabs();
-        let piece = slabs.alloc(class).or_else(|| {
-            if slabs.trim() {
-                slabs.alloc(class)
-            } else {
-                None
-            }
-        })?;
-        assert!(
-            piece.offset + CLASS_BYTES[class] <= self.memory.len,
-            "piece beyond the arena"
-        );
+        slabs.set_max_bytes(self.memory.len - lent);
+        let piece = slabs.alloc(class).or_else(|| if slabs.trim() { slabs.alloc(class) } else { None })?;
+        assert!(piece.offset + CLASS_BYTES[class] <= self.memory.len, "piece beyond the arena");
         // SAFETY: the offset was just checked to lie inside the mapping.
         let start = unsafe { self.memory.base.add(piece.offset) };
-        Some(Buffer {
-            start,
-            capacity: CLASS_BYTES[class] as u32,
-            piece,
-            memory: self.memory,
-        })
+        Some(Buffer { start, capacity: CLASS_BYTES[class] as u32, piece, memory: self.memory })
     }
 
     /// Takes in what other columns sent home.
@@ -131,20 +114,69 @@ impl Arena {
         (self.slabs().used_bytes(), self.memory.len)
     }
 
-    /// Whether `[start, start + len)` lies in this arena.
+    /// Number and start of the chunk that holds `buffer`, whose pages stay from now on; `None` if it is another arena's.
+    pub(crate) fn keep_chunk_of(self, buffer: &Buffer) -> Option<(usize, *mut u8)> {
+        if !ptr::eq(self.memory, buffer.memory) {
+            return None;
+        }
+        let chunk = self.slabs().keep_chunk_of(buffer.piece);
+        // SAFETY: the chunk of a piece lies inside the mapping.
+        Some((chunk, unsafe { self.memory.base.as_ptr().add(chunk * CHUNK_BYTES) }))
+    }
+
+    /// How many chunks the arena has, used or not.
+    pub(crate) fn chunks(self) -> usize {
+        self.memory.len / CHUNK_BYTES
+    }
+
+    /// Takes `bytes` of the budget for memory outside the mapping; pages of free chunks go back to the kernel if that is
+    /// what makes it fit. The loan may be dropped on any thread.
+    pub fn lend(self, bytes: usize) -> Option<Loan> {
+        self.collect();
+        let lent = self.memory.lent.load(Ordering::Relaxed);
+        let slabs = self.slabs();
+        if slabs.used_bytes() + lent + bytes > self.memory.len {
+            slabs.trim();
+        }
+        if slabs.used_bytes() + lent + bytes > self.memory.len {
+            return None;
+        }
+        if slabs.touched_bytes() + lent + bytes > self.memory.len {
+            for offset in slabs.clean_free_chunks() {
+                // SAFETY: a free chunk inside the mapping: nobody refers to its bytes.
+                let _ = unsafe {
+                    madvise(self.memory.base.as_ptr().add(offset).cast(), CHUNK_BYTES, Advice::LinuxDontNeed)
+                };
+            }
+        }
+        self.memory.lent.fetch_add(bytes, Ordering::Relaxed);
+        Some(Loan { memory: self.memory, bytes })
+    }
+
+    /// Where the mapping is, for its registration with a ring.
     pub fn range(self) -> (*const u8, usize) {
         (self.memory.base.as_ptr(), self.memory.len)
     }
 
-    #[allow(
-        clippy::mut_from_ref,
-        reason = "the borrow ends inside each caller; see SAFETY"
-    )]
+    #[allow(clippy::mut_from_ref, reason = "the borrow ends inside each caller; see SAFETY")]
     fn slabs(&self) -> &mut Slabs {
         debug_assert_eq!(self.memory.home, thread_token());
         // SAFETY: Arena is not Send, so this is the home thread; no caller keeps the reference across a call that
         // could reach `slabs` again.
         unsafe { &mut *self.memory.slabs.get() }
+    }
+}
+
+/// Bytes of an arena's budget that are used outside of it, until this is dropped.
+pub struct Loan {
+    memory: &'static Memory,
+    bytes: usize,
+}
+
+impl Drop for Loan {
+    fn drop(&mut self) {
+        let before = self.memory.lent.fetch_sub(self.bytes, Ordering::Relaxed);
+        assert!(before >= self.bytes, "{} bytes came back of {before} lent", self.bytes);
     }
 }
 
@@ -169,11 +201,7 @@ impl Buffer {
 
     /// Freezes the first `len` bytes for sharing between columns.
     pub fn into_shared(self, len: usize) -> bytes::Bytes {
-        assert!(
-            len <= self.capacity(),
-            "shared {len} bytes of a buffer of {}",
-            self.capacity
-        );
+        assert!(len <= self.capacity(), "shared {len} bytes of a buffer of {}", self.capacity);
         bytes::Bytes::from_owner(Shared { buffer: self, len })
     }
 }
@@ -205,19 +233,10 @@ impl Drop for Buffer {
         let mut head = self.memory.returns.load(Ordering::Relaxed);
         loop {
             // SAFETY: pieces are at least 64 bytes, aligned to 64, and this buffer was the only owner.
-            unsafe {
-                node.write(Returned {
-                    next: head,
-                    piece: self.piece,
-                })
-            };
+            unsafe { node.write(Returned { next: head, piece: self.piece }) };
             // A take-all stack has no ABA: nodes are only ever removed all at once.
-            match self.memory.returns.compare_exchange_weak(
-                head,
-                node,
-                Ordering::Release,
-                Ordering::Relaxed,
-            ) {
+            match self.memory.returns.compare_exchange_weak(head, node, Ordering::Release, Ordering::Relaxed)
+            {
                 Ok(_) => return,
                 Err(now) => head = now,
             }
@@ -247,14 +266,22 @@ mod tests {
         let held: Vec<Buffer> = std::iter::from_fn(|| arena.alloc_aligned(1 << 20)).collect();
         assert_eq!(held.len(), 32);
         drop(held);
+        assert!(arena.alloc_aligned(16 << 20).is_some(), "small pools join again");
+        assert!(arena.alloc_aligned((16 << 20) + 1).is_none(), "no class above 16 MiB");
+    }
+
+    #[test]
+    fn what_is_lent_cannot_be_allocated() {
+        let arena = Arena::new(32 << 20).expect("maps");
+        drop(arena.alloc_aligned(16 << 20));
+        let loan = arena.lend(20 << 20).expect("a free arena lends");
+        assert!(arena.lend(20 << 20).is_none(), "more than there is");
         assert!(
-            arena.alloc_aligned(16 << 20).is_some(),
-            "small pools join again"
+            arena.alloc_aligned(16 << 20).is_none() && arena.alloc(64).is_none(),
+            "lent bytes were given out"
         );
-        assert!(
-            arena.alloc_aligned((16 << 20) + 1).is_none(),
-            "no class above 16 MiB"
-        );
+        drop(loan);
+        assert!(arena.alloc_aligned(16 << 20).is_some());
     }
 
     #[test]

@@ -70,9 +70,16 @@ pub struct Slabs {
     classes: [Class; CLASS_BYTES.len()],
     slabs: Vec<Slab>,
     unused_slabs: Vec<u32>,
+    /// Free chunks whose pages are still ours.
     free_chunks: Vec<u32>,
+    /// Free chunks whose pages the kernel has back.
+    clean_chunks: Vec<u32>,
+    /// Chunks whose pages are never given back: the kernel holds them for I/O.
+    kept_chunks: Vec<u32>,
     fresh_chunk: u32,
+    /// Chunks there are, and how many may be in use now.
     chunks: u32,
+    chunks_max: u32,
     chunks_used: u32,
 }
 
@@ -86,37 +93,29 @@ pub fn class_of(len: usize) -> Option<usize> {
 pub fn aligned_class_of(len: usize) -> Option<usize> {
     let rounded = len.max(4096).checked_next_power_of_two()?;
     let class = class_of(rounded)?;
-    debug_assert_eq!(
-        CLASS_BYTES[class] % 4096,
-        0,
-        "class {class} breaks O_DIRECT alignment"
-    );
+    debug_assert_eq!(CLASS_BYTES[class] % 4096, 0, "class {class} breaks O_DIRECT alignment");
     Some(class)
 }
 
 fn pieces_in(class: usize) -> u16 {
-    let slab = if class < BLOCK_CLASS {
-        BLOCK_BYTES
-    } else {
-        CHUNK_BYTES
-    };
+    let slab = if class < BLOCK_CLASS { BLOCK_BYTES } else { CHUNK_BYTES };
     (slab / CLASS_BYTES[class]) as u16
 }
 
 impl Slabs {
     /// Free lists over a mapping of `len` bytes, a multiple of the chunk size.
     pub fn new(len: usize) -> Slabs {
-        assert!(
-            len.is_multiple_of(CHUNK_BYTES) && len > 0,
-            "arena of {len} bytes is not whole chunks"
-        );
+        assert!(len.is_multiple_of(CHUNK_BYTES) && len > 0, "arena of {len} bytes is not whole chunks");
         Slabs {
             classes: Default::default(),
             slabs: Vec::new(),
             unused_slabs: Vec::new(),
             free_chunks: Vec::new(),
+            clean_chunks: Vec::new(),
+            kept_chunks: Vec::new(),
             fresh_chunk: 0,
             chunks: (len / CHUNK_BYTES) as u32,
+            chunks_max: (len / CHUNK_BYTES) as u32,
             chunks_used: 0,
         }
     }
@@ -144,21 +143,14 @@ impl Slabs {
             let last = self.classes[class].partial.pop();
             assert_eq!(last, Some(id), "the slab in use is the last partial one");
         }
-        Some(Piece {
-            offset,
-            slab: id,
-            index,
-        })
+        Some(Piece { offset, slab: id, index })
     }
 
     /// Gives a piece back.
     pub fn free(&mut self, piece: Piece) {
         let slab = &mut self.slabs[piece.slab as usize];
         let class = usize::from(slab.class);
-        assert!(
-            slab.used > 0 && piece.index < slab.fresh,
-            "freed a piece that is not out: {piece:?}"
-        );
+        assert!(slab.used > 0 && piece.index < slab.fresh, "freed a piece that is not out: {piece:?}");
         let was_full = slab.used == pieces_in(class);
         slab.free.push(piece.index);
         slab.used -= 1;
@@ -178,11 +170,8 @@ impl Slabs {
     pub fn trim(&mut self) -> bool {
         let mut any = false;
         for class in 0..CLASS_BYTES.len() {
-            let empty = self.classes[class]
-                .partial
-                .iter()
-                .find(|&&id| self.slabs[id as usize].used == 0)
-                .copied();
+            let empty =
+                self.classes[class].partial.iter().find(|&&id| self.slabs[id as usize].used == 0).copied();
             if let Some(id) = empty {
                 self.remove_slab(id);
                 any = true;
@@ -191,30 +180,58 @@ impl Slabs {
         any
     }
 
+    /// Bytes whose pages we hold, in use or not.
+    pub fn touched_bytes(&self) -> usize {
+        (self.chunks_used as usize + self.free_chunks.len()) * CHUNK_BYTES
+    }
+
+    /// Sets how many bytes of chunks may be in use from now on (those in use stay).
+    pub fn set_max_bytes(&mut self, bytes: usize) {
+        self.chunks_max = self.chunks.min((bytes / CHUNK_BYTES) as u32);
+    }
+
+    /// Offsets of the free chunks whose pages we hold: the caller gives those pages back.
+    pub fn clean_free_chunks(&mut self) -> Vec<usize> {
+        let free = std::mem::take(&mut self.free_chunks);
+        let kept = |chunk: &u32| self.kept_chunks.contains(chunk);
+        let (kept, chunks): (Vec<u32>, Vec<u32>) = free.into_iter().partition(kept);
+        self.free_chunks = kept;
+        self.clean_chunks.extend(&chunks);
+        chunks.into_iter().map(|c| c as usize * CHUNK_BYTES).collect()
+    }
+
+    /// From now on the pages of the chunk that holds `piece` stay. Returns the chunk's number.
+    pub fn keep_chunk_of(&mut self, piece: Piece) -> usize {
+        let chunk = piece.offset / CHUNK_BYTES;
+        if !self.kept_chunks.contains(&(chunk as u32)) {
+            self.kept_chunks.push(chunk as u32);
+        }
+        chunk
+    }
+
+    fn take_chunk(&mut self) -> Option<u32> {
+        if self.chunks_used >= self.chunks_max {
+            return None;
+        }
+        let fresh = || {
+            assert!(self.fresh_chunk < self.chunks, "fewer chunks in use than there are, and none free");
+            self.fresh_chunk += 1;
+            self.fresh_chunk - 1
+        };
+        let chunk = self.free_chunks.pop().or_else(|| self.clean_chunks.pop()).unwrap_or_else(fresh);
+        self.chunks_used += 1;
+        Some(chunk)
+    }
+
     fn add_slab(&mut self, class: usize) -> Option<u32> {
         let (base, parent) = if class < BLOCK_CLASS {
             let block = self.alloc(BLOCK_CLASS)?;
             (block.offset, Some(block))
         } else {
-            let chunk = self.free_chunks.pop().or_else(|| {
-                (self.fresh_chunk < self.chunks).then(|| {
-                    self.fresh_chunk += 1;
-                    self.fresh_chunk - 1
-                })
-            })?;
-            self.chunks_used += 1;
-            (chunk as usize * CHUNK_BYTES, None)
+            (self.take_chunk()? as usize * CHUNK_BYTES, None)
         };
         let partial_at = self.classes[class].partial.len() as u32;
-        let slab = Slab {
-            base,
-            class: class as u8,
-            used: 0,
-            fresh: 0,
-            free: Vec::new(),
-            partial_at,
-            parent,
-        };
+        let slab = Slab { base, class: class as u8, used: 0, fresh: 0, free: Vec::new(), partial_at, parent };
         let id = match self.unused_slabs.pop() {
             Some(id) => {
                 let free = std::mem::take(&mut self.slabs[id as usize].free);
@@ -234,12 +251,8 @@ impl Slabs {
     fn remove_slab(&mut self, id: u32) {
         let slab = &self.slabs[id as usize];
         assert_eq!(slab.used, 0, "removed a slab with {} pieces out", slab.used);
-        let (class, at, base, parent) = (
-            usize::from(slab.class),
-            slab.partial_at as usize,
-            slab.base,
-            slab.parent,
-        );
+        let (class, at, base, parent) =
+            (usize::from(slab.class), slab.partial_at as usize, slab.base, slab.parent);
         let partial = &mut self.classes[class].partial;
         assert_eq!(partial[at], id, "partial list lost a slab");
         partial.swap_remove(at);
@@ -282,6 +295,21 @@ mod tests {
         small.into_iter().for_each(|p| slabs.free(p));
         slabs.trim();
         assert!(slabs.alloc(CLASS_BYTES.len() - 1).is_some());
+    }
+
+    #[test]
+    fn kept_chunks_are_not_given_back() {
+        let mut slabs = Slabs::new(4 * CHUNK_BYTES);
+        let large = CLASS_BYTES.len() - 1;
+        let (kept, other) = (slabs.alloc(large), slabs.alloc(large));
+        let (kept, other) = (kept.expect("room"), other.expect("room"));
+        assert_eq!(slabs.keep_chunk_of(kept), kept.offset / CHUNK_BYTES);
+        slabs.free(kept);
+        slabs.free(other);
+        slabs.trim();
+        slabs.trim();
+        assert_eq!(slabs.clean_free_chunks(), [other.offset]);
+        assert_eq!(slabs.touched_bytes(), CHUNK_BYTES);
     }
 
     proptest! {

@@ -31,10 +31,7 @@ pub struct Doorbell {
 impl Doorbell {
     /// Makes a doorbell whose column is awake. Fails only when the process is out of descriptors.
     pub fn new() -> io::Result<Self> {
-        Ok(Self {
-            asleep: Padded(AtomicBool::new(false)),
-            waker: Waker::new()?,
-        })
+        Ok(Self { asleep: Padded(AtomicBool::new(false)), waker: Waker::new()? })
     }
 
     /// Called by a sender after it published a message. True: the column slept and this caller, and no
@@ -116,11 +113,7 @@ impl Waker {
         let read = rustix::io::retry_on_intr(|| rustix::io::read(&self.eventfd, &mut count))
             .expect("a blocking eventfd we own can be read");
         assert_eq!(read, count.len(), "an eventfd read is whole");
-        assert_ne!(
-            u64::from_ne_bytes(count),
-            0,
-            "an eventfd wakes only when written"
-        );
+        assert_ne!(u64::from_ne_bytes(count), 0, "an eventfd wakes only when written");
     }
 }
 
@@ -134,9 +127,7 @@ struct Waker {
 #[cfg(loom)]
 impl Waker {
     fn new() -> io::Result<Self> {
-        Ok(Self {
-            given: AtomicBool::new(false),
-        })
+        Ok(Self { given: AtomicBool::new(false) })
     }
 
     fn wake(&self) {

@@ -21,10 +21,7 @@ pub const COLUMNS_MAX: usize = 1024;
 /// on `doorbells[k]` and gets element k of the answer.
 #[must_use]
 pub fn mesh<M: Send>(columns: usize, capacity: usize, doorbells: &[Arc<Doorbell>]) -> Vec<Port<M>> {
-    assert!(
-        (1..=COLUMNS_MAX).contains(&columns),
-        "a mesh has 1 to {COLUMNS_MAX} columns, not {columns}"
-    );
+    assert!((1..=COLUMNS_MAX).contains(&columns), "a mesh has 1 to {COLUMNS_MAX} columns, not {columns}");
     assert_eq!(doorbells.len(), columns, "one doorbell per column");
     let mut producers: Vec<Vec<Producer<M>>> = Vec::with_capacity(columns);
     let mut consumers: Vec<Vec<Consumer<M>>> = (0..columns).map(|_| Vec::new()).collect();
@@ -41,16 +38,8 @@ pub fn mesh<M: Send>(columns: usize, capacity: usize, doorbells: &[Arc<Doorbell>
             assert_eq!(lanes_out.len(), columns);
             assert_eq!(lanes_in.len(), columns);
             Port {
-                outbox: Outbox {
-                    column,
-                    lanes: lanes_out,
-                    doorbells: doorbells.to_vec(),
-                },
-                inbox: Inbox {
-                    lanes: lanes_in,
-                    first: 0,
-                    doorbell: doorbells[column].clone(),
-                },
+                outbox: Outbox { column, lanes: lanes_out, doorbells: doorbells.to_vec() },
+                inbox: Inbox { lanes: lanes_in, first: 0, doorbell: doorbells[column].clone() },
             }
         })
         .collect()
@@ -141,11 +130,7 @@ impl<M: Send> Outbox<M> {
     /// the message back at once.
     #[inline]
     pub fn try_send(&self, to: usize, message: M) -> Result<(), M> {
-        assert!(
-            to < self.lanes.len(),
-            "column {to} of a mesh of {}",
-            self.lanes.len()
-        );
+        assert!(to < self.lanes.len(), "column {to} of a mesh of {}", self.lanes.len());
         if cfg!(planted = "wake_before_publish") {
             self.ring(to);
             return self.lanes[to].push(message);
@@ -222,9 +207,7 @@ mod tests {
     use super::*;
 
     fn bells(columns: usize) -> Vec<Arc<Doorbell>> {
-        (0..columns)
-            .map(|_| Arc::new(Doorbell::new().expect("an eventfd can be made")))
-            .collect()
+        (0..columns).map(|_| Arc::new(Doorbell::new().expect("an eventfd can be made"))).collect()
     }
 
     #[test]

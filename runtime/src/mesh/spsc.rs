@@ -20,11 +20,8 @@ use crate::sync::{Arc, AtomicUsize, Ordering, Padded, UnsafeCell};
 pub const CAPACITY_MAX: usize = 1 << 20;
 
 /// Publishing an index hands over the slots before it. The planted bug must be caught by loom.
-const PUBLISH: Ordering = if cfg!(planted = "relaxed_publish") {
-    Ordering::Relaxed
-} else {
-    Ordering::Release
-};
+const PUBLISH: Ordering =
+    if cfg!(planted = "relaxed_publish") { Ordering::Relaxed } else { Ordering::Release };
 
 struct Ring<T> {
     slots: Box<[UnsafeCell<MaybeUninit<T>>]>,
@@ -62,10 +59,7 @@ impl<T> Drop for Ring<T> {
     fn drop(&mut self) {
         let tail = self.tail.0.load(Ordering::Relaxed);
         let mut head = self.head.0.load(Ordering::Relaxed);
-        assert!(
-            tail.wrapping_sub(head) <= self.slots.len(),
-            "ring indices crossed"
-        );
+        assert!(tail.wrapping_sub(head) <= self.slots.len(), "ring indices crossed");
         while head != tail {
             // SAFETY: both ends are gone (`&mut self`), slots head..tail are initialised, each is visited once.
             drop(unsafe { self.take(head) });
@@ -95,32 +89,16 @@ pub struct Consumer<T> {
 /// Makes a ring for `capacity` messages (a power of two, at most [`CAPACITY_MAX`]).
 #[must_use]
 pub fn ring<T: Send>(capacity: usize) -> (Producer<T>, Consumer<T>) {
-    assert!(
-        capacity.is_power_of_two(),
-        "ring capacity {capacity} is not a power of two"
-    );
-    assert!(
-        capacity <= CAPACITY_MAX,
-        "ring capacity {capacity} is above {CAPACITY_MAX}"
-    );
+    assert!(capacity.is_power_of_two(), "ring capacity {capacity} is not a power of two");
+    assert!(capacity <= CAPACITY_MAX, "ring capacity {capacity} is above {CAPACITY_MAX}");
     let ring = Arc::new(Ring {
-        slots: (0..capacity)
-            .map(|_| UnsafeCell::new(MaybeUninit::uninit()))
-            .collect(),
+        slots: (0..capacity).map(|_| UnsafeCell::new(MaybeUninit::uninit())).collect(),
         mask: capacity - 1,
         head: Padded(AtomicUsize::new(0)),
         tail: Padded(AtomicUsize::new(0)),
     });
-    let producer = Producer {
-        ring: ring.clone(),
-        tail: Cell::new(0),
-        head_seen: Cell::new(0),
-    };
-    let consumer = Consumer {
-        ring,
-        head: 0,
-        tail_seen: Cell::new(0),
-    };
+    let producer = Producer { ring: ring.clone(), tail: Cell::new(0), head_seen: Cell::new(0) };
+    let consumer = Consumer { ring, head: 0, tail_seen: Cell::new(0) };
     (producer, consumer)
 }
 

@@ -7,10 +7,8 @@
 pub const BOUNDS_MAX: usize = 32;
 
 /// Bounds from 100 us to 10 s, for requests.
-pub const LATENCY_SECONDS: &[f64] = &[
-    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
-    5.0, 10.0,
-];
+pub const LATENCY_SECONDS: &[f64] =
+    &[0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
 /// What a family measures.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -77,12 +75,7 @@ impl Family {
     }
 
     const fn new(name: &'static str, help: &'static str, kind: Kind) -> Self {
-        Self {
-            name,
-            help,
-            kind,
-            per_column: false,
-        }
+        Self { name, help, kind, per_column: false }
     }
 
     /// Shows each column for itself, labelled `column="k"`, instead of the sum.
@@ -102,20 +95,14 @@ impl Family {
     pub(super) fn assert_valid(&self) {
         let name = self.name;
         let mut bytes = name.bytes();
-        let start = bytes
-            .next()
-            .is_some_and(|b| b.is_ascii_alphabetic() || b == b'_' || b == b':');
+        let start = bytes.next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_' || b == b':');
         assert!(
             start && bytes.all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b':'),
             "bad metric name {name:?}"
         );
         assert!(!self.help.is_empty(), "{name} has no help text");
         let total = name.ends_with("_total");
-        assert_eq!(
-            total,
-            self.kind == Kind::Counter,
-            "{name}: counters, and nothing else, end in _total"
-        );
+        assert_eq!(total, self.kind == Kind::Counter, "{name}: counters, and nothing else, end in _total");
         for suffix in ["_count", "_sum", "_bucket", "_info"] {
             assert!(!name.ends_with(suffix), "{name} ends in {suffix}");
         }
@@ -125,13 +112,9 @@ impl Family {
                 Unit::Bytes => "_bytes",
             };
             assert!(name.ends_with(suffix), "{name} does not end in {suffix}");
+            assert!((1..=BOUNDS_MAX).contains(&bounds.len()), "{name}: 1 to {BOUNDS_MAX} bounds");
             assert!(
-                (1..=BOUNDS_MAX).contains(&bounds.len()),
-                "{name}: 1 to {BOUNDS_MAX} bounds"
-            );
-            assert!(
-                bounds.iter().all(|b| b.is_finite() && *b > 0.0)
-                    && bounds.is_sorted_by(|a, b| a < b),
+                bounds.iter().all(|b| b.is_finite() && *b > 0.0) && bounds.is_sorted_by(|a, b| a < b),
                 "{name}: bounds ascend from above 0"
             );
         }
@@ -140,19 +123,13 @@ impl Family {
     /// Whether `label` can be a label of this family's samples.
     pub(super) fn assert_label(&self, label: &str) {
         let mut bytes = label.bytes();
-        let start = bytes
-            .next()
-            .is_some_and(|b| b.is_ascii_alphabetic() || b == b'_');
+        let start = bytes.next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_');
         assert!(
             start && bytes.all(|b| b.is_ascii_alphanumeric() || b == b'_'),
             "{}: bad label name {label:?}",
             self.name
         );
-        assert!(
-            !label.starts_with("__"),
-            "{}: label {label} is reserved",
-            self.name
-        );
+        assert!(!label.starts_with("__"), "{}: label {label} is reserved", self.name);
         assert!(
             label != "le" && label != "quantile" && label != "column",
             "{}: label {label} is reserved",

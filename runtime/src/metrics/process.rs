@@ -64,12 +64,7 @@ impl ProcessStats {
             "Maximum number of open file descriptors.",
             unlimited(self.max_fds),
         );
-        write_one(
-            out,
-            ("process_open_fds", "gauge"),
-            "Number of open file descriptors.",
-            self.open_fds,
-        );
+        write_one(out, ("process_open_fds", "gauge"), "Number of open file descriptors.", self.open_fds);
         write_one(
             out,
             ("process_resident_memory_bytes", "gauge"),
@@ -115,14 +110,11 @@ struct Stat {
 /// /proc/self/stat: numbers by position (proc_pid_stat(5), counted from 1), after a name that may hold anything.
 fn parse_stat(text: &str) -> io::Result<Stat> {
     const FIRST_AFTER_NAME: usize = 3;
-    let (_, after_name) = text
-        .rsplit_once(')')
-        .ok_or_else(|| malformed("/proc/self/stat", "no process name"))?;
+    let (_, after_name) =
+        text.rsplit_once(')').ok_or_else(|| malformed("/proc/self/stat", "no process name"))?;
     let fields: Vec<&str> = after_name.split_ascii_whitespace().collect();
     let field = |number: usize| {
-        let value = fields
-            .get(number - FIRST_AFTER_NAME)
-            .and_then(|v| v.parse::<u64>().ok());
+        let value = fields.get(number - FIRST_AFTER_NAME).and_then(|v| v.parse::<u64>().ok());
         value.ok_or_else(|| malformed("/proc/self/stat", &format!("field {number}")))
     };
     Ok(Stat {
@@ -136,8 +128,7 @@ fn parse_stat(text: &str) -> io::Result<Stat> {
 /// /proc/stat: the line `btime SECONDS`.
 fn parse_boot_time(text: &str) -> io::Result<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix("btime "));
-    line.and_then(|seconds| seconds.trim().parse().ok())
-        .ok_or_else(|| malformed("/proc/stat", "no btime"))
+    line.and_then(|seconds| seconds.trim().parse().ok()).ok_or_else(|| malformed("/proc/stat", "no btime"))
 }
 
 /// The folder's size is the number of descriptors since Linux 6.2, and 0 before.
@@ -172,7 +163,8 @@ mod tests {
 
     #[test]
     fn a_name_with_parentheses_and_spaces_does_not_shift_the_fields() {
-        let text = "7 (a) b (c) S 1 7 7 0 -1 4194560 100 0 0 0 11 22 0 0 20 0 1 0 4242 1048576 64 1844674407 1";
+        let text =
+            "7 (a) b (c) S 1 7 7 0 -1 4194560 100 0 0 0 11 22 0 0 20 0 1 0 4242 1048576 64 1844674407 1";
         let stat = parse_stat(text).expect("well-formed");
         assert_eq!((stat.cpu_ticks, stat.start_ticks), (33, 4242));
         assert_eq!((stat.virtual_bytes, stat.resident_pages), (1_048_576, 64));
@@ -182,19 +174,14 @@ mod tests {
 
     #[test]
     fn boot_time_is_found() {
-        assert_eq!(
-            parse_boot_time("cpu 1 2\nbtime 1700000000\nx 1\n").expect("there"),
-            1_700_000_000
-        );
+        assert_eq!(parse_boot_time("cpu 1 2\nbtime 1700000000\nx 1\n").expect("there"), 1_700_000_000);
         assert!(parse_boot_time("cpu 1\n").is_err());
     }
 
     #[test]
     fn every_family_is_written_once() {
         let mut out = String::new();
-        ProcessStats::read()
-            .expect("procfs is mounted")
-            .render(&mut out);
+        ProcessStats::read().expect("procfs is mounted").render(&mut out);
         assert_eq!(out.matches("# TYPE ").count(), 7);
         assert_eq!(out.lines().count(), 21);
         assert!(out.contains("\nprocess_open_fds "));

@@ -3,27 +3,18 @@
 use super::*;
 
 static REQUESTS: Family = Family::counter("basalt_requests_total", "Requests answered.");
-static OPEN: Family =
-    Family::gauge("basalt_open_connections", "Connections open now.").per_column();
-static LATENCY: Family = Family::seconds(
-    "basalt_latency_seconds",
-    "Time to reply.",
-    &[0.001, 0.01, 1.0],
-);
+static OPEN: Family = Family::gauge("basalt_open_connections", "Connections open now.").per_column();
+static LATENCY: Family = Family::seconds("basalt_latency_seconds", "Time to reply.", &[0.001, 0.01, 1.0]);
 static SIZES: Family = Family::bytes("basalt_body_bytes", "Body sizes.", &[1024.0, 1_048_576.0]);
 
 #[test]
 fn columns_are_summed_or_shown_one_by_one() {
     let columns: Vec<Registry> = (0..2).map(Registry::new).collect();
     for (registry, n) in columns.iter().zip([3, 4]) {
-        registry
-            .counter(&REQUESTS, &[("engine", "blob"), ("code", "200")])
-            .add(n);
+        registry.counter(&REQUESTS, &[("engine", "blob"), ("code", "200")]).add(n);
         registry.gauge(&OPEN, &[]).set(n as i64 - 4);
     }
-    columns[1]
-        .counter(&REQUESTS, &[("code", "404"), ("engine", "blob")])
-        .inc();
+    columns[1].counter(&REQUESTS, &[("code", "404"), ("engine", "blob")]).inc();
     let snapshots: Vec<Snapshot> = columns.iter().map(Registry::snapshot).collect();
     let wanted = "\
 # HELP basalt_open_connections Connections open now.

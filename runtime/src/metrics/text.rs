@@ -22,10 +22,7 @@ pub fn render(snapshots: &[Snapshot]) -> String {
         for sample in &snapshot.samples {
             let merged = families
                 .entry(sample.family.name)
-                .or_insert_with(|| Merged {
-                    family: sample.family,
-                    samples: BTreeMap::new(),
-                });
+                .or_insert_with(|| Merged { family: sample.family, samples: BTreeMap::new() });
             assert_eq!(
                 merged.family, sample.family,
                 "{} is declared differently on two columns",
@@ -56,9 +53,7 @@ impl Merged {
             std::collections::btree_map::Entry::Vacant(vacant) => {
                 vacant.insert(value.clone());
             }
-            std::collections::btree_map::Entry::Occupied(mut occupied) => {
-                sum(occupied.get_mut(), value)
-            }
+            std::collections::btree_map::Entry::Occupied(mut occupied) => sum(occupied.get_mut(), value),
         }
     }
 
@@ -72,10 +67,7 @@ impl Merged {
         write_head(out, name, self.family.help, kind);
         for ((labels, column), value) in &self.samples {
             let column = column.map(|column| column.to_string());
-            let labels = Shown {
-                labels,
-                column: column.as_deref(),
-            };
+            let labels = Shown { labels, column: column.as_deref() };
             match (value, self.family.kind) {
                 (Value::Counter(count), _) => labels.write(out, name, "", None, count),
                 (Value::Gauge(level), _) => labels.write(out, name, "", None, level),
@@ -96,11 +88,7 @@ fn sum(into: &mut Value, from: &Value) {
         (Value::Counter(into), Value::Counter(from)) => *into = into.wrapping_add(*from),
         (Value::Gauge(into), Value::Gauge(from)) => *into = into.wrapping_add(*from),
         (Value::Histogram(into), Value::Histogram(from)) => {
-            assert_eq!(
-                into.cumulative.len(),
-                from.cumulative.len(),
-                "one family, one set of bounds"
-            );
+            assert_eq!(into.cumulative.len(), from.cumulative.len(), "one family, one set of bounds");
             for (into, from) in into.cumulative.iter_mut().zip(&from.cumulative) {
                 *into += from;
             }
@@ -119,20 +107,10 @@ struct Shown<'a> {
 
 impl Shown<'_> {
     /// One line: name, suffix, labels, value.
-    fn write(
-        &self,
-        out: &mut String,
-        name: &str,
-        suffix: &str,
-        le: Option<&str>,
-        value: impl Display,
-    ) {
+    fn write(&self, out: &mut String, name: &str, suffix: &str, le: Option<&str>, value: impl Display) {
         out.push_str(name);
         out.push_str(suffix);
-        let own = self
-            .labels
-            .iter()
-            .map(|(label, value)| (*label, value.as_str()));
+        let own = self.labels.iter().map(|(label, value)| (*label, value.as_str()));
         let column = self.column.map(|column| ("column", column));
         let mut opening = '{';
         for (label, value) in own.chain(column).chain(le.map(|le| ("le", le))) {
@@ -149,23 +127,9 @@ impl Shown<'_> {
         writeln!(out, " {value}").expect("a String takes all");
     }
 
-    fn write_buckets(
-        &self,
-        out: &mut String,
-        name: &str,
-        buckets: &Buckets,
-        unit: Unit,
-        bounds: &[f64],
-    ) {
-        assert_eq!(
-            buckets.cumulative.len(),
-            bounds.len(),
-            "{name}: a count per bound"
-        );
-        assert!(
-            buckets.cumulative.is_sorted(),
-            "{name}: cumulative counts ascend"
-        );
+    fn write_buckets(&self, out: &mut String, name: &str, buckets: &Buckets, unit: Unit, bounds: &[f64]) {
+        assert_eq!(buckets.cumulative.len(), bounds.len(), "{name}: a count per bound");
+        assert!(buckets.cumulative.is_sorted(), "{name}: cumulative counts ascend");
         for (bound, count) in bounds.iter().zip(&buckets.cumulative) {
             assert!(*count <= buckets.count);
             self.write(out, name, "_bucket", Some(&bound.to_string()), count);

@@ -2,11 +2,11 @@
 
 use super::core::{Multi, Ring};
 use crate::buffer::Buffer;
-use crate::io::Conn;
+use crate::io::{Conn, Hangup};
 use crate::resident::Resident;
 use io_uring::opcode;
 use io_uring::types::Fd;
-use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg, sockopt};
+use rustix::net::{SendAncillaryBuffer, SendFlags, Shutdown, sendmsg, shutdown, sockopt};
 use std::io::{self, IoSlice};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::Rc;
@@ -35,11 +35,7 @@ pub struct Chunk {
 
 impl Chunk {
     fn end() -> Chunk {
-        Chunk {
-            filled: None,
-            from: 0,
-            len: 0,
-        }
+        Chunk { filled: None, from: 0, len: 0 }
     }
 }
 
@@ -64,7 +60,7 @@ impl Drop for RingConn {
     fn drop(&mut self) {
         self.receive = None;
         // A receive under way holds the socket open; this ends it whatever happens to the cancellation.
-        let _ = rustix::net::shutdown(&*self.socket, rustix::net::Shutdown::Both);
+        let _ = shutdown(&*self.socket, Shutdown::Both);
     }
 }
 
@@ -72,12 +68,7 @@ impl RingConn {
     pub(super) fn new(socket: OwnedFd, ring: Rc<Ring>) -> io::Result<RingConn> {
         // Best effort: not every stream is TCP (tests use socket pairs).
         let _ = sockopt::set_tcp_nodelay(&socket, true);
-        Ok(RingConn {
-            receive: None,
-            leftover: None,
-            socket: Rc::new(socket),
-            ring,
-        })
+        Ok(RingConn { receive: None, leftover: None, socket: Rc::new(socket), ring })
     }
 
     async fn next_chunk(&mut self) -> io::Result<Option<Chunk>> {
@@ -92,11 +83,7 @@ impl RingConn {
             Ok(0) => Ok(Some(Chunk::end())),
             Ok(len) => {
                 let id = cqe.buffer().expect("a filled receive names its buffer");
-                Ok(Some(Chunk {
-                    filled: Some((self.ring.clone(), id)),
-                    from: 0,
-                    len,
-                }))
+                Ok(Some(Chunk { filled: Some((self.ring.clone(), id)), from: 0, len }))
             }
             // All buffers are out: others must finish first. Cancelled: `recv_into` takes over.
             Err(e) if matches!(e.raw_os_error(), Some(libc::ENOBUFS | libc::ECANCELED)) => {
@@ -135,12 +122,7 @@ impl RingConn {
         loop {
             let parts = [IoSlice::new(head), IoSlice::new(body)];
             let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL | flags;
-            match sendmsg(
-                &*self.socket,
-                &parts,
-                &mut SendAncillaryBuffer::default(),
-                flags,
-            ) {
+            match sendmsg(&*self.socket, &parts, &mut SendAncillaryBuffer::default(), flags) {
                 Ok(n) => return Ok(n),
                 Err(rustix::io::Errno::AGAIN) => self.writable().await?,
                 Err(rustix::io::Errno::INTR) => {}
@@ -180,17 +162,8 @@ impl Conn for RingConn {
         }
     }
 
-    async fn recv_into(
-        &mut self,
-        mut buf: Buffer,
-        from: usize,
-        to: usize,
-    ) -> (io::Result<usize>, Buffer) {
-        assert!(
-            from < to && to <= buf.capacity(),
-            "receive into {from}..{to} of {}",
-            buf.capacity()
-        );
+    async fn recv_into(&mut self, mut buf: Buffer, from: usize, to: usize) -> (io::Result<usize>, Buffer) {
+        assert!(from < to && to <= buf.capacity(), "receive into {from}..{to} of {}", buf.capacity());
         let mut done = from;
         while self.leftover.is_some() || self.receive.is_some() {
             let next = match self.leftover.take() {
@@ -246,9 +219,7 @@ impl Conn for RingConn {
         len: usize,
     ) -> io::Result<()> {
         if len < SENDFILE_BYTES_MIN {
-            return self
-                .send_all(head, &pages[from..from + len], SendFlags::empty())
-                .await;
+            return self.send_all(head, &pages[from..from + len], SendFlags::empty()).await;
         }
         if !head.is_empty() {
             self.send_all(head, &[], SendFlags::MORE).await?;
@@ -271,11 +242,19 @@ impl Conn for RingConn {
         Ok(())
     }
 
-    fn hangup(&self) -> Box<dyn Fn()> {
+    fn end_sending(&mut self) {
+        let _ = shutdown(&*self.socket, Shutdown::Write);
+    }
+
+    fn hangup(&self) -> Box<dyn Fn(Hangup)> {
         let socket = Rc::downgrade(&self.socket);
-        Box::new(move || {
+        Box::new(move |how| {
             if let Some(socket) = socket.upgrade() {
-                let _ = rustix::net::shutdown(&*socket, rustix::net::Shutdown::Both);
+                let how = match how {
+                    Hangup::Receive => Shutdown::Read,
+                    Hangup::Both => Shutdown::Both,
+                };
+                let _ = shutdown(&*socket, how);
             }
         })
     }

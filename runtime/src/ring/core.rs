@@ -1,6 +1,7 @@
 //! Submission, completion and the slots between them.
 
-use io_uring::{IoUring, cqueue, opcode, squeue};
+use super::fixed::Registered;
+use io_uring::{IoUring, Submitter, cqueue, opcode, squeue};
 use std::any::Any;
 use std::cell::{Cell, RefCell, UnsafeCell};
 use std::collections::VecDeque;
@@ -61,6 +62,7 @@ pub struct Ring {
     driver: RefCell<Option<Waker>>,
     kicked: Cell<bool>,
     receive: ReceiveBuffers,
+    registered: Rc<Registered>,
 }
 
 impl Ring {
@@ -89,6 +91,7 @@ impl Ring {
             driver: RefCell::new(None),
             kicked: Cell::new(false),
             receive,
+            registered: Rc::default(),
         }))
     }
 
@@ -106,9 +109,7 @@ impl Ring {
             slots.push(slot);
             return (slots.len() - 1) as u32;
         }
-        let Slot::Free(next) = slots[free as usize] else {
-            unreachable!("free list names a slot in use")
-        };
+        let Slot::Free(next) = slots[free as usize] else { unreachable!("free list names a slot in use") };
         self.free.set(next);
         slots[free as usize] = slot;
         free
@@ -153,11 +154,7 @@ impl Ring {
         let slot = self.take_slot(Slot::Waiting(None));
         self.push(&entry.user_data(u64::from(slot)));
         self.kick();
-        Op {
-            ring: self.clone(),
-            slot,
-            held: Some(held),
-        }
+        Op { ring: self.clone(), slot, held: Some(held) }
     }
 
     /// Starts two operations of which the second runs only when the first succeeded whole.
@@ -181,17 +178,10 @@ impl Ring {
 
     /// Starts an operation that completes many times.
     pub fn multi(self: &Rc<Ring>, entry: squeue::Entry) -> Multi {
-        let slot = self.take_slot(Slot::Multi {
-            queue: VecDeque::new(),
-            waker: None,
-            done: false,
-        });
+        let slot = self.take_slot(Slot::Multi { queue: VecDeque::new(), waker: None, done: false });
         self.push(&entry.user_data(u64::from(slot)));
         self.kick();
-        Multi {
-            ring: self.clone(),
-            slot,
-        }
+        Multi { ring: self.clone(), slot }
     }
 
     /// A multishot receive into this ring's provided buffers.
@@ -203,6 +193,22 @@ impl Ring {
     pub fn detached(&self, entry: squeue::Entry) {
         self.push(&entry.user_data(DETACHED));
         self.kick();
+    }
+
+    /// Starts an operation whose result does not matter and which keeps `held` until it completes.
+    pub(super) fn detached_owning(&self, entry: squeue::Entry, held: Box<dyn Any>) {
+        let slot = self.take_slot(Slot::Orphan(Some(held)));
+        self.push(&entry.user_data(u64::from(slot)));
+        self.kick();
+    }
+
+    pub(super) fn registered(&self) -> &Rc<Registered> {
+        &self.registered
+    }
+
+    /// For registrations, which are calls of their own beside the queue.
+    pub(super) fn submitter(&self) -> Submitter<'_> {
+        self.io().submitter()
     }
 
     /// True when the kernel has submissions to take or task work to run.
@@ -217,18 +223,10 @@ impl Ring {
 
     pub(super) fn submit(&self) {
         self.unsubmitted.set(0);
-        let flags = if self.io().submission().taskrun() {
-            1
-        } else {
-            0
-        }; // IORING_ENTER_GETEVENTS
+        let flags = if self.io().submission().taskrun() { 1 } else { 0 }; // IORING_ENTER_GETEVENTS
         let queued = self.io().submission().len() as u32;
         // SAFETY: no signal mask argument is passed; entries in the queue satisfy `push`'s contract.
-        let entered = unsafe {
-            self.io()
-                .submitter()
-                .enter::<libc::sigset_t>(queued, 0, flags, None)
-        };
+        let entered = unsafe { self.io().submitter().enter::<libc::sigset_t>(queued, 0, flags, None) };
         if let Err(e) = entered {
             match e.raw_os_error() {
                 // The queue is full or a signal came: the rest stays queued and the next turn submits it.
@@ -240,11 +238,7 @@ impl Ring {
 
     pub(super) fn set_eventfd(&self, on: bool) {
         let queue = self.io().completion();
-        if on {
-            queue.enable_eventfd()
-        } else {
-            queue.disable_eventfd()
-        }
+        if on { queue.enable_eventfd() } else { queue.disable_eventfd() }
     }
 
     pub(super) fn has_completions(&self) -> bool {
@@ -269,10 +263,7 @@ impl Ring {
                 self.complete(
                     &mut slots,
                     cqe.user_data() as u32,
-                    Cqe {
-                        res: cqe.result(),
-                        flags: cqe.flags(),
-                    },
+                    Cqe { res: cqe.result(), flags: cqe.flags() },
                     more,
                 );
             }
@@ -359,8 +350,7 @@ impl<T: 'static> Drop for Op<T> {
             slots[self.slot as usize] = Slot::Orphan(held);
             drop(slots);
             // Best effort: the slot is freed by the completion, cancelled or not.
-            self.ring
-                .detached(opcode::AsyncCancel::new(u64::from(self.slot)).build());
+            self.ring.detached(opcode::AsyncCancel::new(u64::from(self.slot)).build());
         }
     }
 }
@@ -397,8 +387,7 @@ impl Multi {
 
     /// Asks the kernel to end it; completions that came before are still delivered.
     pub fn cancel(&self) {
-        self.ring
-            .detached(opcode::AsyncCancel::new(u64::from(self.slot)).build());
+        self.ring.detached(opcode::AsyncCancel::new(u64::from(self.slot)).build());
     }
 }
 
@@ -408,10 +397,7 @@ impl Drop for Multi {
         let Slot::Multi { queue, done, .. } = &mut slots[self.slot as usize] else {
             unreachable!("a multishot waits in a slot of another kind")
         };
-        queue
-            .iter()
-            .filter_map(|c| c.buffer())
-            .for_each(|id| self.ring.receive.give_back(id));
+        queue.iter().filter_map(|c| c.buffer()).for_each(|id| self.ring.receive.give_back(id));
         if *done {
             self.ring.release(&mut slots, self.slot);
         } else {
@@ -433,10 +419,7 @@ struct ReceiveBuffers {
 
 impl ReceiveBuffers {
     fn register(ring: &IoUring, count: u16, each: u32) -> io::Result<ReceiveBuffers> {
-        assert!(
-            count.is_power_of_two(),
-            "the kernel wants a power of two, got {count}"
-        );
+        assert!(count.is_power_of_two(), "the kernel wants a power of two, got {count}");
         use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
         let table = usize::from(count) * size_of::<io_uring::types::BufRingEntry>();
         let map = |len: usize| {
@@ -454,31 +437,17 @@ impl ReceiveBuffers {
         let entries = map(table.max(4096))?.cast::<io_uring::types::BufRingEntry>();
         let memory = map(usize::from(count) * each as usize)?.cast::<u8>();
         // SAFETY: the table is page-aligned, long enough for `count` entries and never unmapped.
-        unsafe {
-            ring.submitter()
-                .register_buf_ring_with_flags(entries as u64, count, BUFFER_GROUP, 0)?
-        };
-        let buffers = ReceiveBuffers {
-            entries,
-            mask: count - 1,
-            tail: Cell::new(0),
-            memory,
-            each,
-        };
+        unsafe { ring.submitter().register_buf_ring_with_flags(entries as u64, count, BUFFER_GROUP, 0)? };
+        let buffers = ReceiveBuffers { entries, mask: count - 1, tail: Cell::new(0), memory, each };
         (0..count).for_each(|id| buffers.give_back(id));
         Ok(buffers)
     }
 
     fn bytes(&self, id: u16, len: usize) -> &[u8] {
-        assert!(
-            id <= self.mask && len <= self.each as usize,
-            "buffer {id} of {len} bytes is not ours"
-        );
+        assert!(id <= self.mask && len <= self.each as usize, "buffer {id} of {len} bytes is not ours");
         // SAFETY: inside the mapping (just checked); the kernel wrote it and will not again before `give_back`, which
         // the owner of the id (a `Chunk`) calls when it is dropped.
-        unsafe {
-            std::slice::from_raw_parts(self.memory.add(usize::from(id) * self.each as usize), len)
-        }
+        unsafe { std::slice::from_raw_parts(self.memory.add(usize::from(id) * self.each as usize), len) }
     }
 
     fn give_back(&self, id: u16) {

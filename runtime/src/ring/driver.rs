@@ -31,10 +31,7 @@ pub async fn drive(
     stop: Rc<Cell<bool>>,
 ) {
     let clock = Clock::new();
-    let copy = bell
-        .fd()
-        .try_clone_to_owned()
-        .expect("an open eventfd can be duplicated");
+    let copy = bell.fd().try_clone_to_owned().expect("an open eventfd can be duplicated");
     // SAFETY: the descriptor is a fresh duplicate that this file alone owns. Reading an eventfd through IORING_OP_READ
     // waits without blocking; the offset is ignored (tested below: everything hangs on this path).
     let wake = unsafe { BufferedFile::from_raw_fd(copy.into_raw_fd()) };
@@ -61,10 +58,7 @@ pub async fn drive(
         ring.set_eventfd(true);
         if !ring.has_completions() && !ring.wants_enter() && inboxes.iter().all(|i| i.is_empty()) {
             let sleep = armed.get_or_insert_with(|| Box::pin(wait(&wake)));
-            let woken = WakeOrKick {
-                ring: &ring,
-                wake: sleep.as_mut(),
-            };
+            let woken = WakeOrKick { ring: &ring, wake: sleep.as_mut() };
             if woken.await {
                 armed = None;
             }
@@ -82,11 +76,7 @@ pub async fn drive(
 
 async fn wait(wake: &BufferedFile) {
     let read = wake.read_at(0, 8).await;
-    assert!(
-        read.is_ok_and(|r| r.len() == 8),
-        "reading eventfd {} failed",
-        wake.as_raw_fd()
-    );
+    assert!(read.is_ok_and(|r| r.len() == 8), "reading eventfd {} failed", wake.as_raw_fd());
 }
 
 /// Ready with true when the eventfd was read, with false when a local task pushed something.

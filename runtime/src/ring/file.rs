@@ -1,11 +1,13 @@
 //! Files on the ring: whole transfers, linked write and sync, blocking calls moved off the column.
 
 use super::core::Ring;
+use super::fixed::FileNumber;
 use crate::buffer::Buffer;
 use crate::io::{File, Open};
 use io_uring::types::{Fd, FsyncFlags};
 use io_uring::{opcode, squeue};
 use rustix::fs::OFlags;
+use std::cell::OnceCell;
 use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
@@ -26,15 +28,18 @@ pub struct RingFile {
 
 struct Inner {
     fd: Option<OwnedFd>,
+    number: OnceCell<FileNumber>,
     ring: Rc<Ring>,
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
+        if let Some(number) = self.number.take() {
+            self.ring.close_file(number);
+        }
         if let Some(fd) = self.fd.take() {
             // The last close of an unlinked file frees its blocks: not on the column.
-            self.ring
-                .detached(opcode::Close::new(Fd(fd.into_raw_fd())).build());
+            self.ring.detached(opcode::Close::new(Fd(fd.into_raw_fd())).build());
         }
     }
 }
@@ -64,38 +69,56 @@ impl RingFile {
             Open::WriteDirect => OFlags::RDWR | OFlags::DIRECT,
         };
         let fd = open_flags(ring, path, flags).await?;
-        Ok(RingFile {
-            inner: Rc::new(Inner {
-                fd: Some(fd),
-                ring: ring.clone(),
-            }),
-        })
+        Ok(RingFile { inner: Rc::new(Inner { fd: Some(fd), number: OnceCell::new(), ring: ring.clone() }) })
     }
 
     fn fd(&self) -> Fd {
-        Fd(self
-            .inner
-            .fd
-            .as_ref()
-            .expect("open until dropped")
-            .as_raw_fd())
+        Fd(self.inner.fd.as_ref().expect("open until dropped").as_raw_fd())
+    }
+
+    pub(super) fn register_once(&self) -> io::Result<()> {
+        if self.inner.number.get().is_none() {
+            let number = self.inner.ring.register_file(self.fd().0)?;
+            // Just seen empty, and nobody ran in between.
+            let _ = self.inner.number.set(number);
+        }
+        Ok(())
+    }
+
+    /// The file as an operation names it: by its number in the ring's table when it has one.
+    fn target(&self) -> (Fd, squeue::Flags) {
+        match self.inner.number.get() {
+            Some(number) => (Fd(number.get() as i32), squeue::Flags::FIXED_FILE),
+            None => (self.fd(), squeue::Flags::empty()),
+        }
+    }
+
+    fn read_entry(&self, buf: &mut Buffer, from: usize, to: usize, offset: u64) -> squeue::Entry {
+        let (fd, flags) = self.target();
+        let (at, len) = (buf[from..to].as_mut_ptr(), to - from);
+        let offset = offset + from as u64;
+        let entry = match self.inner.ring.registered().buffer_of(at, len) {
+            Some(number) => opcode::ReadFixed::new(fd, at, len as u32, number).offset(offset).build(),
+            None => opcode::Read::new(fd, at, len as u32).offset(offset).build(),
+        };
+        entry.flags(flags)
     }
 
     fn write_entry(&self, buf: &Buffer, from: usize, to: usize, offset: u64) -> squeue::Entry {
-        assert!(
-            to <= buf.capacity() && from < to,
-            "write of {from}..{to} in a buffer of {}",
-            buf.capacity()
-        );
-        opcode::Write::new(self.fd(), buf[from..].as_ptr(), (to - from) as u32)
-            .offset(offset + from as u64)
-            .build()
+        assert!(to <= buf.capacity() && from < to, "write of {from}..{to} in a buffer of {}", buf.capacity());
+        let (fd, flags) = self.target();
+        let (at, len) = (buf[from..to].as_ptr(), to - from);
+        let offset = offset + from as u64;
+        let entry = match self.inner.ring.registered().buffer_of(at, len) {
+            Some(number) => opcode::WriteFixed::new(fd, at, len as u32, number).offset(offset).build(),
+            None => opcode::Write::new(fd, at, len as u32).offset(offset).build(),
+        };
+        entry.flags(flags)
     }
 
     fn sync_entry(&self) -> squeue::Entry {
-        opcode::Fsync::new(self.fd())
-            .flags(FsyncFlags::DATASYNC)
-            .build()
+        let (fd, flags) = self.target();
+        opcode::Fsync::new(fd).flags(FsyncFlags::DATASYNC).build().flags(flags)
     }
 
     async fn write_rest(
@@ -132,18 +155,11 @@ impl File for RingFile {
     async fn read_at(&self, mut buf: Buffer, len: usize, offset: u64) -> (io::Result<()>, Buffer) {
         let blocks = len.next_multiple_of(BLOCK_BYTES);
         assert_blocks(blocks, offset);
-        assert!(
-            blocks <= buf.capacity(),
-            "read of {blocks} bytes into a buffer of {}",
-            buf.capacity()
-        );
+        assert!(blocks <= buf.capacity(), "read of {blocks} bytes into a buffer of {}", buf.capacity());
         let mut done = 0;
         while done < len {
             let want = (blocks - done).min(OPERATION_BYTES_MAX);
-            let at = buf[done..].as_mut_ptr();
-            let entry = opcode::Read::new(self.fd(), at, want as u32)
-                .offset(offset + done as u64)
-                .build();
+            let entry = self.read_entry(&mut buf, done, done + want, offset);
             let (cqe, back) = self.inner.ring.op(entry, buf).await;
             buf = back;
             match cqe.result() {
@@ -174,11 +190,8 @@ impl File for RingFile {
                 Err(e) => (Err(e), buf),
             };
         }
-        let (write, sync) = self.inner.ring.linked(
-            self.write_entry(&buf, 0, len, offset),
-            self.sync_entry(),
-            buf,
-        );
+        let (write, sync) =
+            self.inner.ring.linked(self.write_entry(&buf, 0, len, offset), self.sync_entry(), buf);
         let (written, buf) = write.await;
         let (synced, ()) = sync.await;
         match written.result() {
@@ -201,26 +214,14 @@ impl File for RingFile {
     }
 
     async fn allocate(&self, len: u64) -> io::Result<()> {
-        let (cqe, ()) = self
-            .inner
-            .ring
-            .op(opcode::Fallocate::new(self.fd(), len).build(), ())
-            .await;
+        let (cqe, ()) = self.inner.ring.op(opcode::Fallocate::new(self.fd(), len).build(), ()).await;
         cqe.result().map(drop)
     }
 
     async fn truncate(&self, len: u64) -> io::Result<()> {
         // ftruncate is in io_uring only since 6.9; it is rare here, so the blocking pool does it.
-        let fd = self
-            .inner
-            .fd
-            .as_ref()
-            .expect("open until dropped")
-            .try_clone()?;
-        glommio::executor()
-            .spawn_blocking(move || rustix::fs::ftruncate(&fd, len))
-            .await
-            .map_err(Into::into)
+        let fd = self.inner.fd.as_ref().expect("open until dropped").try_clone()?;
+        glommio::executor().spawn_blocking(move || rustix::fs::ftruncate(&fd, len)).await.map_err(Into::into)
     }
 
     async fn size(&self) -> io::Result<u64> {

@@ -35,14 +35,7 @@ struct Inner {
 
 impl RingIo {
     pub(crate) fn new(ring: Rc<Ring>, arena: Arena, clock: Clock, stalls: Stalls) -> RingIo {
-        RingIo {
-            inner: Rc::new(Inner {
-                ring,
-                arena,
-                clock,
-                stalls,
-            }),
-        }
+        RingIo { inner: Rc::new(Inner { ring, arena, clock, stalls }) }
     }
 
     /// Listens on `addr` beside the other columns.
@@ -66,11 +59,6 @@ impl RingIo {
     }
 }
 
-/// Lets every other task that is ready run first.
-pub async fn yield_now() {
-    glommio::executor().yield_now().await;
-}
-
 impl Io for RingIo {
     type File = RingFile;
     type Conn = RingConn;
@@ -87,22 +75,25 @@ impl Io for RingIo {
         glommio::timer::sleep(Duration::from_nanos(ns)).await;
     }
 
+    async fn yield_now(&self) {
+        glommio::executor().yield_now().await;
+    }
+
     fn spawn(&self, name: &'static str, task: impl Future<Output = ()> + 'static) {
-        let watched = Watched::new(
-            name,
-            self.inner.stalls.clone(),
-            self.inner.clock.clone(),
-            async move {
-                // glommio polls a new task inline: without this the spawner would run it inside its own borrow.
-                yield_now().await;
-                task.await;
-            },
-        );
+        let watched = Watched::new(name, self.inner.stalls.clone(), self.inner.clock.clone(), async move {
+            // glommio polls a new task inline: without this the spawner would run it inside its own borrow.
+            glommio::executor().yield_now().await;
+            task.await;
+        });
         glommio::spawn_local(watched).detach();
     }
 
     fn buffer(&self, len: usize) -> Option<Buffer> {
         self.inner.arena.alloc_aligned(len)
+    }
+
+    fn buffer_fitting(&self, len: usize) -> Option<Buffer> {
+        self.inner.arena.alloc(len)
     }
 
     async fn open(&self, path: &Path, how: Open) -> io::Result<RingFile> {
@@ -126,9 +117,7 @@ impl Io for RingIo {
 
     async fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         let fd = open_flags(&self.inner.ring, dir, OFlags::RDONLY | OFlags::DIRECTORY).await?;
-        let entry = opcode::Fsync::new(Fd(fd.as_raw_fd()))
-            .flags(FsyncFlags::empty())
-            .build();
+        let entry = opcode::Fsync::new(Fd(fd.as_raw_fd())).flags(FsyncFlags::empty()).build();
         let (cqe, _fd) = self.inner.ring.op(entry, fd).await;
         cqe.result().map(drop)
     }
@@ -145,10 +134,11 @@ impl Io for RingIo {
         len: usize,
         verify: impl FnOnce(&[u8]) -> bool + Send + 'static,
     ) -> io::Result<Option<Resident>> {
+        let Some(loan) = self.inner.arena.lend(len) else {
+            return Ok(None);
+        };
         let path = path.to_owned();
-        glommio::executor()
-            .spawn_blocking(move || Resident::pin(&path, offset, len, verify))
-            .await
+        glommio::executor().spawn_blocking(move || Resident::pin(&path, offset, len, loan, verify)).await
     }
 }
 

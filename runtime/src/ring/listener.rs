@@ -36,18 +36,13 @@ pub struct Listener {
 impl Listener {
     pub(super) fn new(socket: Socket, ring: Rc<Ring>) -> Listener {
         let accepts = accept_all(&ring, &socket);
-        Listener {
-            socket,
-            ring,
-            accepts,
-        }
+        Listener { socket, ring, accepts }
     }
 
     /// The address in use (of interest when the port asked for was 0).
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         let addr = self.socket.local_addr()?;
-        addr.as_socket()
-            .ok_or_else(|| io::Error::other("not an internet address"))
+        addr.as_socket().ok_or_else(|| io::Error::other("not an internet address"))
     }
 
     /// The next connection. Errors are those of the process (EMFILE, ENOMEM): wait a little and try again.
@@ -67,9 +62,5 @@ impl Listener {
 }
 
 fn accept_all(ring: &Rc<Ring>, socket: &Socket) -> Multi {
-    ring.multi(
-        opcode::AcceptMulti::new(Fd(socket.as_raw_fd()))
-            .flags(libc::SOCK_CLOEXEC)
-            .build(),
-    )
+    ring.multi(opcode::AcceptMulti::new(Fd(socket.as_raw_fd())).flags(libc::SOCK_CLOEXEC).build())
 }

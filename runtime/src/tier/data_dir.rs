@@ -52,20 +52,14 @@ impl DataDir {
             }
             Err(e) => return Err(DataDirError::Io(names.format(), e)),
         };
-        let lock = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(names.lock());
+        let lock = File::options().create(true).truncate(false).write(true).open(names.lock());
         let lock = lock.map_err(io_error(&names.lock()))?;
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(rustix::io::Errno::AGAIN) => return Err(DataDirError::InUse(root.to_owned())),
             Err(e) => return Err(DataDirError::Io(names.lock(), e.into())),
         }
-        let wanted = [names.incoming_dir()]
-            .into_iter()
-            .chain((0..SHARDS).map(|s| names.shard_dir(s as u8)));
+        let wanted = [names.incoming_dir()].into_iter().chain((0..SHARDS).map(|s| names.shard_dir(s as u8)));
         for dir in wanted {
             fs::create_dir_all(&dir).map_err(io_error(&dir))?;
         }
@@ -82,19 +76,12 @@ impl DataDir {
 }
 
 fn check_format(root: &Path, text: &str) -> Result<(), DataDirError> {
-    let field = |name: &str| -> Option<u32> {
-        text.lines()
-            .find_map(|l| l.strip_prefix(name)?.trim().parse().ok())
-    };
+    let field =
+        |name: &str| -> Option<u32> { text.lines().find_map(|l| l.strip_prefix(name)?.trim().parse().ok()) };
     match (field("basalt-tier "), field("shards ")) {
-        (Some(version), _) if version > FORMAT_VERSION => {
-            Err(DataDirError::Newer(root.to_owned(), version))
-        }
+        (Some(version), _) if version > FORMAT_VERSION => Err(DataDirError::Newer(root.to_owned(), version)),
         (Some(_), Some(shards)) if shards as usize == SHARDS => Ok(()),
-        _ => Err(DataDirError::Strange(
-            root.to_owned(),
-            "FORMAT is damaged: not a basalt tier".into(),
-        )),
+        _ => Err(DataDirError::Strange(root.to_owned(), "FORMAT is damaged: not a basalt tier".into())),
     }
 }
 
@@ -106,10 +93,7 @@ fn refuse_foreign(root: &Path) -> Result<(), DataDirError> {
     for entry in entries {
         let entry = entry.map_err(|e| DataDirError::Io(root.to_owned(), e))?;
         if !ours.iter().any(|name| entry.file_name() == *name) {
-            let found = format!(
-                "is not empty and not a basalt tier (found {:?})",
-                entry.file_name()
-            );
+            let found = format!("is not empty and not a basalt tier (found {:?})", entry.file_name());
             return Err(DataDirError::Strange(root.to_owned(), found));
         }
     }
@@ -150,16 +134,8 @@ mod tests {
             let dir = tempfile::tempdir().expect("temp dir");
             fs::write(dir.path().join(file), text).expect("write");
             let refused = DataDir::open(dir.path()).expect_err("refused");
-            assert_eq!(
-                matches!(refused, DataDirError::Newer(_, 7)),
-                newer,
-                "{refused}"
-            );
-            assert_eq!(
-                fs::read_dir(dir.path()).expect("list").count(),
-                1,
-                "{file} {text:?} was touched"
-            );
+            assert_eq!(matches!(refused, DataDirError::Newer(_, 7)), newer, "{refused}");
+            assert_eq!(fs::read_dir(dir.path()).expect("list").count(), 1, "{file} {text:?} was touched");
         }
     }
 }

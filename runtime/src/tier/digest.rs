@@ -78,9 +78,7 @@ impl fmt::Debug for Digest {
 impl std::hash::Hash for Digest {
     fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
         // SHA-256 is uniform but chosen by clients: eight bytes of it go through the seeded hasher.
-        state.write_u64(u64::from_le_bytes(
-            self.0[8..16].try_into().expect("eight bytes"),
-        ));
+        state.write_u64(u64::from_le_bytes(self.0[8..16].try_into().expect("eight bytes")));
     }
 }
 

@@ -66,14 +66,8 @@ pub struct Index {
 impl Default for Index {
     fn default() -> Self {
         let hasher = foldhash::fast::RandomState::default();
-        let shards = (0..SHARDS)
-            .map(|_| Map::with_hasher(hasher.clone()))
-            .collect();
-        Index {
-            shards,
-            count: 0,
-            bytes: 0,
-        }
+        let shards = (0..SHARDS).map(|_| Map::with_hasher(hasher.clone())).collect();
+        Index { shards, count: 0, bytes: 0 }
     }
 }
 
@@ -126,9 +120,7 @@ impl Index {
                 Bound::Excluded(after) => *d > after,
                 _ => true,
             };
-            let live = shard
-                .iter()
-                .filter(|(d, e)| wanted(d) && !e.is_expired(now_ms));
+            let live = shard.iter().filter(|(d, e)| wanted(d) && !e.is_expired(now_ms));
             let mut names: Vec<(Digest, u64)> = live.map(|(d, e)| (*d, e.size)).collect();
             let room = limit - page.len();
             if names.len() > room {
@@ -142,11 +134,6 @@ impl Index {
             }
         }
         page
-    }
-
-    /// All objects, in no order.
-    pub fn iter(&self) -> impl Iterator<Item = (&Digest, &Entry)> {
-        self.shards.iter().flatten()
     }
 }
 

@@ -102,9 +102,7 @@ struct Inner<I: Io> {
 
 impl<I: Io> Clone for Log<I> {
     fn clone(&self) -> Self {
-        Log {
-            inner: self.inner.clone(),
-        }
+        Log { inner: self.inner.clone() }
     }
 }
 
@@ -127,15 +125,7 @@ impl<I: Io> Log<I> {
             stopped: None,
         };
         Log {
-            inner: Rc::new(Inner {
-                io,
-                names,
-                plan,
-                budget,
-                segments,
-                on_stop,
-                state: RefCell::new(state),
-            }),
+            inner: Rc::new(Inner { io, names, plan, budget, segments, on_stop, state: RefCell::new(state) }),
         }
     }
 
@@ -144,11 +134,7 @@ impl<I: Io> Log<I> {
         self.enqueue(record, data)?.await
     }
 
-    fn enqueue(
-        &self,
-        record: Record,
-        data: Bytes,
-    ) -> Result<Waiting<Result<Written, LogError>>, LogError> {
+    fn enqueue(&self, record: Record, data: Bytes) -> Result<Waiting<Result<Written, LogError>>, LogError> {
         let mut state = self.inner.state.borrow_mut();
         if let Some(reason) = &state.stopped {
             return Err(LogError::Stopped(reason.clone()));
@@ -161,9 +147,7 @@ impl<I: Io> Log<I> {
         state.queue.push_back(Pending { record, data, done });
         if !std::mem::replace(&mut state.committing, true) {
             let me = self.clone();
-            self.inner
-                .io
-                .spawn("group-commit", async move { me.commit_all().await });
+            self.inner.io.spawn("group-commit", async move { me.commit_all().await });
         }
         Ok(waiting)
     }
@@ -215,34 +199,18 @@ impl<I: Io> Log<I> {
             }
         };
         let items: Vec<_> = group.iter().map(|p| (p.record, &p.data[..])).collect();
-        let offsets = encode_batch(
-            self.inner.plan.kind,
-            active.segment.number,
-            active.batches,
-            &items,
-            &mut buf,
-        );
-        let (synced, _buf) = active
-            .file
-            .write_sync(buf, bytes, u64::from(active.at))
-            .await;
+        let offsets =
+            encode_batch(self.inner.plan.kind, active.segment.number, active.batches, &items, &mut buf);
+        let (synced, _buf) = active.file.write_sync(buf, bytes, u64::from(active.at)).await;
         synced.map_err(|e| {
-            let path = self
-                .inner
-                .names
-                .segment(self.inner.plan.kind, active.segment.number);
+            let path = self.inner.names.segment(self.inner.plan.kind, active.segment.number);
             let at = active.at;
-            LogError::Stopped(
-                format!("writing {bytes} bytes at {at} of {}: {e}", path.display()).into(),
-            )
+            LogError::Stopped(format!("writing {bytes} bytes at {at} of {}: {e}", path.display()).into())
         })?;
         for (pending, offset) in group.iter().zip(offsets) {
             // Live from here on: the caller's state learns of it in the same turn.
             active.segment.add_live(pending.record.batch_bytes() as u64);
-            pending.done.set(Ok(Written {
-                segment: active.segment.number,
-                offset: active.at + offset,
-            }));
+            pending.done.set(Ok(Written { segment: active.segment.number, offset: active.at + offset }));
         }
         active.at += bytes as u32;
         active.batches += 1;
@@ -279,17 +247,8 @@ impl<I: Io> Log<I> {
         match made {
             Ok(file) => {
                 inner.state.borrow_mut().next_number += inner.plan.number_step;
-                let segment =
-                    inner
-                        .segments
-                        .borrow_mut()
-                        .add(inner.plan.kind, number, bytes, file.clone());
-                Ok(Active {
-                    file,
-                    segment,
-                    at: 0,
-                    batches: 0,
-                })
+                let segment = inner.segments.borrow_mut().add(inner.plan.kind, number, bytes, file.clone());
+                Ok(Active { file, segment, at: 0, batches: 0 })
             }
             Err(e) => {
                 let _ = inner.io.unlink(&path).await;
@@ -297,22 +256,14 @@ impl<I: Io> Log<I> {
                 if is_full(&e) {
                     return Err(LogError::NoSpace);
                 }
-                Err(LogError::Stopped(
-                    format!("creating {}: {e}", path.display()).into(),
-                ))
+                Err(LogError::Stopped(format!("creating {}: {e}", path.display()).into()))
             }
         }
     }
 
     fn on_error(&self, e: &LogError) {
         let LogError::Stopped(reason) = e else { return };
-        let first = self
-            .inner
-            .state
-            .borrow_mut()
-            .stopped
-            .replace(reason.clone())
-            .is_none();
+        let first = self.inner.state.borrow_mut().stopped.replace(reason.clone()).is_none();
         if first {
             (self.inner.on_stop)(reason.to_string());
         }
@@ -321,8 +272,5 @@ impl<I: Io> Log<I> {
 
 /// Whether an error means that the disk, or our share of it, is full.
 pub fn is_full(e: &io::Error) -> bool {
-    matches!(
-        e.kind(),
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-    )
+    matches!(e.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }

@@ -33,9 +33,7 @@ pub struct Names {
 impl Names {
     /// The names under `root`.
     pub fn new(root: &Path) -> Names {
-        Names {
-            root: root.to_owned(),
-        }
+        Names { root: root.to_owned() }
     }
 
     /// The data directory.
@@ -71,8 +69,7 @@ impl Names {
     /// An object file.
     pub fn object(&self, digest: &Digest) -> PathBuf {
         let hex = digest.hex();
-        self.shard_dir(digest.shard().0)
-            .join(std::str::from_utf8(&hex).expect("hex digits are ASCII"))
+        self.shard_dir(digest.shard().0).join(std::str::from_utf8(&hex).expect("hex digits are ASCII"))
     }
 
     /// The checksums beside an object file (or one being received).
@@ -88,12 +85,8 @@ impl Names {
     /// The kind and number of a segment with this file name.
     pub fn parse_segment(name: &str) -> Option<(SegmentKind, u32)> {
         let (prefix, number) = name.split_once('-')?;
-        let kind = [SegmentKind::Pack, SegmentKind::Index]
-            .into_iter()
-            .find(|k| k.prefix() == prefix)?;
-        (number.len() == 10)
-            .then(|| number.parse().ok())?
-            .map(|n| (kind, n))
+        let kind = [SegmentKind::Pack, SegmentKind::Index].into_iter().find(|k| k.prefix() == prefix)?;
+        (number.len() == 10).then(|| number.parse().ok())?.map(|n| (kind, n))
     }
 }
 

@@ -39,11 +39,7 @@ pub enum WriteError {
 
 impl WriteError {
     fn of(e: io::Error) -> WriteError {
-        if is_full(&e) {
-            WriteError::NoSpace
-        } else {
-            WriteError::Io(e)
-        }
+        if is_full(&e) { WriteError::NoSpace } else { WriteError::Io(e) }
     }
 }
 
@@ -79,8 +75,7 @@ pub struct ObjectWriter<I: Io> {
 /// Bytes an object file of `size` bytes and its checksums take.
 pub fn disk_bytes(size: u64) -> u64 {
     let sector = SECTOR_BYTES as u64;
-    size.next_multiple_of(sector)
-        + ((size.div_ceil(BLOCK_BYTES as u64) + 1) * 4).next_multiple_of(sector)
+    size.next_multiple_of(sector) + ((size.div_ceil(BLOCK_BYTES as u64) + 1) * 4).next_multiple_of(sector)
 }
 
 impl<I: Io> ObjectWriter<I> {
@@ -114,18 +109,13 @@ impl<I: Io> ObjectWriter<I> {
             writes: VecDeque::new(),
             finished: false,
         };
-        let first = length
-            .unwrap_or(RESERVE_STEP_BYTES)
-            .next_multiple_of(SECTOR_BYTES as u64);
+        let first = length.unwrap_or(RESERVE_STEP_BYTES).next_multiple_of(SECTOR_BYTES as u64);
         writer.allocate(first).await?;
         Ok(writer)
     }
 
     async fn allocate(&mut self, to: u64) -> Result<(), WriteError> {
-        self.file
-            .allocate(to.max(1))
-            .await
-            .map_err(WriteError::of)?;
+        self.file.allocate(to.max(1)).await.map_err(WriteError::of)?;
         self.allocated = to;
         Ok(())
     }
@@ -182,25 +172,13 @@ impl<I: Io> ObjectWriter<I> {
         self.file.truncate(self.at).await.map_err(WriteError::of)?;
         self.file.sync_data().await.map_err(WriteError::of)?;
         let sums: Arc<[u32]> = std::mem::take(&mut self.sums).into();
-        let sums_crc = write_sums(&self.io, &Names::sums(&self.path), &sums)
-            .await
-            .map_err(WriteError::of)?;
+        let sums_crc = write_sums(&self.io, &Names::sums(&self.path), &sums).await.map_err(WriteError::of)?;
         let needed = disk_bytes(self.at);
-        assert!(
-            needed <= self.reserved,
-            "wrote {needed} bytes of {} reserved",
-            self.reserved
-        );
+        assert!(needed <= self.reserved, "wrote {needed} bytes of {} reserved", self.reserved);
         self.budget.release(self.reserved - needed);
         self.finished = true;
         let path = self.path.clone();
-        Ok(Incoming {
-            path,
-            size: self.at,
-            sums,
-            sums_crc,
-            reserved: needed,
-        })
+        Ok(Incoming { path, size: self.at, sums, sums_crc, reserved: needed })
     }
 }
 
@@ -228,9 +206,7 @@ async fn write_sums<I: Io>(io: &I, path: &std::path::Path, sums: &[u32]) -> io::
         let mut buf = io.buffer(padded).ok_or(io::ErrorKind::OutOfMemory)?;
         buf[..part.len()].copy_from_slice(part);
         buf[part.len()..padded].fill(0);
-        file.write_at(buf, padded, (i * WRITE_BYTES) as u64)
-            .await
-            .0?;
+        file.write_at(buf, padded, (i * WRITE_BYTES) as u64).await.0?;
     }
     file.truncate(bytes.len() as u64).await?;
     file.sync_data().await?;
@@ -238,18 +214,9 @@ async fn write_sums<I: Io>(io: &I, path: &std::path::Path, sums: &[u32]) -> io::
 }
 
 /// Reads the checksums beside an object file of `size` bytes.
-pub async fn read_sums<I: Io>(
-    io: &I,
-    path: &std::path::Path,
-    size: u64,
-    crc: u32,
-) -> io::Result<Arc<[u32]>> {
-    let damaged = || {
-        io::Error::new(
-            io::ErrorKind::InvalidData,
-            format!("checksums of {} are damaged", path.display()),
-        )
-    };
+pub async fn read_sums<I: Io>(io: &I, path: &std::path::Path, size: u64, crc: u32) -> io::Result<Arc<[u32]>> {
+    let damaged =
+        || io::Error::new(io::ErrorKind::InvalidData, format!("checksums of {} are damaged", path.display()));
     let blocks = size.div_ceil(BLOCK_BYTES as u64) as usize;
     let len = (blocks + 1) * 4;
     let file = io.open(path, Open::ReadDirect).await?;
@@ -268,8 +235,5 @@ pub async fn read_sums<I: Io>(
     if crc32c(sums) != crc || stored != crc.to_le_bytes() {
         return Err(damaged());
     }
-    Ok(sums
-        .chunks_exact(4)
-        .map(|c| u32::from_le_bytes(c.try_into().expect("four bytes")))
-        .collect())
+    Ok(sums.chunks_exact(4).map(|c| u32::from_le_bytes(c.try_into().expect("four bytes"))).collect())
 }

@@ -95,12 +95,7 @@ impl<K: Hash + Clone> Policy<K> {
             victims.extend(self.evict());
         }
         let main = self.ghosts.contains(&self.hasher.hash_one(&key));
-        let slot = Some(Slot {
-            key,
-            weight,
-            frequency: 0,
-            main,
-        });
+        let slot = Some(Slot { key, weight, frequency: 0, main });
         let id = match self.unused.pop() {
             Some(id) => {
                 self.slots[id as usize] = slot;
@@ -124,11 +119,7 @@ impl<K: Hash + Clone> Policy<K> {
     /// Lets go of a key that is gone for another reason.
     pub fn remove(&mut self, slot: u32) {
         if let Some(s) = self.slots[slot as usize].take() {
-            let weight = if s.main {
-                &mut self.main_weight
-            } else {
-                &mut self.small_weight
-            };
+            let weight = if s.main { &mut self.main_weight } else { &mut self.small_weight };
             *weight -= s.weight;
             // The queue still names the slot: it is reused only when the queue comes to it.
         }
@@ -138,11 +129,7 @@ impl<K: Hash + Clone> Policy<K> {
     pub fn evict(&mut self) -> Option<(K, u32)> {
         loop {
             let from_small = self.small_weight * 10 >= self.budget || self.main.is_empty();
-            let queue = if from_small && !self.small.is_empty() {
-                &mut self.small
-            } else {
-                &mut self.main
-            };
+            let queue = if from_small && !self.small.is_empty() { &mut self.small } else { &mut self.main };
             let id = queue.pop_front()?;
             let Some(slot) = &mut self.slots[id as usize] else {
                 self.unused.push(id);
@@ -183,17 +170,12 @@ mod tests {
     fn one_pass_does_not_push_out_what_is_asked_for_again() {
         let mut policy = Policy::new(100);
         let mut victims = Vec::new();
-        let hot: Vec<u32> = (0..50)
-            .map(|k| policy.insert(k, 1, &mut victims).expect("fits"))
-            .collect();
+        let hot: Vec<u32> = (0..50).map(|k| policy.insert(k, 1, &mut victims).expect("fits")).collect();
         hot.iter().for_each(|&s| policy.touch(s));
         for k in 1000..3000 {
             policy.insert(k, 1, &mut victims);
         }
-        assert!(
-            victims.iter().all(|(k, _)| *k >= 1000),
-            "a scan evicted hot keys"
-        );
+        assert!(victims.iter().all(|(k, _)| *k >= 1000), "a scan evicted hot keys");
     }
 
     proptest! {

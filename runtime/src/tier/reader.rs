@@ -64,28 +64,14 @@ impl<I: Io> ObjectReader<I> {
         size: u64,
         sums: Arc<[u32]>,
     ) -> io::Result<ObjectReader<I>> {
-        assert_eq!(
-            sums.len() as u64,
-            size.div_ceil(BLOCK_BYTES as u64),
-            "checksums of another object"
-        );
+        assert_eq!(sums.len() as u64, size.div_ceil(BLOCK_BYTES as u64), "checksums of another object");
         let file = io.open(path, Open::ReadDirect).await?;
-        Ok(ObjectReader {
-            io: io.clone(),
-            file,
-            digest,
-            size,
-            sums,
-        })
+        Ok(ObjectReader { io: io.clone(), file, digest, size, sums })
     }
 
     /// Reads from `at` towards `end`, at most one buffer; the range says which bytes of the buffer are the answer.
     pub async fn read(&self, at: u64, end: u64) -> Result<(Buffer, Range<usize>), ReadError> {
-        assert!(
-            at < end && end <= self.size,
-            "read of {at}..{end} in {} bytes",
-            self.size
-        );
+        assert!(at < end && end <= self.size, "read of {at}..{end} in {} bytes", self.size);
         let first = at / BLOCK_BYTES as u64;
         let start = first * BLOCK_BYTES as u64;
         let end = end.min(start + READ_BYTES as u64);
@@ -96,11 +82,7 @@ impl<I: Io> ObjectReader<I> {
         let (read, buf) = self.file.read_at(buf, len, start).await;
         read.map_err(|e| ReadError::Io(self.digest, e))?;
         let sums = &self.sums[first as usize..];
-        if !buf[..len]
-            .chunks(BLOCK_BYTES)
-            .zip(sums)
-            .all(|(block, &sum)| crc32c(block) == sum)
-        {
+        if !buf[..len].chunks(BLOCK_BYTES).zip(sums).all(|(block, &sum)| crc32c(block) == sum) {
             return Err(ReadError::Damaged(self.digest));
         }
         Ok((buf, (at - start) as usize..(end - start) as usize))

@@ -211,11 +211,7 @@ pub fn encode_batch(
     let mut data_at = BATCH_HEADER_BYTES + items.len() * RECORD_HEADER_BYTES;
     let mut offsets = Vec::with_capacity(items.len());
     for (i, (record, data)) in items.iter().enumerate() {
-        assert_eq!(
-            data.len(),
-            record.data_bytes as usize,
-            "record and data disagree"
-        );
+        assert_eq!(data.len(), record.data_bytes as usize, "record and data disagree");
         let header = BATCH_HEADER_BYTES + i * RECORD_HEADER_BYTES;
         record.encode(&mut out[header..header + RECORD_HEADER_BYTES]);
         let data_end = data_at + data.len();
@@ -224,21 +220,10 @@ pub fn encode_batch(
         data_at += padded(record.data_bytes);
         out[data_end..data_at].fill(0);
     }
-    assert_eq!(
-        data_at.next_multiple_of(SECTOR_BYTES),
-        disk_bytes,
-        "batch is not as long as announced"
-    );
+    assert_eq!(data_at.next_multiple_of(SECTOR_BYTES), disk_bytes, "batch is not as long as announced");
     out[data_at..disk_bytes].fill(0);
     let payload_bytes = (data_at - BATCH_HEADER_BYTES) as u32;
-    Batch {
-        kind,
-        segment,
-        number,
-        payload_bytes,
-        records: items.len() as u32,
-    }
-    .encode(out);
+    Batch { kind, segment, number, payload_bytes, records: items.len() as u32 }.encode(out);
     offsets
 }
 
@@ -257,9 +242,7 @@ impl Batch {
         }
         let mut data_at = self.index_bytes();
         let mut records = Vec::with_capacity(self.records as usize);
-        for header in
-            bytes[BATCH_HEADER_BYTES..self.index_bytes()].chunks_exact(RECORD_HEADER_BYTES)
-        {
+        for header in bytes[BATCH_HEADER_BYTES..self.index_bytes()].chunks_exact(RECORD_HEADER_BYTES) {
             let record = Record::decode(header)?;
             records.push((record, data_at as u32));
             data_at += padded(record.data_bytes);
@@ -275,9 +258,7 @@ impl Batch {
 pub fn check_data(bytes: &[u8], records: &[(Record, u32)]) -> Result<(), RecordError> {
     for (record, at) in records.iter().filter(|(r, _)| r.kind == RecordKind::Packed) {
         let (from, to) = (*at as usize, *at as usize + record.data_bytes as usize);
-        let data = bytes
-            .get(from..to)
-            .ok_or(RecordError::Damaged("batch cut short"))?;
+        let data = bytes.get(from..to).ok_or(RecordError::Damaged("batch cut short"))?;
         if crc32c(data) != record.data_crc {
             return Err(RecordError::Damaged("data checksum"));
         }
@@ -309,20 +290,8 @@ mod tests {
             data_crc: crc32c(&data),
             evictable: true,
         };
-        let deleted = Record {
-            kind: RecordKind::Deleted,
-            data_bytes: 0,
-            data_crc: 0,
-            sequence: 4,
-            ..packed
-        };
-        encode_batch(
-            SegmentKind::Pack,
-            9,
-            1,
-            &[(packed, &data), (deleted, &[])],
-            &mut bytes,
-        );
+        let deleted = Record { kind: RecordKind::Deleted, data_bytes: 0, data_crc: 0, sequence: 4, ..packed };
+        encode_batch(SegmentKind::Pack, 9, 1, &[(packed, &data), (deleted, &[])], &mut bytes);
         bytes
     }
 
@@ -330,10 +299,7 @@ mod tests {
     fn reads_back_what_was_written() {
         let bytes = batch_of_two();
         let (batch, records) = read_batch(&bytes).expect("whole");
-        assert_eq!(
-            (batch.segment, batch.number, batch.disk_bytes()),
-            (9, 1, 2 * SECTOR_BYTES)
-        );
+        assert_eq!((batch.segment, batch.number, batch.disk_bytes()), (9, 1, 2 * SECTOR_BYTES));
         assert_eq!(
             records.iter().map(|(r, _)| r.kind).collect::<Vec<_>>(),
             [RecordKind::Packed, RecordKind::Deleted]

@@ -13,8 +13,7 @@ use super::index::{Entry, NOT_HELD, Place};
 use super::names::{Names, SECTOR_BYTES, SegmentKind};
 use super::object::disk_bytes;
 use super::record::{
-    BATCH_HEADER_BYTES, Batch, Record, RecordError, RecordKind, batch_bytes, check_data,
-    encode_batch,
+    BATCH_HEADER_BYTES, Batch, Record, RecordError, RecordKind, batch_bytes, check_data, encode_batch,
 };
 use super::segment::Segment;
 use crate::budget::Budget;
@@ -92,37 +91,25 @@ pub async fn recover<I: Io>(
     map: ShardMap,
     budget: &Budget,
 ) -> Result<Vec<Recovered>, RecoverError> {
-    let found = io
-        .list_dir(names.root())
-        .await
-        .map_err(|e| RecoverError::Io(names.root().to_owned(), e))?;
+    let found = io.list_dir(names.root()).await.map_err(|e| RecoverError::Io(names.root().to_owned(), e))?;
     let mut newest = Newest::default();
     let mut files = Vec::new();
     for (name, size) in found {
         if let Some((kind, number)) = Names::parse_segment(&name) {
             let path = names.segment(kind, number);
             let valid_bytes = read_segment(io, &path, kind, number, size, &mut newest).await?;
-            files.push(SegmentFile {
-                kind,
-                number,
-                path,
-                valid_bytes,
-            });
+            files.push(SegmentFile { kind, number, path, valid_bytes });
         }
     }
     drop_missing_objects(io, names, &mut newest, budget).await?;
     let next_number = files.iter().map(|f| f.number + 1).max().unwrap_or(0);
     let kept = rewrite_index(io, names, next_number, &files, &newest, budget).await?;
     let segments = keep_segments(io, &files, &newest, budget).await?;
-    for (name, _) in io
-        .list_dir(&names.incoming_dir())
-        .await
-        .map_err(|e| RecoverError::Io(names.incoming_dir(), e))?
+    for (name, _) in
+        io.list_dir(&names.incoming_dir()).await.map_err(|e| RecoverError::Io(names.incoming_dir(), e))?
     {
         let path = names.incoming_dir().join(name);
-        io.unlink(&path)
-            .await
-            .map_err(|e| RecoverError::Io(path, e))?;
+        io.unlink(&path).await.map_err(|e| RecoverError::Io(path, e))?;
     }
     let next_number = next_number + u32::from(kept);
     Ok(route(newest, &segments, map, next_number))
@@ -141,10 +128,7 @@ async fn read_segment<I: Io>(
     let (mut at, mut number_next) = (0u64, 0u64);
     let mut last: Option<(u64, Batch, Vec<(Record, u32)>)> = None;
     while at < size {
-        let outcome = match read_batch_index(io, &file, at, size)
-            .await
-            .map_err(failed)?
-        {
+        let outcome = match read_batch_index(io, &file, at, size).await.map_err(failed)? {
             Ok((batch, _))
                 if batch.kind != kind || batch.segment != number || batch.number != number_next =>
             {
@@ -155,9 +139,7 @@ async fn read_segment<I: Io>(
         match outcome {
             Ok((batch, records)) => {
                 if let Some((start, _, records)) = last.replace((at, batch, records)) {
-                    records
-                        .iter()
-                        .for_each(|(r, data_at)| newest.offer(*r, number, start as u32 + data_at));
+                    records.iter().for_each(|(r, data_at)| newest.offer(*r, number, start as u32 + data_at));
                 }
                 at += batch.disk_bytes() as u64;
                 number_next += 1;
@@ -177,27 +159,17 @@ async fn read_segment<I: Io>(
     let Some((start, batch, records)) = last else {
         return Ok(0);
     };
-    if !is_whole(io, &file, start, &batch, &records, size)
-        .await
-        .map_err(failed)?
-    {
+    if !is_whole(io, &file, start, &batch, &records, size).await.map_err(failed)? {
         return Ok(start);
     }
-    records
-        .iter()
-        .for_each(|(r, data_at)| newest.offer(*r, number, start as u32 + data_at));
+    records.iter().for_each(|(r, data_at)| newest.offer(*r, number, start as u32 + data_at));
     Ok(start + batch.disk_bytes() as u64)
 }
 
 type BatchIndex = Result<(Batch, Vec<(Record, u32)>), RecordError>;
 
 /// The headers of the batch at `at`; the inner error is about the bytes, the outer about the disk.
-async fn read_batch_index<I: Io>(
-    io: &I,
-    file: &I::File,
-    at: u64,
-    size: u64,
-) -> io::Result<BatchIndex> {
+async fn read_batch_index<I: Io>(io: &I, file: &I::File, at: u64, size: u64) -> io::Result<BatchIndex> {
     let buf = read(io, file, at, WINDOW_BYTES.min((size - at) as usize)).await?;
     let batch = match Batch::decode(&buf[..BATCH_HEADER_BYTES]) {
         Ok(batch) => batch,
@@ -271,11 +243,7 @@ async fn drop_missing_objects<I: Io>(
     let mut sizes: HashMap<Digest, u64> = HashMap::new();
     for shard in 0..SHARDS {
         let dir = names.shard_dir(shard as u8);
-        for (name, size) in io
-            .list_dir(&dir)
-            .await
-            .map_err(|e| RecoverError::Io(dir.clone(), e))?
-        {
+        for (name, size) in io.list_dir(&dir).await.map_err(|e| RecoverError::Io(dir.clone(), e))? {
             let stem = name.strip_suffix(".sums").unwrap_or(&name);
             let digest = Digest::from_hex(stem.as_bytes()).ok();
             let wanted = digest
@@ -289,9 +257,7 @@ async fn drop_missing_objects<I: Io>(
                 }
                 _ => {
                     let path = dir.join(&name);
-                    io.unlink(&path)
-                        .await
-                        .map_err(|e| RecoverError::Io(path, e))?;
+                    io.unlink(&path).await.map_err(|e| RecoverError::Io(path, e))?;
                 }
             }
         }
@@ -324,27 +290,15 @@ async fn rewrite_index<I: Io>(
         RecordKind::Deleted => packs_exist,
         RecordKind::Packed => false,
     };
-    let records: Vec<Record> = newest
-        .records
-        .values()
-        .map(|(r, ..)| r)
-        .filter(matters)
-        .copied()
-        .collect();
+    let records: Vec<Record> = newest.records.values().map(|(r, ..)| r).filter(matters).copied().collect();
     if !records.is_empty() {
         let path = names.segment(SegmentKind::Index, number);
-        let bytes = write_index(io, &path, number, &records)
-            .await
-            .map_err(|e| RecoverError::Io(path, e))?;
+        let bytes = write_index(io, &path, number, &records).await.map_err(|e| RecoverError::Io(path, e))?;
         budget.adopt(bytes);
     }
-    io.sync_dir(names.root())
-        .await
-        .map_err(|e| RecoverError::Io(names.root().to_owned(), e))?;
+    io.sync_dir(names.root()).await.map_err(|e| RecoverError::Io(names.root().to_owned(), e))?;
     for old in files.iter().filter(|f| f.kind == SegmentKind::Index) {
-        io.unlink(&old.path)
-            .await
-            .map_err(|e| RecoverError::Io(old.path.clone(), e))?;
+        io.unlink(&old.path).await.map_err(|e| RecoverError::Io(old.path.clone(), e))?;
     }
     Ok(!records.is_empty())
 }
@@ -377,11 +331,7 @@ async fn keep_segments<I: Io>(
     budget: &Budget,
 ) -> Result<Vec<Arc<Segment>>, RecoverError> {
     let mut live: HashMap<u32, u64> = HashMap::new();
-    for (record, segment, _) in newest
-        .records
-        .values()
-        .filter(|(r, ..)| r.kind == RecordKind::Packed)
-    {
+    for (record, segment, _) in newest.records.values().filter(|(r, ..)| r.kind == RecordKind::Packed) {
         *live.entry(*segment).or_default() += record.batch_bytes() as u64;
     }
     let mut kept = Vec::new();
@@ -391,10 +341,7 @@ async fn keep_segments<I: Io>(
             io.unlink(&pack.path).await.map_err(failed)?;
             continue;
         };
-        let file = io
-            .open(&pack.path, Open::WriteDirect)
-            .await
-            .map_err(failed)?;
+        let file = io.open(&pack.path, Open::WriteDirect).await.map_err(failed)?;
         file.truncate(pack.valid_bytes).await.map_err(failed)?;
         budget.adopt(pack.valid_bytes);
         let segment = Segment::new(SegmentKind::Pack, pack.number, pack.valid_bytes, true);
@@ -404,20 +351,10 @@ async fn keep_segments<I: Io>(
     Ok(kept)
 }
 
-fn route(
-    newest: Newest,
-    segments: &[Arc<Segment>],
-    map: ShardMap,
-    next_number: u32,
-) -> Vec<Recovered> {
+fn route(newest: Newest, segments: &[Arc<Segment>], map: ShardMap, next_number: u32) -> Vec<Recovered> {
     let next_sequence = newest.sequence + 1;
     let mut columns: Vec<Recovered> = (0..map.columns())
-        .map(|_| Recovered {
-            segments: segments.to_vec(),
-            next_number,
-            next_sequence,
-            entries: Vec::new(),
-        })
+        .map(|_| Recovered { segments: segments.to_vec(), next_number, next_sequence, entries: Vec::new() })
         .collect();
     for (digest, (record, segment, offset)) in newest.records {
         let place = match record.kind {
@@ -425,26 +362,9 @@ fn route(
             RecordKind::Object => Place::Object,
             RecordKind::Deleted => continue,
         };
-        let Record {
-            size,
-            sequence,
-            expires_ms,
-            data_crc: crc,
-            evictable,
-            ..
-        } = record;
-        let entry = Entry {
-            place,
-            size,
-            sequence,
-            expires_ms,
-            crc,
-            evictable,
-            held: NOT_HELD,
-        };
-        columns[map.owner(digest.shard())]
-            .entries
-            .push((digest, entry));
+        let Record { size, sequence, expires_ms, data_crc: crc, evictable, .. } = record;
+        let entry = Entry { place, size, sequence, expires_ms, crc, evictable, held: NOT_HELD };
+        columns[map.owner(digest.shard())].entries.push((digest, entry));
     }
     columns
 }

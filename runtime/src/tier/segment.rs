@@ -26,13 +26,7 @@ impl Segment {
     /// A segment with nothing live.
     pub fn new(kind: SegmentKind, number: u32, disk_bytes: u64, sealed: bool) -> Arc<Segment> {
         let (live_bytes, sealed) = (AtomicU64::new(0), AtomicBool::new(sealed));
-        Arc::new(Segment {
-            number,
-            kind,
-            disk_bytes,
-            live_bytes,
-            sealed,
-        })
+        Arc::new(Segment { number, kind, disk_bytes, live_bytes, sealed })
     }
 
     /// Bytes of records still wanted.
@@ -49,11 +43,7 @@ impl Segment {
     #[must_use]
     pub fn sub_live(&self, bytes: u64) -> bool {
         let before = self.live_bytes.fetch_sub(bytes, Ordering::AcqRel);
-        assert!(
-            before >= bytes,
-            "segment {} had {before} live bytes, lost {bytes}",
-            self.number
-        );
+        assert!(before >= bytes, "segment {} had {before} live bytes, lost {bytes}", self.number);
         before == bytes && self.sealed.load(Ordering::Acquire)
     }
 
@@ -71,19 +61,11 @@ pub struct Segments<I: Io> {
 impl<I: Io> Segments<I> {
     /// Those found by recovery.
     pub fn new(found: impl Iterator<Item = Arc<Segment>>) -> Segments<I> {
-        Segments {
-            known: found.map(|s| (s.number, (s, None))).collect(),
-        }
+        Segments { known: found.map(|s| (s.number, (s, None))).collect() }
     }
 
     /// Adds a segment this column has just made.
-    pub fn add(
-        &mut self,
-        kind: SegmentKind,
-        number: u32,
-        disk_bytes: u64,
-        file: I::File,
-    ) -> Arc<Segment> {
+    pub fn add(&mut self, kind: SegmentKind, number: u32, disk_bytes: u64, file: I::File) -> Arc<Segment> {
         let segment = Segment::new(kind, number, disk_bytes, false);
         let before = self.known.insert(number, (segment.clone(), Some(file)));
         assert!(before.is_none(), "segment {number} exists already");

@@ -168,9 +168,7 @@ struct Inner<I: Io> {
 
 impl<I: Io> Clone for Shard<I> {
     fn clone(&self) -> Self {
-        Shard {
-            inner: self.inner.clone(),
-        }
+        Shard { inner: self.inner.clone() }
     }
 }
 
@@ -194,34 +192,18 @@ impl<I: Io> Shard<I> {
         let step = 2 * plan.columns as u32;
         let log = |kind, segment_bytes, first_number| {
             let on_stop = plan.on_stop.clone();
-            let log_plan = LogPlan {
-                kind,
-                segment_bytes,
-                first_number,
-                number_step: step,
-            };
+            let log_plan = LogPlan { kind, segment_bytes, first_number, number_step: step };
             let on_stop = Box::new(move |reason| on_stop(reason));
-            Log::new(
-                io.clone(),
-                names.clone(),
-                log_plan,
-                plan.budget.clone(),
-                segments.clone(),
-                on_stop,
-            )
+            Log::new(io.clone(), names.clone(), log_plan, plan.budget.clone(), segments.clone(), on_stop)
         };
         let first = recovered.next_number + 2 * plan.column as u32;
-        let pack = log(
-            SegmentKind::Pack,
-            pack_segment_bytes(plan.budget.limit()),
-            first,
-        );
+        let pack = log(SegmentKind::Pack, pack_segment_bytes(plan.budget.limit()), first);
         let index_log = log(SegmentKind::Index, INDEX_SEGMENT_BYTES, first + 1);
         let mut index = Index::default();
-        recovered
-            .entries
-            .into_iter()
-            .for_each(|(digest, entry)| drop(index.insert(digest, entry)));
+        recovered.entries.into_iter().for_each(|(digest, entry)| {
+            let twice = index.insert(digest, entry);
+            assert!(twice.is_none(), "recovery found {digest} twice");
+        });
         let state = State {
             index,
             policy: Policy::new(plan.held_bytes),
@@ -285,13 +267,7 @@ impl<I: Io> Shard<I> {
                 self.gone_meanwhile(
                     digest,
                     &entry,
-                    found.map(|sums| {
-                        Found::Object(Object {
-                            path,
-                            size: entry.size,
-                            sums,
-                        })
-                    }),
+                    found.map(|sums| Found::Object(Object { path, size: entry.size, sums })),
                 )
             }
         };
@@ -308,13 +284,7 @@ impl<I: Io> Shard<I> {
 
     fn lookup(&self, digest: &Digest) -> Option<Entry> {
         let now_ms = self.inner.io.unix_ms();
-        self.inner
-            .state
-            .borrow()
-            .index
-            .get(digest)
-            .filter(|e| !e.is_expired(now_ms))
-            .copied()
+        self.inner.state.borrow().index.get(digest).filter(|e| !e.is_expired(now_ms)).copied()
     }
 
     /// An error on the way to an object that was deleted meanwhile is no error: it is not there.
@@ -326,13 +296,7 @@ impl<I: Io> Shard<I> {
     ) -> Result<Option<Found>, ReadError> {
         match found {
             Ok(found) => Ok(Some(found)),
-            Err(_)
-                if self
-                    .lookup(digest)
-                    .is_none_or(|now| now.sequence != entry.sequence) =>
-            {
-                Ok(None)
-            }
+            Err(_) if self.lookup(digest).is_none_or(|now| now.sequence != entry.sequence) => Ok(None),
             Err(e) => Err(e),
         }
     }
@@ -358,39 +322,24 @@ impl<I: Io> Shard<I> {
             Some(file) => file,
             None => {
                 let path = self.inner.names.segment(SegmentKind::Pack, segment);
-                let file = self
-                    .inner
-                    .io
-                    .open(&path, Open::ReadDirect)
-                    .await
-                    .map_err(io_error)?;
-                self.inner
-                    .segments
-                    .borrow_mut()
-                    .set_file(segment, file.clone());
+                let file = self.inner.io.open(&path, Open::ReadDirect).await.map_err(io_error)?;
+                self.inner.segments.borrow_mut().set_file(segment, file.clone());
                 file
             }
         };
-        let (buf, range) = read_packed(
-            &self.inner.io,
-            &file,
-            digest,
-            (offset, entry.size as usize, entry.crc),
-        )
-        .await?;
+        let (buf, range) =
+            read_packed(&self.inner.io, &file, digest, (offset, entry.size as usize, entry.crc)).await?;
         // Served from the read buffer when there is no room to keep it.
-        Ok(
-            match self.hold_packed(digest, entry.sequence, &buf[range.clone()]) {
-                Some(bytes) => bytes,
-                None => buf.into_shared(range.end).slice(range),
-            },
-        )
+        Ok(match self.hold_packed(digest, entry.sequence, &buf[range.clone()]) {
+            Some(bytes) => bytes,
+            None => buf.into_shared(range.end).slice(range),
+        })
     }
 
     /// Keeps a copy in this column's memory.
     fn hold_packed(&self, digest: &Digest, sequence: u64, data: &[u8]) -> Option<Bytes> {
         let bytes = (self.inner.plan.hold)(data).or_else(|| {
-            self.evict_some();
+            self.make_room();
             (self.inner.plan.hold)(data)
         })?;
         let state = &mut *self.inner.state.borrow_mut();
@@ -410,8 +359,8 @@ impl<I: Io> Shard<I> {
         Some(bytes)
     }
 
-    /// Frees some memory: fragmentation can keep the arena full while the policy is within its budget.
-    fn evict_some(&self) {
+    /// Drops some objects from RAM: fragmentation can keep the arena full while the policy is within its budget.
+    pub fn make_room(&self) {
         let state = &mut *self.inner.state.borrow_mut();
         for _ in 0..32 {
             let Some(victim) = state.policy.evict() else {
@@ -445,19 +394,12 @@ impl<I: Io> Shard<I> {
     fn hold_sums(&self, digest: &Digest, sequence: u64, sums: &Arc<[u32]>) {
         let state = &mut *self.inner.state.borrow_mut();
         let key = Key::Sums(*digest);
-        let current = state
-            .index
-            .get(digest)
-            .is_some_and(|e| e.sequence == sequence);
+        let current = state.index.get(digest).is_some_and(|e| e.sequence == sequence);
         if current && !state.slots.contains_key(&key) {
             let weight = (sums.len() * 4 + 128) as u64;
-            if let Some(slot) = insert_held(
-                state,
-                key.clone(),
-                weight,
-                Held::Sums(sums.clone()),
-                &self.inner.evictions,
-            ) {
+            if let Some(slot) =
+                insert_held(state, key.clone(), weight, Held::Sums(sums.clone()), &self.inner.evictions)
+            {
                 state.slots.insert(key, slot);
             }
         }
@@ -465,13 +407,7 @@ impl<I: Io> Shard<I> {
 
     /// An extent of an object file, if it is in RAM. `first`: this request has not asked for it before; the second request
     /// brings it into RAM.
-    pub fn extent(
-        &self,
-        digest: &Digest,
-        number: u32,
-        object: &Object,
-        first: bool,
-    ) -> Option<Resident> {
+    pub fn extent(&self, digest: &Digest, number: u32, object: &Object, first: bool) -> Option<Resident> {
         let key = Key::Extent(*digest, number);
         {
             let state = &mut *self.inner.state.borrow_mut();
@@ -486,18 +422,13 @@ impl<I: Io> Shard<I> {
             bump(&self.inner.disk_hits);
             let wanted = first && state.policy.miss(&key);
             let busy = state.promoting.len() >= PROMOTIONS_MAX
-                || !state
-                    .index
-                    .get(digest)
-                    .is_some_and(|e| e.place == Place::Object);
+                || !state.index.get(digest).is_some_and(|e| e.place == Place::Object);
             if !wanted || busy || !state.promoting.insert((*digest, number)) {
                 return None;
             }
         }
         let (me, digest, object) = (self.clone(), *digest, object.clone());
-        self.inner.io.spawn("promote", async move {
-            me.promote(digest, number, &object).await
-        });
+        self.inner.io.spawn("promote", async move { me.promote(digest, number, &object).await });
         None
     }
 
@@ -517,21 +448,10 @@ impl<I: Io> Shard<I> {
         let sums = object.sums.clone();
         let first_block = offset as usize / BLOCK_BYTES;
         let verify = move |bytes: &[u8]| {
-            bytes
-                .chunks(BLOCK_BYTES)
-                .zip(&sums[first_block..])
-                .all(|(block, &sum)| crc32c(block) == sum)
+            bytes.chunks(BLOCK_BYTES).zip(&sums[first_block..]).all(|(block, &sum)| crc32c(block) == sum)
         };
-        let pinned = self
-            .inner
-            .io
-            .pin_resident(&object.path, offset, len, verify)
-            .await;
-        self.inner
-            .state
-            .borrow_mut()
-            .promoting
-            .remove(&(digest, number));
+        let pinned = self.inner.io.pin_resident(&object.path, offset, len, verify).await;
+        self.inner.state.borrow_mut().promoting.remove(&(digest, number));
         match pinned {
             Ok(Some(pages)) => self.hold_extent(digest, number, pages),
             Ok(None) => {}
@@ -544,36 +464,20 @@ impl<I: Io> Shard<I> {
     fn hold_extent(&self, digest: Digest, number: u32, pages: Resident) {
         let state = &mut *self.inner.state.borrow_mut();
         let key = Key::Extent(digest, number);
-        let current = state
-            .index
-            .get(&digest)
-            .is_some_and(|e| e.place == Place::Object);
+        let current = state.index.get(&digest).is_some_and(|e| e.place == Place::Object);
         if current && !state.slots.contains_key(&key) {
             let weight = pages.len() as u64;
-            if let Some(slot) = insert_held(
-                state,
-                key.clone(),
-                weight,
-                Held::Extent(pages),
-                &self.inner.evictions,
-            ) {
+            if let Some(slot) =
+                insert_held(state, key.clone(), weight, Held::Extent(pages), &self.inner.evictions)
+            {
                 state.slots.insert(key, slot);
             }
         }
     }
 
     /// Stores a small object. `data` is its bytes, `is_ours` whether they are in this column's memory.
-    pub async fn put_packed(
-        &self,
-        digest: Digest,
-        data: Bytes,
-        is_ours: bool,
-    ) -> Result<Stored, PutError> {
-        assert!(
-            data.len() <= PACKED_BYTES_MAX,
-            "{} bytes are no packed object",
-            data.len()
-        );
+    pub async fn put_packed(&self, digest: Digest, data: Bytes, is_ours: bool) -> Result<Stored, PutError> {
+        assert!(data.len() <= PACKED_BYTES_MAX, "{} bytes are no packed object", data.len());
         let _lock = self.lock(digest).await;
         if self.has_whole(&digest) {
             return Ok(Stored::Already);
@@ -609,11 +513,7 @@ impl<I: Io> Shard<I> {
     }
 
     /// Names an object file that was received and synced. On any error but success it is discarded.
-    pub async fn commit_object(
-        &self,
-        digest: Digest,
-        incoming: Incoming,
-    ) -> Result<Stored, PutError> {
+    pub async fn commit_object(&self, digest: Digest, incoming: Incoming) -> Result<Stored, PutError> {
         let _lock = self.lock(digest).await;
         if self.has_whole(&digest) {
             self.discard(incoming).await;
@@ -650,15 +550,9 @@ impl<I: Io> Shard<I> {
 
     async fn name_object(&self, digest: &Digest, incoming: &Incoming) -> io::Result<()> {
         let path = self.inner.names.object(digest);
-        self.inner
-            .io
-            .rename(&Names::sums(&incoming.path), &Names::sums(&path))
-            .await?;
+        self.inner.io.rename(&Names::sums(&incoming.path), &Names::sums(&path)).await?;
         self.inner.io.rename(&incoming.path, &path).await?;
-        self.inner
-            .io
-            .sync_dir(&self.inner.names.shard_dir(digest.shard().0))
-            .await
+        self.inner.io.sync_dir(&self.inner.names.shard_dir(digest.shard().0)).await
     }
 
     /// Removes a file that will not be committed and gives its space back.
@@ -738,28 +632,11 @@ impl<I: Io> Shard<I> {
     fn insert(&self, record: &Record, place: Place) {
         let old = self.forget(&record.digest);
         let state = &mut *self.inner.state.borrow_mut();
-        let Record {
-            digest,
-            size,
-            sequence,
-            expires_ms,
-            data_crc: crc,
-            evictable,
-            ..
-        } = *record;
+        let Record { digest, size, sequence, expires_ms, data_crc: crc, evictable, .. } = *record;
         state.damaged.remove(&digest);
-        state.index.insert(
-            digest,
-            Entry {
-                place,
-                size,
-                sequence,
-                expires_ms,
-                crc,
-                evictable,
-                held: NOT_HELD,
-            },
-        );
+        state
+            .index
+            .insert(digest, Entry { place, size, sequence, expires_ms, crc, evictable, held: NOT_HELD });
         // An object file of the same name was replaced by the rename; only its space is counted twice.
         match old.map(|o| (o.place, o)) {
             Some((Place::Packed { segment, .. }, old)) => self.sub_live(segment, &old, &digest),
@@ -842,10 +719,7 @@ impl<I: Io> Shard<I> {
             }
         })
         .await;
-        Lock {
-            shard: self.clone(),
-            digest,
-        }
+        Lock { shard: self.clone(), digest }
     }
 }
 
@@ -856,29 +730,15 @@ struct Lock<I: Io> {
 
 impl<I: Io> Drop for Lock<I> {
     fn drop(&mut self) {
-        let waiting = self
-            .shard
-            .inner
-            .state
-            .borrow_mut()
-            .locked
-            .remove(&self.digest);
+        let waiting = self.shard.inner.state.borrow_mut().locked.remove(&self.digest);
         waiting.into_iter().flatten().for_each(Waker::wake);
     }
 }
 
-fn insert_held(
-    state: &mut State,
-    key: Key,
-    weight: u64,
-    held: Held,
-    evictions: &Cell<u64>,
-) -> Option<u32> {
+fn insert_held(state: &mut State, key: Key, weight: u64, held: Held, evictions: &Cell<u64>) -> Option<u32> {
     let mut victims = Vec::new();
     let slot = state.policy.insert(key, weight, &mut victims);
-    victims
-        .into_iter()
-        .for_each(|v| drop_held(state, v, evictions));
+    victims.into_iter().for_each(|v| drop_held(state, v, evictions));
     let slot = slot?;
     if state.held.len() <= slot as usize {
         state.held.resize_with(slot as usize + 1, || None);
@@ -893,10 +753,7 @@ fn drop_held(state: &mut State, (key, slot): (Key, u32), evictions: &Cell<u64>) 
     state.held[slot as usize] = None;
     match key {
         Key::Packed(digest) => {
-            let entry = state
-                .index
-                .get_mut(&digest)
-                .expect("what is held is in the index");
+            let entry = state.index.get_mut(&digest).expect("what is held is in the index");
             assert_eq!(entry.held, slot, "entry and slot name each other");
             entry.held = NOT_HELD;
         }

@@ -53,6 +53,9 @@ pub struct BenchDisk {
     /// Directory of the disk to load; the file is removed afterwards
     #[arg(long, value_name = "DIR", default_value = ".")]
     pub dir: PathBuf,
+    /// Read this file, which stays, instead of one of our own
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["dir", "file_size"])]
+    pub file: Option<PathBuf>,
     /// Pattern of access
     #[arg(long, value_enum, default_value_t)]
     pub pattern: DiskPattern,
@@ -65,9 +68,6 @@ pub struct BenchDisk {
     /// Operations in flight
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub depth: u32,
-    /// Keep what was measured, for the daemon's I/O queues on this directory
-    #[arg(long)]
-    pub save: bool,
     /// How long, and where the figures go.
     #[command(flatten)]
     pub run: BenchRun,

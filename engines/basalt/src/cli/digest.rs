@@ -38,12 +38,7 @@ mod tests {
     fn only_the_servers_spelling_is_a_digest() {
         let digest = Digest::of_hash(&[0xab; 32]);
         assert_eq!(Digest::parse(&digest.to_string()), Ok(digest));
-        let wrong = [
-            "",
-            "sha256:",
-            &"ab".repeat(32),
-            &format!("sha256:{}", "AB".repeat(32)),
-        ];
+        let wrong = ["", "sha256:", &"ab".repeat(32), &format!("sha256:{}", "AB".repeat(32))];
         assert!(wrong.into_iter().all(|text| Digest::parse(text).is_err()));
     }
 }

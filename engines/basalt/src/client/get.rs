@@ -25,9 +25,7 @@ pub fn run(args: &GetArgs) -> Result<(), Error> {
     match &args.output {
         None => {
             let mut stdout = io::stdout().lock();
-            fetch(&server, &args.digest, &mut stdout, |error| {
-                Error::output(&error)
-            })
+            fetch(&server, &args.digest, &mut stdout, |error| Error::output(&error))
         }
         Some(path) => fetch_into(&server, &args.digest, path),
     }
@@ -36,18 +34,16 @@ pub fn run(args: &GetArgs) -> Result<(), Error> {
 fn fetch_into(server: &Server, digest: &Digest, path: &Path) -> Result<(), Error> {
     // Behind a symbolic link the file is replaced, not the link.
     let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
-    let failed =
-        |error: io::Error| Error::runtime(format!("cannot write {}", path.display())).why(error);
+    let failed = |error: io::Error| Error::runtime(format!("cannot write {}", path.display())).why(error);
     if target.exists() && !target.is_file() {
         // A pipe or a device is written to, not replaced.
         let mut file = File::options().write(true).open(&target).map_err(failed)?;
         return fetch(server, digest, &mut file, failed);
     }
-    let partial =
-        partial_path(&target).ok_or_else(|| failed(io::ErrorKind::IsADirectory.into()))?;
+    let partial = partial_path(&target).ok_or_else(|| failed(io::ErrorKind::IsADirectory.into()))?;
     let mut file = File::create_new(&partial).map_err(failed)?;
-    let outcome = fetch(server, digest, &mut file, failed)
-        .and_then(|()| fs::rename(&partial, &target).map_err(failed));
+    let outcome =
+        fetch(server, digest, &mut file, failed).and_then(|()| fs::rename(&partial, &target).map_err(failed));
     if outcome.is_err() {
         fs::remove_file(&partial).ok(); // the error that matters is the first
     }

@@ -20,14 +20,7 @@ pub struct HashingReader<'a, R> {
 impl<'a, R: Read> HashingReader<'a, R> {
     /// Reads all of `inner`, which must give exactly `promised_bytes` if there is a promise.
     pub fn new(inner: R, promised_bytes: Option<u64>, bar: &'a ProgressBar) -> Self {
-        Self {
-            inner,
-            hasher: Sha256::new(),
-            bar,
-            passed_bytes: 0,
-            promised_bytes,
-            failure: None,
-        }
+        Self { inner, hasher: Sha256::new(), bar, passed_bytes: 0, promised_bytes, failure: None }
     }
 
     /// Why reading failed, if it did: whoever reads for us may hide it in an error of its own.
@@ -37,10 +30,7 @@ impl<'a, R: Read> HashingReader<'a, R> {
 
     /// The digest and the number of the bytes that passed.
     pub fn finish(self) -> (Digest, u64) {
-        (
-            Digest::of_hash(&self.hasher.finalize().into()),
-            self.passed_bytes,
-        )
+        (Digest::of_hash(&self.hasher.finalize().into()), self.passed_bytes)
     }
 
     fn fail(&mut self, error: io::Error) -> io::Error {
@@ -51,12 +41,8 @@ impl<'a, R: Read> HashingReader<'a, R> {
 
 impl<R: Read> Read for HashingReader<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let left_bytes = self
-            .promised_bytes
-            .map_or(u64::MAX, |all| all - self.passed_bytes);
-        let len = usize::try_from(left_bytes)
-            .unwrap_or(usize::MAX)
-            .min(buffer.len());
+        let left_bytes = self.promised_bytes.map_or(u64::MAX, |all| all - self.passed_bytes);
+        let len = usize::try_from(left_bytes).unwrap_or(usize::MAX).min(buffer.len());
         if len == 0 {
             return Ok(0);
         }
@@ -72,11 +58,7 @@ impl<R: Read> Read for HashingReader<'_, R> {
         self.hasher.update(&buffer[..read]);
         self.passed_bytes += read as u64;
         self.bar.inc(read as u64);
-        assert!(
-            self.promised_bytes
-                .is_none_or(|all| self.passed_bytes <= all),
-            "read past the promise"
-        );
+        assert!(self.promised_bytes.is_none_or(|all| self.passed_bytes <= all), "read past the promise");
         Ok(read)
     }
 }
@@ -104,10 +86,6 @@ mod tests {
         let mut reader = HashingReader::new(&b"ab"[..], Some(3), &bar);
         let error = reader.read_to_end(&mut Vec::new()).expect_err("short");
         assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
-        assert!(
-            reader
-                .take_failure()
-                .is_some_and(|why| why.contains("after 2 bytes"))
-        );
+        assert!(reader.take_failure().is_some_and(|why| why.contains("after 2 bytes")));
     }
 }

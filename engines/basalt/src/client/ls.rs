@@ -31,15 +31,12 @@ pub fn run(args: &LsArgs) -> Result<(), Error> {
         let page = fetch_page(&server, after.as_deref())?;
         for blob in &page.blobs {
             let digest = checked_digest(&blob.digest)?.to_string();
-            out.push(&digest, blob.size)
-                .map_err(|error| Error::output(&error))?;
+            out.push(&digest, blob.size).map_err(|error| Error::output(&error))?;
         }
         let Some(next) = page.next else { break };
         let next = checked_digest(&next)?.to_string();
         if after.as_ref().is_some_and(|after| *after >= next) {
-            return Err(
-                Error::runtime("cannot list blobs").why("the server's pages go in a circle")
-            );
+            return Err(Error::runtime("cannot list blobs").why("the server's pages go in a circle"));
         }
         after = Some(next);
     }
@@ -54,9 +51,7 @@ fn fetch_page(server: &Server, after: Option<&str>) -> Result<Page, Error> {
         // A colon stands for itself in a query (RFC 3986, 3.4).
         request = request.query_raw("after", after);
     }
-    let response = request
-        .call()
-        .map_err(|error| server.no_answer(what, error))?;
+    let response = request.call().map_err(|error| server.no_answer(what, error))?;
     let response = server.expect(what, StatusCode::OK, response)?;
     let body = response.into_body().into_reader();
     serde_json::from_reader(body.take(PAGE_SIZE_BYTES_MAX))
@@ -73,11 +68,7 @@ struct Listing<W: Write> {
 
 impl<W: Write> Listing<W> {
     fn new(format: OutputFormat, out: W) -> Self {
-        Self {
-            format,
-            out,
-            separator: "[\n",
-        }
+        Self { format, out, separator: "[\n" }
     }
 
     fn push(&mut self, digest: &str, size_bytes: u64) -> io::Result<()> {
@@ -85,21 +76,14 @@ impl<W: Write> Listing<W> {
             OutputFormat::Table => writeln!(self.out, "{digest}  {size_bytes}"),
             OutputFormat::Json => {
                 let separator = std::mem::replace(&mut self.separator, ",\n");
-                write!(
-                    self.out,
-                    "{separator}{{\"digest\":\"{digest}\",\"size\":{size_bytes}}}"
-                )
+                write!(self.out, "{separator}{{\"digest\":\"{digest}\",\"size\":{size_bytes}}}")
             }
         }
     }
 
     fn finish(mut self) -> io::Result<()> {
         if self.format == OutputFormat::Json {
-            let end = if self.separator == "[\n" {
-                "[]\n"
-            } else {
-                "\n]\n"
-            };
+            let end = if self.separator == "[\n" { "[]\n" } else { "\n]\n" };
             self.out.write_all(end.as_bytes())?;
         }
         self.out.flush()
@@ -123,16 +107,9 @@ mod tests {
     #[test]
     fn a_listing_is_lines_or_one_json_document() {
         let blobs = [("sha256:aa", 1), ("sha256:bb", 2)];
-        assert_eq!(
-            listed(OutputFormat::Table, &blobs),
-            "sha256:aa  1\nsha256:bb  2\n"
-        );
-        let json: Vec<Blob> =
-            serde_json::from_str(&listed(OutputFormat::Json, &blobs)).expect("JSON");
-        assert_eq!(
-            (json.len(), json[1].digest.as_str(), json[1].size),
-            (2, "sha256:bb", 2)
-        );
+        assert_eq!(listed(OutputFormat::Table, &blobs), "sha256:aa  1\nsha256:bb  2\n");
+        let json: Vec<Blob> = serde_json::from_str(&listed(OutputFormat::Json, &blobs)).expect("JSON");
+        assert_eq!((json.len(), json[1].digest.as_str(), json[1].size), (2, "sha256:bb", 2));
         assert_eq!(listed(OutputFormat::Json, &[]), "[]\n");
     }
 }

@@ -14,20 +14,13 @@ pub fn bar(total_bytes: Option<u64>, label: &str) -> ProgressBar {
             ProgressBar::new(bytes),
             "{msg:30!} [{bar:30}] {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta}",
         ),
-        None => (
-            ProgressBar::new_spinner(),
-            "{msg:30!} {spinner} {binary_bytes} {binary_bytes_per_sec}",
-        ),
+        None => (ProgressBar::new_spinner(), "{msg:30!} {spinner} {binary_bytes} {binary_bytes_per_sec}"),
     };
     let style = ProgressStyle::with_template(template).expect("the templates above are valid");
-    bar.with_style(style.progress_chars("=> "))
-        .with_message(printable(label))
+    bar.with_style(style.progress_chars("=> ")).with_message(printable(label))
 }
 
 /// A file's name without what a terminal would obey.
 fn printable(label: &str) -> String {
-    label
-        .chars()
-        .map(|c| if c.is_control() { '?' } else { c })
-        .collect()
+    label.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }

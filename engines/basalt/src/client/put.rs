@@ -91,10 +91,7 @@ fn sorted_entries(dir: &Path) -> Result<Vec<Entry>, Error> {
 fn maybe_entry(entry: &DirEntry) -> io::Result<Option<Entry>> {
     let file_type = entry.file_type()?; // of the link itself
     let is_wanted = file_type.is_dir() || file_type.is_file();
-    Ok(is_wanted.then(|| Entry {
-        path: entry.path(),
-        is_dir: file_type.is_dir(),
-    }))
+    Ok(is_wanted.then(|| Entry { path: entry.path(), is_dir: file_type.is_dir() }))
 }
 
 fn put_file(server: &Server, path: &Path) -> Result<Digest, Error> {
@@ -138,10 +135,8 @@ fn put_stream(
     let stored_digest = checked_digest(&stored.digest)?;
     let (digest, sent_bytes) = reader.finish();
     if stored_digest != digest || stored.size != sent_bytes {
-        let why = format!(
-            "{sent_bytes} bytes of {digest} were sent, {} of {stored_digest} arrived",
-            stored.size
-        );
+        let why =
+            format!("{sent_bytes} bytes of {digest} were sent, {} of {stored_digest} arrived", stored.size);
         return Err(Error::runtime(what).why(why));
     }
     Ok(digest)
@@ -175,11 +170,7 @@ mod tests {
         }
         std::os::unix::fs::symlink("z", dir.path().join("link")).expect("linked");
         let entries = sorted_entries(dir.path()).expect("read");
-        let names: Vec<_> = entries
-            .iter()
-            .rev()
-            .map(|entry| entry.path.file_name())
-            .collect();
+        let names: Vec<_> = entries.iter().rev().map(|entry| entry.path.file_name()).collect();
         let expected = ["a-b", "a.b", "a", "z"].map(|name| Some(std::ffi::OsStr::new(name)));
         assert_eq!(names, expected);
     }

@@ -35,12 +35,8 @@ fn remove(server: &Server, digest: &Digest) -> Result<(), Failure> {
     let answer = server.agent().delete(server.blob_url(digest)).call();
     let response = answer.map_err(|error| Failure::Server(server.no_answer(&what, error)))?;
     if response.status() == StatusCode::NOT_FOUND {
-        return Err(Failure::Blob(
-            Error::runtime(what).why("the server has no such blob"),
-        ));
+        return Err(Failure::Blob(Error::runtime(what).why("the server has no such blob")));
     }
-    server
-        .expect(&what, StatusCode::NO_CONTENT, response)
-        .map_err(Failure::Blob)?;
+    server.expect(&what, StatusCode::NO_CONTENT, response).map_err(Failure::Blob)?;
     Ok(())
 }

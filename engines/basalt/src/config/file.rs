@@ -35,16 +35,12 @@ impl Assignment<'_> {
             }
             (Kind::Size, DeValue::Integer(number)) => {
                 let bytes = u64::from_str_radix(number.as_str(), number.radix());
-                Some(vec![bytes.map_or_else(
-                    |_| number.to_string(),
-                    |bytes| bytes.to_string(),
-                )])
+                Some(vec![bytes.map_or_else(|_| number.to_string(), |bytes| bytes.to_string())])
             }
             (Kind::Switch, DeValue::Boolean(on)) => Some(vec![on.to_string()]),
-            (Kind::Names | Kind::Paths, DeValue::Array(items)) => items
-                .iter()
-                .map(|item| item.get_ref().as_str().map(str::to_owned))
-                .collect(),
+            (Kind::Names | Kind::Paths, DeValue::Array(items)) => {
+                items.iter().map(|item| item.get_ref().as_str().map(str::to_owned)).collect()
+            }
             _ => None,
         };
         values.ok_or_else(|| format!("expects {}, found {}", kind.expected(), self.found()))
@@ -66,22 +62,13 @@ impl Assignment<'_> {
 /// Reads the file at `path`.
 pub fn read(path: &Path) -> Result<String, Error> {
     let failed = |error: std::io::Error| {
-        Error::config(format!(
-            "cannot read the configuration file {}",
-            path.display()
-        ))
-        .why(error)
+        Error::config(format!("cannot read the configuration file {}", path.display())).why(error)
     };
     let mut text = String::new();
     let file = File::open(path).map_err(failed)?;
-    file.take(FILE_SIZE_BYTES_MAX + 1)
-        .read_to_string(&mut text)
-        .map_err(failed)?;
+    file.take(FILE_SIZE_BYTES_MAX + 1).read_to_string(&mut text).map_err(failed)?;
     if text.len() as u64 > FILE_SIZE_BYTES_MAX {
-        let what = format!(
-            "the configuration file {} is no configuration",
-            path.display()
-        );
+        let what = format!("the configuration file {} is no configuration", path.display());
         return Err(Error::config(what).why("it is larger than 1 MiB"));
     }
     Ok(text)
@@ -124,15 +111,9 @@ mod tests {
     fn assignments_carry_their_lines() {
         let text = "# head\nmemory = \"1GiB\"\n\n[log]\nlevel = 'debug'\n";
         let assignments = parse(text).expect("valid");
-        let seen: Vec<_> = assignments
-            .iter()
-            .map(|a| (a.name.as_str(), a.line))
-            .collect();
+        let seen: Vec<_> = assignments.iter().map(|a| (a.name.as_str(), a.line)).collect();
         assert_eq!(seen, [("memory", 2), ("log.level", 5)]);
-        assert_eq!(
-            assignments[0].values(Kind::Size),
-            Ok(vec!["1GiB".to_owned()])
-        );
+        assert_eq!(assignments[0].values(Kind::Size), Ok(vec!["1GiB".to_owned()]));
     }
 
     #[test]
@@ -141,11 +122,7 @@ mod tests {
         let assignments = parse(text).expect("valid");
         let values = |at: usize, kind| assignments[at].values(kind).map(|values| values.join("|"));
         assert_eq!(values(0, Kind::Size).as_deref(), Ok("4096"));
-        assert!(
-            values(0, Kind::Text)
-                .expect_err("type")
-                .contains("found a number")
-        );
+        assert!(values(0, Kind::Text).expect_err("type").contains("found a number"));
         assert_eq!(values(1, Kind::Switch).as_deref(), Ok("true"));
         assert!(values(1, Kind::Size).is_err());
         assert_eq!(values(2, Kind::Paths).as_deref(), Ok("x|y"));

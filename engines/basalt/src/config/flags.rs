@@ -23,9 +23,7 @@ impl Args for ServeFlags {
             .value_name("FILE")
             .value_parser(clap::value_parser!(PathBuf))
             .help("Configuration file, in TOML")
-            .long_help(format!(
-                "Configuration file, in TOML\n\n[default: none]\n[env: {CONFIG_ENV}]"
-            ));
+            .long_help(format!("Configuration file, in TOML\n\n[default: none]\n[env: {CONFIG_ENV}]"));
         command.arg(config).args(KEYS.iter().map(arg))
     }
 
@@ -39,19 +37,11 @@ fn arg(key: &Key) -> Arg {
         .long(key.name)
         .value_name(key.value_name)
         .help(key.help)
-        .long_help(format!(
-            "{}\n\n[default: {}]\n[env: {}]",
-            key.help,
-            key.default,
-            key.env()
-        ))
+        .long_help(format!("{}\n\n[default: {}]\n[env: {}]", key.help, key.default, key.env()))
         .help_heading(key.heading);
     match key.kind {
         Kind::Names | Kind::Paths => arg.action(ArgAction::Append),
-        Kind::Switch => arg
-            .num_args(0..=1)
-            .require_equals(true)
-            .default_missing_value("true"),
+        Kind::Switch => arg.num_args(0..=1).require_equals(true).default_missing_value("true"),
         Kind::Text | Kind::Size => arg,
     }
 }
@@ -62,10 +52,7 @@ impl FromArgMatches for ServeFlags {
             let given = matches.get_many::<String>(key.name)?;
             Some((key, given.flat_map(|text| key.split(text)).collect()))
         });
-        Ok(Self {
-            config: matches.get_one("config").cloned(),
-            values: values.collect(),
-        })
+        Ok(Self { config: matches.get_one("config").cloned(), values: values.collect() })
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {

@@ -259,9 +259,9 @@ fn parse_addr(text: &str) -> Result<SocketAddr, String> {
         Some(port) => format!("127.0.0.1:{port}"),
         None => text.to_owned(),
     };
-    numeric.parse().map_err(|_| {
-        format!("`{text}` is not an address and port such as 127.0.0.1:9000 or [::1]:9000")
-    })
+    numeric
+        .parse()
+        .map_err(|_| format!("`{text}` is not an address and port such as 127.0.0.1:9000 or [::1]:9000"))
 }
 
 fn parse_switch(text: &str) -> Result<bool, String> {
@@ -283,9 +283,7 @@ fn parse_log_level(text: &str) -> Result<String, String> {
         }
         let is_path = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':';
         if part.is_empty() || !part.chars().all(is_path) {
-            return Err(format!(
-                "`{part}` is not the name of a part such as runtime or blobcache"
-            ));
+            return Err(format!("`{part}` is not the name of a part such as runtime or blobcache"));
         }
     }
     Ok(text.to_owned())
@@ -296,27 +294,15 @@ mod tests {
     use super::*;
 
     fn data_dir(values: &[&str]) -> Result<PathBuf, String> {
-        parse_data_dir(
-            &values
-                .iter()
-                .map(|value| (*value).to_owned())
-                .collect::<Vec<_>>(),
-        )
+        parse_data_dir(&values.iter().map(|value| (*value).to_owned()).collect::<Vec<_>>())
     }
 
     #[test]
     fn names_are_unique_and_variables_follow_them() {
         for (at, key) in KEYS.iter().enumerate() {
-            assert!(
-                KEYS[at + 1..].iter().all(|other| other.env() != key.env()),
-                "{}",
-                key.name
-            );
+            assert!(KEYS[at + 1..].iter().all(|other| other.env() != key.env()), "{}", key.name);
         }
-        assert_eq!(
-            find("blob-listen").map(Key::env).as_deref(),
-            Some("BASALT_BLOB_LISTEN")
-        );
+        assert_eq!(find("blob-listen").map(Key::env).as_deref(), Some("BASALT_BLOB_LISTEN"));
     }
 
     #[test]
@@ -335,10 +321,7 @@ mod tests {
     fn addresses_switches_and_levels_are_checked() {
         assert!(parse_addr("localhost:9000").is_ok_and(|addr| addr.ip().is_loopback()));
         assert!(parse_addr("[::1]:9000").is_ok() && parse_addr(":9000").is_err());
-        assert_eq!(
-            [parse_switch("1"), parse_switch("false")],
-            [Ok(true), Ok(false)]
-        );
+        assert_eq!([parse_switch("1"), parse_switch("false")], [Ok(true), Ok(false)]);
         assert!(parse_switch("maybe").is_err());
         assert!(parse_log_level("info,runtime::ring=debug").is_ok());
         assert!(parse_log_level("inof").is_err() && parse_log_level("run time=info").is_err());

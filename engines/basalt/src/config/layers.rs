@@ -42,9 +42,7 @@ impl Origin {
             Self::Default => Error::runtime(format!("the default of {key} does not fit here"))
                 .why(why)
                 .fix(format!("set it with --{key}")),
-            Self::File(path, line) => {
-                Error::config(format!("{}:{line}: {key}", path.display())).why(why)
-            }
+            Self::File(path, line) => Error::config(format!("{}:{line}: {key}", path.display())).why(why),
             Self::Env(name) => Error::config(format!("environment variable {name}")).why(why),
             Self::Flag => Error::usage(format!("--{key}")).why(why),
         }
@@ -90,9 +88,7 @@ impl Layers {
 
 /// The file that the environment names, if any.
 pub fn config_path(env: &[(String, String)]) -> Option<PathBuf> {
-    let named = env
-        .iter()
-        .find(|(name, value)| name == CONFIG_ENV && !value.is_empty());
+    let named = env.iter().find(|(name, value)| name == CONFIG_ENV && !value.is_empty());
     named.map(|(_, value)| PathBuf::from(value))
 }
 
@@ -106,15 +102,14 @@ pub fn stack(
 ) -> (Settings, Layers) {
     let mut stack = Stack::of_defaults();
     let Stack { settings, layers } = &mut stack;
-    let mut lay =
-        |key: &'static Key, values: Vec<String>, origin: Origin| match (key.set)(settings, &values)
-        {
-            Ok(()) => {
-                let at = KEYS.iter().position(|other| other.name == key.name);
-                layers.0[at.expect("of the table")] = Layer { values, origin };
-            }
-            Err(why) => faults.push(origin.fault(key.name, &why)),
-        };
+    let mut lay = |key: &'static Key, values: Vec<String>, origin: Origin| match (key.set)(settings, &values)
+    {
+        Ok(()) => {
+            let at = KEYS.iter().position(|other| other.name == key.name);
+            layers.0[at.expect("of the table")] = Layer { values, origin };
+        }
+        Err(why) => faults.push(origin.fault(key.name, &why)),
+    };
     let mut unknown = Vec::new();
     if let Some((path, text)) = file {
         for (key, values, origin) in from_file(path, text, &mut unknown) {
@@ -157,10 +152,7 @@ impl Stack {
             let key = &KEYS[at];
             let values = key.split(key.default);
             (key.set)(&mut settings, &values).expect("the table's defaults are valid");
-            Layer {
-                values,
-                origin: Origin::Default,
-            }
+            Layer { values, origin: Origin::Default }
         }));
         Self { settings, layers }
     }
@@ -222,24 +214,15 @@ mod tests {
     use super::*;
     use crate::machine::MemoryCeiling;
 
-    const CEILING: MemoryCeiling = MemoryCeiling {
-        ram_bytes: 16 << 30,
-        cgroup_bytes: None,
-    };
+    const CEILING: MemoryCeiling = MemoryCeiling { ram_bytes: 16 << 30, cgroup_bytes: None };
 
     fn config(file: &str, env: &[(&str, &str)], flags: &[(&str, &str)]) -> Result<Config, Error> {
-        let env: Vec<_> = env
-            .iter()
-            .map(|(n, v)| ((*n).to_owned(), (*v).to_owned()))
-            .collect();
+        let env: Vec<_> = env.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
         let values = flags.iter().map(|(name, value)| {
             let key = keys::find(name).expect("a key");
             (key, key.split(value))
         });
-        let flags = ServeFlags {
-            config: None,
-            values: values.collect(),
-        };
+        let flags = ServeFlags { config: None, values: values.collect() };
         resolve(Some((Path::new("b.toml"), file)), &env, &flags, CEILING)
     }
 
@@ -254,20 +237,13 @@ mod tests {
         assert_eq!(settings.data_dir, Path::new("basalt-data"));
         assert_eq!(settings.memory_bytes, 4 << 30);
         assert_eq!(settings.blob_listen.to_string(), "127.0.0.1:9000");
-        assert_eq!(
-            (settings.cpuset, settings.disk_quota),
-            (None, Amount::Percent(90))
-        );
+        assert_eq!((settings.cpuset, settings.disk_quota), (None, Amount::Percent(90)));
     }
 
     #[test]
     fn a_stronger_layer_wins_and_is_remembered() {
         let file = "\nmemory = \"1GiB\"\nlog-level = \"warn\"\ncpuset = \"0-1\"\n";
-        let env = [
-            ("BASALT_MEMORY", "2GiB"),
-            ("BASALT_LOG_LEVEL", "debug"),
-            ("BASALT_CPUSET", ""),
-        ];
+        let env = [("BASALT_MEMORY", "2GiB"), ("BASALT_LOG_LEVEL", "debug"), ("BASALT_CPUSET", "")];
         let config = config(file, &env, &[("memory", "3GiB")]).expect("valid");
         assert_eq!(config.settings.memory_bytes, 3 << 30);
         assert_eq!(config.settings.log_level, "debug");
@@ -281,8 +257,7 @@ mod tests {
 
     #[test]
     fn what_show_prints_is_read_back_as_the_same() {
-        let file =
-            "memory = 4294967296\nengines = ['blob']\ninsecure = true\ndata-dir = 'a \"b\"'\n";
+        let file = "memory = 4294967296\nengines = ['blob']\ninsecure = true\ndata-dir = 'a \"b\"'\n";
         let first = config(file, &[], &[]).expect("valid");
         let text = show::show(&first, true);
         assert!(text.contains("# b.toml:1; 4 GiB\n"), "{text}");
@@ -292,34 +267,17 @@ mod tests {
 
     #[test]
     fn an_unknown_key_names_its_line_and_the_nearest() {
-        let (code, text) = refusal(
-            "memory = '1GiB'\n[blob]\nlisten = '127.0.0.1:1'\n",
-            &[],
-            &[],
-        );
+        let (code, text) = refusal("memory = '1GiB'\n[blob]\nlisten = '127.0.0.1:1'\n", &[], &[]);
         assert_eq!(code, 78);
-        assert_eq!(
-            text,
-            "error: b.toml:3: unknown key `blob.listen`\n  fix: did you mean `blob-listen`?"
-        );
+        assert_eq!(text, "error: b.toml:3: unknown key `blob.listen`\n  fix: did you mean `blob-listen`?");
     }
 
     #[test]
     fn a_wrong_value_is_a_fault_even_when_covered() {
-        let (code, text) = refusal(
-            "memory = '1XiB'\ninsecure = 'yes'\n",
-            &[],
-            &[("memory", "1GiB")],
-        );
+        let (code, text) = refusal("memory = '1XiB'\ninsecure = 'yes'\n", &[], &[("memory", "1GiB")]);
         assert_eq!(code, 78);
-        assert!(
-            text.contains("b.toml:1: memory: `1XiB` is not a size"),
-            "{text}"
-        );
-        assert!(
-            text.contains("b.toml:2: insecure: expects true or false, found a string"),
-            "{text}"
-        );
+        assert!(text.contains("b.toml:1: memory: `1XiB` is not a size"), "{text}");
+        assert!(text.contains("b.toml:2: insecure: expects true or false, found a string"), "{text}");
         let (code, text) = refusal("nonsense", &[], &[]);
         assert!(code == 78 && text.contains("b.toml:1: not TOML"), "{text}");
     }
@@ -327,15 +285,8 @@ mod tests {
     #[test]
     fn a_variable_close_to_ours_is_a_slip_and_others_are_left_alone() {
         let (code, text) = refusal("", &[("BASALT_MEMROY", "1GiB")], &[]);
-        assert_eq!(
-            (code, text.contains("did you mean BASALT_MEMORY?")),
-            (78, true),
-            "{text}"
-        );
-        let others = [
-            ("BASALT_PORT", "tcp://10.0.0.1:9000"),
-            ("BASALT_SERVER", "http://x"),
-        ];
+        assert_eq!((code, text.contains("did you mean BASALT_MEMORY?")), (78, true), "{text}");
+        let others = [("BASALT_PORT", "tcp://10.0.0.1:9000"), ("BASALT_SERVER", "http://x")];
         assert!(config("", &others, &[]).is_ok());
     }
 
@@ -351,19 +302,9 @@ mod tests {
     fn a_listener_open_to_others_needs_a_word() {
         let (code, text) = refusal("", &[], &[("blob-listen", "0.0.0.0:9000")]);
         assert_eq!(code, 2);
-        assert!(
-            text.contains("--blob-listen: 0.0.0.0:9000 is not a loopback address"),
-            "{text}"
-        );
+        assert!(text.contains("--blob-listen: 0.0.0.0:9000 is not a loopback address"), "{text}");
         assert!(text.contains("--insecure"), "{text}");
-        assert!(
-            config(
-                "",
-                &[],
-                &[("blob-listen", "0.0.0.0:9000"), ("insecure", "true")]
-            )
-            .is_ok()
-        );
+        assert!(config("", &[], &[("blob-listen", "0.0.0.0:9000"), ("insecure", "true")]).is_ok());
         let same = [("ops-listen", "127.0.0.1:9000")];
         assert_eq!(refusal("", &[], &same).0, 2);
     }

@@ -2,9 +2,7 @@
 
 /// The name of `known` with the smallest edit distance to `typed`; the first of equals.
 pub fn nearest<'a>(typed: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    known
-        .into_iter()
-        .min_by_key(|name| edit_distance(typed, name))
+    known.into_iter().min_by_key(|name| edit_distance(typed, name))
 }
 
 /// Insertions, deletions, substitutions and swaps of neighbours that turn `from` into `to`
@@ -34,13 +32,8 @@ mod tests {
 
     #[test]
     fn distances_count_edits_and_swaps() {
-        let pairs = [
-            ("", "", 0),
-            ("", "abc", 3),
-            ("memory", "memroy", 1),
-            ("cpuset", "cpus", 2),
-            ("ab", "cd", 2),
-        ];
+        let pairs =
+            [("", "", 0), ("", "abc", 3), ("memory", "memroy", 1), ("cpuset", "cpus", 2), ("ab", "cd", 2)];
         for (from, to, distance) in pairs {
             assert_eq!(edit_distance(from, to), distance, "{from} {to}");
             assert_eq!(edit_distance(to, from), distance, "{to} {from}");

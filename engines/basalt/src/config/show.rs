@@ -13,14 +13,9 @@ pub fn show(config: &Config, with_origin: bool) -> String {
         .iter()
         .map(|(key, layer)| {
             let origin = with_origin.then(|| layer.origin.to_string());
-            let understood = key
-                .understood
-                .map(|understood| understood(&config.settings));
+            let understood = key.understood.map(|understood| understood(&config.settings));
             let notes: Vec<String> = origin.into_iter().chain(understood).collect();
-            (
-                format!("{} = {}", key.name, toml_value(key.kind, layer)),
-                notes.join("; "),
-            )
+            (format!("{} = {}", key.name, toml_value(key.kind, layer)), notes.join("; "))
         })
         .collect();
     let width = lines.iter().map(|(line, _)| line.len()).max().unwrap_or(0);
@@ -40,9 +35,6 @@ fn toml_value(kind: Kind, layer: &Layer) -> String {
     match (kind, layer.values.as_slice()) {
         (Kind::Switch, [value]) => matches!(value.as_str(), "true" | "1").to_string(),
         (_, [value]) => quoted(value),
-        (_, values) => format!(
-            "[{}]",
-            values.iter().map(quoted).collect::<Vec<_>>().join(", ")
-        ),
+        (_, values) => format!("[{}]", values.iter().map(quoted).collect::<Vec<_>>().join(", ")),
     }
 }

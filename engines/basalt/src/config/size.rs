@@ -51,9 +51,7 @@ impl fmt::Display for Amount {
 pub fn parse_size_bytes(text: &str) -> Result<u64, String> {
     let refusal = || format!("`{text}` is not a size such as 4GiB, 512MiB, 10G or 4096");
     let text = text.trim();
-    let split = text
-        .find(|c: char| !c.is_ascii_digit() && c != '.')
-        .unwrap_or(text.len());
+    let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(split);
     let unit_bytes = unit_bytes(unit.trim_start()).ok_or_else(refusal)?;
     let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
@@ -64,8 +62,8 @@ pub fn parse_size_bytes(text: &str) -> Result<u64, String> {
     let whole: u64 = whole.parse().map_err(|_| refusal())?;
     let tenths: u64 = fraction.parse().map_err(|_| refusal())?;
     let scale = 10u128.pow(u32::try_from(fraction.len()).expect("at most nine"));
-    let bytes = u128::from(whole) * u128::from(unit_bytes)
-        + u128::from(tenths) * u128::from(unit_bytes) / scale;
+    let bytes =
+        u128::from(whole) * u128::from(unit_bytes) + u128::from(tenths) * u128::from(unit_bytes) / scale;
     match u64::try_from(bytes) {
         Ok(0) | Err(_) => Err(refusal()),
         Ok(bytes) => Ok(bytes),
@@ -93,12 +91,8 @@ pub struct Bytes(pub u64);
 
 impl fmt::Display for Bytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const UNITS: [(u64, &str); 4] = [
-            (1 << 40, "TiB"),
-            (1 << 30, "GiB"),
-            (1 << 20, "MiB"),
-            (1 << 10, "KiB"),
-        ];
+        const UNITS: [(u64, &str); 4] =
+            [(1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
         for (unit_bytes, unit) in UNITS {
             if self.0 >= unit_bytes {
                 if self.0.is_multiple_of(unit_bytes) {
@@ -139,20 +133,8 @@ mod tests {
 
     #[test]
     fn what_is_not_a_size_is_refused() {
-        for text in [
-            "",
-            "GiB",
-            "-1",
-            "4XB",
-            "1.",
-            ".5G",
-            "1.2.3K",
-            "0",
-            "0%",
-            "101%",
-            "%",
-            "99999999999TiB",
-        ] {
+        for text in ["", "GiB", "-1", "4XB", "1.", ".5G", "1.2.3K", "0", "0%", "101%", "%", "99999999999TiB"]
+        {
             assert!(Amount::parse(text).is_err(), "{text}");
         }
     }

@@ -22,11 +22,7 @@ pub fn report() -> Vec<Line> {
     vec![
         device(),
         passthrough(version, has_capability(CAP_SYS_ADMIN)),
-        over_uring(
-            version,
-            enable_uring.as_deref(),
-            Path::new("/sys/module/fuse").exists(),
-        ),
+        over_uring(version, enable_uring.as_deref(), Path::new("/sys/module/fuse").exists()),
     ]
 }
 
@@ -48,19 +44,11 @@ fn device() -> Line {
 fn passthrough(version: (u32, u32), is_admin: bool) -> Line {
     let need = "fuse passthrough";
     if version < PASSTHROUGH_KERNEL_MIN {
-        return Line::missing(
-            need,
-            "the kernel is older than 6.9",
-            "boot Linux 6.9 or newer",
-        );
+        return Line::missing(need, "the kernel is older than 6.9", "boot Linux 6.9 or newer");
     }
     if !is_admin {
         let detail = "needs CAP_SYS_ADMIN, which we have not: reads go through us";
-        return Line::degraded(
-            need,
-            detail,
-            "AmbientCapabilities=CAP_SYS_ADMIN in the unit",
-        );
+        return Line::degraded(need, detail, "AmbientCapabilities=CAP_SYS_ADMIN in the unit");
     }
     Line::ok(need, "kernel 6.9 or newer, CAP_SYS_ADMIN")
 }
@@ -68,22 +56,16 @@ fn passthrough(version: (u32, u32), is_admin: bool) -> Line {
 fn over_uring(version: (u32, u32), enable_uring: Option<&str>, is_loaded: bool) -> Line {
     let need = "fuse over io_uring";
     match enable_uring.map(str::trim) {
-        _ if version < URING_KERNEL_MIN => Line::missing(
-            need,
-            "the kernel is older than 6.14",
-            "boot Linux 6.14 or newer",
-        ),
+        _ if version < URING_KERNEL_MIN => {
+            Line::missing(need, "the kernel is older than 6.14", "boot Linux 6.14 or newer")
+        }
         Some("Y" | "1") => Line::ok(need, "enabled"),
         Some(_) => Line::degraded(need, "switched off", format!("echo Y > {ENABLE_URING}")),
         None if is_loaded => {
             let fix = "boot a kernel with CONFIG_FUSE_IO_URING=y";
             Line::missing(need, "not built into this kernel", fix)
         }
-        None => Line::missing(
-            need,
-            "the fuse module is not loaded",
-            "modprobe fuse enable_uring=1",
-        ),
+        None => Line::missing(need, "the fuse module is not loaded", "modprobe fuse enable_uring=1"),
     }
 }
 

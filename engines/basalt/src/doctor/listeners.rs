@@ -11,10 +11,7 @@ use crate::ports;
 
 /// One line for each listener.
 pub fn report(settings: &Settings) -> Vec<Line> {
-    vec![
-        listener("blob-listen", settings.blob_listen),
-        listener("ops-listen", settings.ops_listen),
-    ]
+    vec![listener("blob-listen", settings.blob_listen), listener("ops-listen", settings.ops_listen)]
 }
 
 fn listener(key: &'static str, addr: SocketAddr) -> Line {
@@ -45,12 +42,7 @@ mod tests {
         let addr = holder.local_addr().expect("bound");
         let line = listener("blob-listen", addr);
         assert_eq!((line.status, line.blocks_serve), (Status::Missing, false));
-        assert!(
-            line.detail
-                .contains(&format!("(pid {})", std::process::id())),
-            "{}",
-            line.detail
-        );
+        assert!(line.detail.contains(&format!("(pid {})", std::process::id())), "{}", line.detail);
         drop(holder);
         assert_eq!(listener("blob-listen", addr).status, Status::Ok);
     }

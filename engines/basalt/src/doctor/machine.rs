@@ -48,8 +48,7 @@ fn kernel(version: Option<(u32, u32)>, release: &str) -> Line {
 }
 
 fn cpus(settings: &Settings) -> Line {
-    let refused =
-        |why: String| Line::missing("cpus", why, "name others with --cpuset").blocking_serve();
+    let refused = |why: String| Line::missing("cpus", why, "name others with --cpuset").blocking_serve();
     let view = match cpus::MachineView::read() {
         Ok(view) => view,
         Err(error) => return refused(error.to_string()),
@@ -58,9 +57,7 @@ fn cpus(settings: &Settings) -> Line {
         Ok(list) => list,
         Err(error) => return refused(error.to_string()),
     };
-    let quota = view
-        .cgroup_quota_cpus
-        .map_or("none".to_owned(), |cpus| format!("{cpus:.2}"));
+    let quota = view.cgroup_quota_cpus.map_or("none".to_owned(), |cpus| format!("{cpus:.2}"));
     match cpus::choose(list.as_ref(), &view) {
         Ok(choice) => {
             let detail = format!(
@@ -68,9 +65,7 @@ fn cpus(settings: &Settings) -> Line {
                 choice.cpus, view.online, view.affinity
             );
             match choice.warning {
-                Some(warning) => {
-                    Line::degraded("cpus", format!("{detail}; {warning}"), "list fewer")
-                }
+                Some(warning) => Line::degraded("cpus", format!("{detail}; {warning}"), "list fewer"),
                 None => Line::ok("cpus", detail),
             }
         }
@@ -80,40 +75,21 @@ fn cpus(settings: &Settings) -> Line {
 
 fn memory(settings: &Settings) -> Line {
     let Ok(ceiling) = MemoryCeiling::read() else {
-        return Line::degraded(
-            "memory",
-            "cannot read /proc/meminfo",
-            "mount -t proc proc /proc",
-        );
+        return Line::degraded("memory", "cannot read /proc/meminfo", "mount -t proc proc /proc");
     };
-    let cgroup = ceiling
-        .cgroup_bytes
-        .map_or("none".to_owned(), |bytes| Bytes(bytes).to_string());
+    let cgroup = ceiling.cgroup_bytes.map_or("none".to_owned(), |bytes| Bytes(bytes).to_string());
     let (budget, ram) = (Bytes(settings.memory_bytes), Bytes(ceiling.ram_bytes));
-    Line::ok(
-        "memory",
-        format!("budget {budget}; RAM {ram}, cgroup limit {cgroup}"),
-    )
+    Line::ok("memory", format!("budget {budget}; RAM {ram}, cgroup limit {cgroup}"))
 }
 
 fn memlock_line(limit_bytes: Option<u64>, is_exempt: bool) -> Line {
     match limit_bytes {
         None => Line::ok("memlock", "unlimited"),
-        Some(bytes) if is_exempt => Line::ok(
-            "memlock",
-            format!("{}, exempt by CAP_IPC_LOCK", Bytes(bytes)),
-        ),
+        Some(bytes) if is_exempt => Line::ok("memlock", format!("{}, exempt by CAP_IPC_LOCK", Bytes(bytes))),
         Some(bytes) if bytes >= MEMLOCK_BYTES_MIN => Line::ok("memlock", Bytes(bytes).to_string()),
         Some(bytes) => {
-            let detail = format!(
-                "{}: arena unregistered, page cache not pinned",
-                Bytes(bytes)
-            );
-            Line::degraded(
-                "memlock",
-                detail,
-                "ulimit -l unlimited, or LimitMEMLOCK=infinity in the unit",
-            )
+            let detail = format!("{}: arena unregistered, page cache not pinned", Bytes(bytes));
+            Line::degraded("memlock", detail, "ulimit -l unlimited, or LimitMEMLOCK=infinity in the unit")
         }
     }
 }
@@ -140,8 +116,7 @@ pub fn has_capability(bit: u32) -> bool {
 
 fn parse_capabilities(status: &str) -> u64 {
     let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-    line.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
-        .unwrap_or(0)
+    line.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -164,10 +139,7 @@ mod tests {
             memlock_line(None, false),
         ]
         .map(|line| line.status);
-        assert_eq!(
-            status,
-            [Status::Degraded, Status::Ok, Status::Ok, Status::Ok]
-        );
+        assert_eq!(status, [Status::Degraded, Status::Ok, Status::Ok, Status::Ok]);
     }
 
     #[test]

@@ -46,9 +46,6 @@ mod tests {
         assert_eq!(seccomp.exit_code(), 69);
         assert!(seccomp.to_string().contains("seccomp=unconfined"));
         let disabled = refusal(&RingError::Disabled(2)).to_string();
-        assert!(
-            disabled.contains("sysctl -w kernel.io_uring_disabled=0"),
-            "{disabled}"
-        );
+        assert!(disabled.contains("sysctl -w kernel.io_uring_disabled=0"), "{disabled}");
     }
 }

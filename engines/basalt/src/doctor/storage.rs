@@ -29,51 +29,17 @@ const FILE_SYSTEMS: [(u64, &str, Kind); 11] = [
     (0xEF53, "ext4", Kind::Good),
     (0x5846_5342, "xfs", Kind::Good),
     (0xF2F5_2010, "f2fs", Kind::Good),
-    (
-        0xCA45_1A4E,
-        "bcachefs",
-        Kind::Degraded("copies on write", "put the data directory on ext4 or xfs"),
-    ),
-    (
-        0x9123_683E,
-        "btrfs",
-        Kind::Degraded("copies on write", "chattr +C DIR before the first start"),
-    ),
-    (
-        0x2FC1_2FC1,
-        "zfs",
-        Kind::Degraded("copies on write", "put the data directory on ext4 or xfs"),
-    ),
-    (
-        0x0102_1994,
-        "tmpfs",
-        Kind::Degraded(
-            "lost at reboot, held in RAM",
-            "put the data directory on a disk",
-        ),
-    ),
-    (
-        0x794C_7630,
-        "overlay",
-        Kind::Degraded("lost with the container", "docker run -v VOLUME:DIR …"),
-    ),
-    (
-        0x6969,
-        "nfs",
-        Kind::Degraded("over the network", "put the data directory on a local disk"),
-    ),
-    (
-        0x0102_1997,
-        "9p",
-        Kind::Degraded("over the network", "put the data directory on a local disk"),
-    ),
+    (0xCA45_1A4E, "bcachefs", Kind::Degraded("copies on write", "put the data directory on ext4 or xfs")),
+    (0x9123_683E, "btrfs", Kind::Degraded("copies on write", "chattr +C DIR before the first start")),
+    (0x2FC1_2FC1, "zfs", Kind::Degraded("copies on write", "put the data directory on ext4 or xfs")),
+    (0x0102_1994, "tmpfs", Kind::Degraded("lost at reboot, held in RAM", "put the data directory on a disk")),
+    (0x794C_7630, "overlay", Kind::Degraded("lost with the container", "docker run -v VOLUME:DIR …")),
+    (0x6969, "nfs", Kind::Degraded("over the network", "put the data directory on a local disk")),
+    (0x0102_1997, "9p", Kind::Degraded("over the network", "put the data directory on a local disk")),
     (
         0x6573_5546,
         "fuse",
-        Kind::Degraded(
-            "through another process",
-            "put the data directory on a local disk",
-        ),
+        Kind::Degraded("through another process", "put the data directory on a local disk"),
     ),
 ];
 
@@ -109,15 +75,9 @@ fn file_system_line(magic: u64, dir: &Path) -> Line {
 fn direct_io(dir: &Path) -> Line {
     let need = "O_DIRECT";
     match try_direct_io(dir) {
-        Ok(()) => Line::ok(
-            need,
-            format!("{BLOCK_SIZE_BYTES} bytes written at {}", dir.display()),
-        ),
+        Ok(()) => Line::ok(need, format!("{BLOCK_SIZE_BYTES} bytes written at {}", dir.display())),
         Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
-            let detail = format!(
-                "refused at {}: reads and writes go through the page cache",
-                dir.display()
-            );
+            let detail = format!("refused at {}: reads and writes go through the page cache", dir.display());
             Line::degraded(need, detail, "put the data directory on ext4 or xfs")
         }
         Err(error) => unusable(dir, &error),
@@ -128,21 +88,14 @@ fn direct_io(dir: &Path) -> Line {
 fn try_direct_io(dir: &Path) -> io::Result<()> {
     let path = dir.join(format!(".basalt-doctor-{}", std::process::id()));
     let flags = i32::try_from(OFlags::DIRECT.bits()).expect("open flags are an int");
-    let file = File::options()
-        .write(true)
-        .create_new(true)
-        .custom_flags(flags)
-        .open(&path);
+    let file = File::options().write(true).create_new(true).custom_flags(flags).open(&path);
     // The kernel may create the file before it refuses the flag.
     let removed = fs::remove_file(&path);
     let mut file = file?;
     removed?;
     let buffer = vec![0; 2 * BLOCK_SIZE_BYTES];
     let start = buffer.as_ptr().align_offset(BLOCK_SIZE_BYTES);
-    assert!(
-        start < BLOCK_SIZE_BYTES,
-        "an aligned block lies within twice its size"
-    );
+    assert!(start < BLOCK_SIZE_BYTES, "an aligned block lies within twice its size");
     file.write_all(&buffer[start..start + BLOCK_SIZE_BYTES])
 }
 
@@ -160,11 +113,7 @@ fn free_space(dir: &Path) -> Line {
 fn free_space_line(free_bytes: u64, total_bytes: u64) -> Line {
     let detail = format!("{} of {}", Bytes(free_bytes), Bytes(total_bytes));
     if free_bytes < FREE_BYTES_MIN {
-        return Line::degraded(
-            "free space",
-            detail,
-            "free some, or name another disk with --data-dir",
-        );
+        return Line::degraded("free space", detail, "free some, or name another disk with --data-dir");
     }
     Line::ok("free space", detail)
 }
@@ -172,12 +121,8 @@ fn free_space_line(free_bytes: u64, total_bytes: u64) -> Line {
 /// Whatever was asked of the directory, it is the directory that cannot be used.
 fn unusable(dir: &Path, error: &io::Error) -> Line {
     let detail = format!("{} cannot be used: {error}", dir.display());
-    Line::missing(
-        "data directory",
-        detail,
-        "name a directory that we may write with --data-dir",
-    )
-    .blocking_serve()
+    Line::missing("data directory", detail, "name a directory that we may write with --data-dir")
+        .blocking_serve()
 }
 
 #[cfg(test)]

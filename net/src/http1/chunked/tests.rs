@@ -27,9 +27,7 @@ fn run(pieces: &[&[u8]]) -> Result<(Vec<u8>, Option<usize>), ChunkError> {
 /// The obvious decoder over the whole input, without bounds: `Ok(None)` if it is cut short.
 fn naive(mut rest: &[u8]) -> Result<Option<(Vec<u8>, usize)>, ()> {
     fn line<'i>(rest: &mut &'i [u8]) -> Result<Option<&'i [u8]>, ()> {
-        let end = rest
-            .iter()
-            .position(|&byte| byte != b'\t' && (byte < b' ' || byte == 0x7f));
+        let end = rest.iter().position(|&byte| byte != b'\t' && (byte < b' ' || byte == 0x7f));
         let Some(end) = end else { return Ok(None) };
         match &rest[end..] {
             [b'\r', b'\n', ..] => {}
@@ -51,17 +49,14 @@ fn naive(mut rest: &[u8]) -> Result<Option<(Vec<u8>, usize)>, ()> {
         if !extension.is_empty() && !extension.trim_start_matches([' ', '\t']).starts_with(';') {
             return Err(());
         }
-        if size.is_empty() || size.len() > 16 || !size.bytes().all(|byte| byte.is_ascii_hexdigit())
-        {
+        if size.is_empty() || size.len() > 16 || !size.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return Err(());
         }
         let size = u64::from_str_radix(size, 16).map_err(|_| ())?;
         if size == 0 {
             break;
         }
-        let Some((chunk, tail)) = usize::try_from(size)
-            .ok()
-            .and_then(|size| rest.split_at_checked(size))
+        let Some((chunk, tail)) = usize::try_from(size).ok().and_then(|size| rest.split_at_checked(size))
         else {
             return Ok(None);
         };
@@ -91,11 +86,7 @@ fn well_formed_bodies() {
     let cases: [(&[u8], &[u8], usize); 9] = [
         (b"0\r\n\r\n", b"", 0),
         (b"5\r\nhello\r\n0\r\n\r\n", b"hello", 0),
-        (
-            b"5\r\nhello\r\n6\r\n world\r\n0\r\n\r\nGET /",
-            b"hello world",
-            5,
-        ),
+        (b"5\r\nhello\r\n6\r\n world\r\n0\r\n\r\nGET /", b"hello world", 5),
         (b"a\r\n0123456789\r\n00\r\n\r\n", b"0123456789", 0),
         (b"0000000000000001\r\nx\r\n0\r\n\r\n", b"x", 0),
         (b"2;name=value\r\n\r\n\r\n0;last\r\n\r\n", b"\r\n", 0),
@@ -104,12 +95,7 @@ fn well_formed_bodies() {
         (b"1\r\nx\r\n0\r\n\r\n\r\n", b"x", 2),
     ];
     for (input, data, left) in cases {
-        assert_eq!(
-            run(&[input]),
-            Ok((data.to_vec(), Some(left))),
-            "{:?}",
-            input.escape_ascii().to_string()
-        );
+        assert_eq!(run(&[input]), Ok((data.to_vec(), Some(left))), "{:?}", input.escape_ascii().to_string());
     }
 }
 
@@ -164,22 +150,8 @@ fn a_refused_body_stays_refused() {
 #[test]
 fn a_finished_body_takes_nothing_more() {
     let mut decoder = ChunkedDecoder::new();
-    assert_eq!(
-        decoder.decode(b"0\r\n\r\nGET"),
-        Ok(Step {
-            consumed: 5,
-            data: 5..5,
-            done: true
-        })
-    );
-    assert_eq!(
-        decoder.decode(b"GET"),
-        Ok(Step {
-            consumed: 0,
-            data: 0..0,
-            done: true
-        })
-    );
+    assert_eq!(decoder.decode(b"0\r\n\r\nGET"), Ok(Step { consumed: 5, data: 5..5, done: true }));
+    assert_eq!(decoder.decode(b"GET"), Ok(Step { consumed: 0, data: 0..0, done: true }));
 }
 
 #[test]
@@ -187,56 +159,31 @@ fn the_largest_size_is_taken_at_its_word() {
     let mut decoder = ChunkedDecoder::new();
     assert_eq!(
         decoder.decode(b"ffffffffffffffff\r\nab"),
-        Ok(Step {
-            consumed: 20,
-            data: 18..20,
-            done: false
-        })
+        Ok(Step { consumed: 20, data: 18..20, done: false })
     );
     assert_eq!(decoder.remaining_bytes, u64::MAX - 2);
 }
 
 #[test]
 fn extensions_are_bounded() {
-    let chunk = |extension_bytes: usize| {
-        [
-            b"1;",
-            "e".repeat(extension_bytes - 1).as_bytes(),
-            b"\r\nx\r\n",
-        ]
-        .concat()
-    };
+    let chunk =
+        |extension_bytes: usize| [b"1;", "e".repeat(extension_bytes - 1).as_bytes(), b"\r\nx\r\n"].concat();
     assert!(run(&[&chunk(CHUNK_EXTENSION_BYTES_MAX)]).is_ok());
-    assert_eq!(
-        run(&[&chunk(CHUNK_EXTENSION_BYTES_MAX + 1)]).unwrap_err(),
-        ChunkError::ExtensionTooLong
-    );
+    assert_eq!(run(&[&chunk(CHUNK_EXTENSION_BYTES_MAX + 1)]).unwrap_err(), ChunkError::ExtensionTooLong);
     let spaces = [b"1", " ".repeat(CHUNK_EXTENSION_BYTES_MAX + 1).as_bytes()].concat();
     assert_eq!(run(&[&spaces]).unwrap_err(), ChunkError::ExtensionTooLong);
     let count = CHUNK_EXTENSIONS_TOTAL_BYTES_MAX / CHUNK_EXTENSION_BYTES_MAX;
     let full = chunk(CHUNK_EXTENSION_BYTES_MAX).repeat(count);
     assert!(run(&[&full]).is_ok());
-    assert_eq!(
-        run(&[&full, b"1;\r\n"]).unwrap_err(),
-        ChunkError::ExtensionTooLong
-    );
+    assert_eq!(run(&[&full, b"1;\r\n"]).unwrap_err(), ChunkError::ExtensionTooLong);
 }
 
 #[test]
 fn trailers_are_bounded() {
-    let body = |trailer_bytes: usize| {
-        [
-            b"0\r\na:",
-            "b".repeat(trailer_bytes - 4).as_bytes(),
-            b"\r\n\r\n",
-        ]
-        .concat()
-    };
+    let body =
+        |trailer_bytes: usize| [b"0\r\na:", "b".repeat(trailer_bytes - 4).as_bytes(), b"\r\n\r\n"].concat();
     assert_eq!(run(&[&body(TRAILER_BYTES_MAX)]), Ok((vec![], Some(0))));
-    assert_eq!(
-        run(&[&body(TRAILER_BYTES_MAX + 1)]).unwrap_err(),
-        ChunkError::TrailerTooLarge
-    );
+    assert_eq!(run(&[&body(TRAILER_BYTES_MAX + 1)]).unwrap_err(), ChunkError::TrailerTooLarge);
     assert_eq!(ChunkError::TrailerTooLarge.status().code(), 431);
 }
 
@@ -245,25 +192,21 @@ fn body() -> impl Strategy<Value = Vec<u8>> {
     let extension = prop::sample::select(vec!["", ";a", ";a=b", " ; a=\"b\"", ";"]);
     let chunk = (prop::collection::vec(any::<u8>(), 1..40), extension);
     let trailer = prop::sample::select(vec!["", "a: b\r\n", "a:\r\nb: c \r\n"]);
-    let mutation = prop::option::of((
-        any::<prop::sample::Index>(),
-        prop::sample::select(b"\r\n0 ;:aG\0\x80".to_vec()),
-    ));
-    (prop::collection::vec(chunk, 0..6), trailer, mutation).prop_map(
-        |(chunks, trailer, mutation)| {
-            let mut wire = Vec::new();
-            for (data, extension) in chunks {
-                wire.extend_from_slice(format!("{:x}{extension}\r\n", data.len()).as_bytes());
-                wire.extend_from_slice(&data);
-                wire.extend_from_slice(b"\r\n");
-            }
-            wire.extend_from_slice(format!("0\r\n{trailer}\r\nnext").as_bytes());
-            if let Some((at, byte)) = mutation {
-                *at.get_mut(&mut wire) = byte;
-            }
-            wire
-        },
-    )
+    let mutation =
+        prop::option::of((any::<prop::sample::Index>(), prop::sample::select(b"\r\n0 ;:aG\0\x80".to_vec())));
+    (prop::collection::vec(chunk, 0..6), trailer, mutation).prop_map(|(chunks, trailer, mutation)| {
+        let mut wire = Vec::new();
+        for (data, extension) in chunks {
+            wire.extend_from_slice(format!("{:x}{extension}\r\n", data.len()).as_bytes());
+            wire.extend_from_slice(&data);
+            wire.extend_from_slice(b"\r\n");
+        }
+        wire.extend_from_slice(format!("0\r\n{trailer}\r\nnext").as_bytes());
+        if let Some((at, byte)) = mutation {
+            *at.get_mut(&mut wire) = byte;
+        }
+        wire
+    })
 }
 
 proptest! {

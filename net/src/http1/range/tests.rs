@@ -42,23 +42,11 @@ fn single_ranges() {
         ("bytes=99999999999999999999999-", 10, Unsatisfiable),
         ("bytes=99999999999999999999999-", u64::MAX, Unsatisfiable),
         ("bytes=-99999999999999999999999", 10, Single(0..10)),
-        (
-            "bytes=18446744073709551614-",
-            u64::MAX,
-            Single(u64::MAX - 1..u64::MAX),
-        ),
-        (
-            "bytes=0-18446744073709551615",
-            u64::MAX,
-            Single(0..u64::MAX),
-        ),
+        ("bytes=18446744073709551614-", u64::MAX, Single(u64::MAX - 1..u64::MAX)),
+        ("bytes=0-18446744073709551615", u64::MAX, Single(0..u64::MAX)),
     ];
     for (value, size, expected) in cases {
-        assert_eq!(
-            parse_range(value.as_bytes(), size),
-            expected,
-            "{value} of {size}"
-        );
+        assert_eq!(parse_range(value.as_bytes(), size), expected, "{value} of {size}");
     }
 }
 
@@ -79,12 +67,12 @@ fn sets() {
         ("bytes=0-9,10-19", Single(0..20)),
         ("bytes=10-19,0-9", Single(0..20)),
         ("bytes=0-9,5-19", Single(0..20)),
-        ("bytes=0-9,89-99", Single(0..100)), // gap of 79
+        ("bytes=0-9,89-99", Single(0..100)),              // gap of 79
         ("bytes=0-9,90-99", Multi(vec![0..10, 90..100])), // gap of 80
         ("bytes=500-509,0-9,520-529", Multi(vec![500..530, 0..10])),
-        ("bytes=0-9,5-19,15-29", Unsatisfiable), // three overlap
+        ("bytes=0-9,5-19,15-29", Unsatisfiable),        // three overlap
         ("bytes=0-9,5-19,500-599,550-", Unsatisfiable), // two pairs are four
-        ("bytes=0-999,5-5,700-700", Unsatisfiable), // two inside a third
+        ("bytes=0-999,5-5,700-700", Unsatisfiable),     // two inside a third
     ];
     for (value, expected) in cases {
         assert_eq!(parse_range(value.as_bytes(), 1000), expected, "{value}");
@@ -92,37 +80,23 @@ fn sets() {
 }
 
 fn set_of(ranges: impl Iterator<Item = (u64, u64)>) -> Vec<u8> {
-    let parts: Vec<String> = ranges
-        .map(|(first, last)| format!("{first}-{last}"))
-        .collect();
+    let parts: Vec<String> = ranges.map(|(first, last)| format!("{first}-{last}")).collect();
     format!("bytes={}", parts.join(",")).into_bytes()
 }
 
 #[test]
 fn sets_are_bounded() {
     let far_apart = |count: u64| set_of((0..count).map(|at| (at * 1000, at * 1000)));
-    assert!(
-        matches!(parse_range(&far_apart(64), 100_000), Ranges::Multi(parts) if parts.len() == 64)
-    );
+    assert!(matches!(parse_range(&far_apart(64), 100_000), Ranges::Multi(parts) if parts.len() == 64));
     assert_eq!(parse_range(&far_apart(65), 100_000), Ranges::Unsatisfiable);
     let commas = [&b"bytes=0-0"[..], &[b','; 64]].concat();
     assert_eq!(parse_range(&commas, 10), Ranges::Unsatisfiable);
-    assert_eq!(
-        parse_range(&[&far_apart(65)[..], b",x"].concat(), 100_000),
-        Ranges::None
-    );
+    assert_eq!(parse_range(&[&far_apart(65)[..], b",x"].concat(), 100_000), Ranges::None);
     let small_backwards = |count: u64| set_of((0..count).rev().map(|at| (at * 1000, at * 1000)));
-    assert!(
-        matches!(parse_range(&small_backwards(16), 100_000), Ranges::Multi(parts) if parts.len() == 16)
-    );
-    assert_eq!(
-        parse_range(&small_backwards(17), 100_000),
-        Ranges::Unsatisfiable
-    );
+    assert!(matches!(parse_range(&small_backwards(16), 100_000), Ranges::Multi(parts) if parts.len() == 16));
+    assert_eq!(parse_range(&small_backwards(17), 100_000), Ranges::Unsatisfiable);
     let large_backwards = set_of((0..30).rev().map(|at| (at * 1000, at * 1000 + 500)));
-    assert!(
-        matches!(parse_range(&large_backwards, 100_000), Ranges::Multi(parts) if parts.len() == 30)
-    );
+    assert!(matches!(parse_range(&large_backwards, 100_000), Ranges::Multi(parts) if parts.len() == 30));
     let near_backwards = set_of((0..30).rev().map(|at| (at * 1000, at * 1000 + 950)));
     assert_eq!(parse_range(&near_backwards, 100_000), Ranges::Unsatisfiable);
 }
@@ -134,9 +108,9 @@ fn model(specs: &[(Option<u64>, Option<u64>)], size: u64) -> Ranges {
         let wanted: Vec<u64> = match *spec {
             (Some(first), Some(last)) if last < first => return Ranges::None,
             (None, None) => return Ranges::None,
-            (Some(first), last) => (0..size)
-                .filter(|&at| at >= first && last.is_none_or(|last| at <= last))
-                .collect(),
+            (Some(first), last) => {
+                (0..size).filter(|&at| at >= first && last.is_none_or(|last| at <= last)).collect()
+            }
             (None, Some(length)) => (0..size).filter(|&at| at + length >= size).collect(),
         };
         if let (Some(first), Some(last)) = (wanted.first(), wanted.last()) {
@@ -145,16 +119,12 @@ fn model(specs: &[(Option<u64>, Option<u64>)], size: u64) -> Ranges {
     }
     let overlaps = |one: &Range<u64>, other: &Range<u64>| one.clone().any(|at| other.contains(&at));
     let overlapping = (0..ranges.len())
-        .filter(|&one| {
-            (0..ranges.len()).any(|other| other != one && overlaps(&ranges[one], &ranges[other]))
-        })
+        .filter(|&one| (0..ranges.len()).any(|other| other != one && overlaps(&ranges[one], &ranges[other])))
         .count();
     if specs.len() > 64 || overlapping > 2 || ranges.is_empty() {
         return Ranges::Unsatisfiable;
     }
-    let mut sent: Vec<bool> = (0..size)
-        .map(|at| ranges.iter().any(|range| range.contains(&at)))
-        .collect();
+    let mut sent: Vec<bool> = (0..size).map(|at| ranges.iter().any(|range| range.contains(&at))).collect();
     let mut last_sent: Option<usize> = None;
     for at in 0..sent.len() {
         if sent[at] {
@@ -179,11 +149,7 @@ fn model(specs: &[(Option<u64>, Option<u64>)], size: u64) -> Ranges {
             parts.push(part);
         }
     }
-    if parts.len() == 1 {
-        Ranges::Single(parts.remove(0))
-    } else {
-        Ranges::Multi(parts)
-    }
+    if parts.len() == 1 { Ranges::Single(parts.remove(0)) } else { Ranges::Multi(parts) }
 }
 
 proptest! {

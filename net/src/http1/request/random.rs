@@ -26,19 +26,11 @@ fn request() -> impl Strategy<Value = Vec<u8>> {
         "X:\r\n",
         "If-None-Match: \"a\" \t\r\n",
     ]);
-    (
-        start,
-        request_line,
-        framing,
-        prop::collection::vec(field, 0..8),
+    (start, request_line, framing, prop::collection::vec(field, 0..8)).prop_map(
+        |(start, request_line, framing, fields)| {
+            format!("{start}{request_line}\r\nHost: h\r\n{framing}{}\r\n", fields.concat()).into_bytes()
+        },
     )
-        .prop_map(|(start, request_line, framing, fields)| {
-            format!(
-                "{start}{request_line}\r\nHost: h\r\n{framing}{}\r\n",
-                fields.concat()
-            )
-            .into_bytes()
-        })
 }
 
 /// The verdict on every prefix: `Partial` up to one length, then the same complete head or refused for good.

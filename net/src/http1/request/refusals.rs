@@ -168,26 +168,10 @@ const WHOLE_HEADS: &[(u16, &str, &str)] = &[
 
 #[test]
 fn refusals_of_whole_heads() {
-    let fields = |count: usize| {
-        format!(
-            "GET / HTTP/1.1\r\nHost: h\r\n{}\r\n",
-            "a: b\r\n".repeat(count - 1)
-        )
-    };
-    let sized = |len: usize| {
-        format!(
-            "GET / HTTP/1.1\r\nHost: h\r\na: {}\r\n\r\n",
-            "b".repeat(len - 32)
-        )
-    };
-    assert_eq!(
-        head(fields(HEADERS_MAX).as_bytes()).headers().count(),
-        HEADERS_MAX
-    );
-    assert_eq!(
-        head(sized(HEAD_BYTES_MAX).as_bytes()).len_bytes,
-        HEAD_BYTES_MAX
-    );
+    let fields = |count: usize| format!("GET / HTTP/1.1\r\nHost: h\r\n{}\r\n", "a: b\r\n".repeat(count - 1));
+    let sized = |len: usize| format!("GET / HTTP/1.1\r\nHost: h\r\na: {}\r\n\r\n", "b".repeat(len - 32));
+    assert_eq!(head(fields(HEADERS_MAX).as_bytes()).headers().count(), HEADERS_MAX);
+    assert_eq!(head(sized(HEAD_BYTES_MAX).as_bytes()).len_bytes, HEAD_BYTES_MAX);
     let (many, large) = (fields(HEADERS_MAX + 1), sized(HEAD_BYTES_MAX + 1));
     let endless_target = format!("GET /{}", "a".repeat(TARGET_BYTES_MAX));
     let endless_method = "A".repeat(HEAD_BYTES_MAX);

@@ -1,0 +1,51 @@
+//! `basalt bench`: load with latency histograms.
+//!
+//! | file | loads |
+//! |---|---|
+//! | `disk` | a file past the page cache, through the column's ring and the same file operations the tier uses |
+//! | `net` | an echo server over TCP, ours or another |
+//! | `mesh` | two columns with messages |
+//! | `blob` | a server that speaks blob HTTP, from one thread of plain non-blocking sockets |
+//! | `measure` | when measuring begins and ends, what is recorded, CPU time |
+//! | `columns` | starts columns for a load and gathers what they recorded |
+//! | `sockets`, `threads` | the client of `net` and `blob`: one pinned thread of non-blocking sockets |
+//! | `report` | prints figures as a table, as one line of JSON, and as a page |
+//!
+//! All figures are of the time after the warm-up. Latencies are in nanoseconds until they are printed.
+
+use crate::cli::bench::{BenchArgs, BenchRun, BenchWhat};
+use crate::error::Error;
+use crate::output::{self, OutputFormat};
+
+mod blob;
+mod columns;
+mod disk;
+mod measure;
+mod mesh;
+mod net;
+mod report;
+mod sockets;
+mod threads;
+
+use report::Report;
+
+/// Runs the load that `args` asks for and prints its figures.
+pub fn run(args: BenchArgs) -> Result<(), Error> {
+    match args.what {
+        BenchWhat::Disk(args) => disk::run(&args).and_then(|report| show(&report, &args.run)),
+        BenchWhat::Net(args) => net::run(&args).and_then(|report| show(&report, &args.run)),
+        BenchWhat::Mesh(args) => mesh::run(&args).and_then(|report| show(&report, &args.run)),
+        BenchWhat::Blob(args) => blob::run(&args).and_then(|report| show(&report, &args.run)),
+    }
+}
+
+fn show(report: &Report, run: &BenchRun) -> Result<(), Error> {
+    if let Some(path) = &run.report {
+        std::fs::write(path, report.html())
+            .map_err(|error| Error::runtime(format!("cannot write {}", path.display())).why(error))?;
+    }
+    output::print(match run.output {
+        OutputFormat::Table => report.table(),
+        OutputFormat::Json => report.json(),
+    })
+}

@@ -1,0 +1,202 @@
+//! The node: binds the real machine to the engines, starts the columns, waits for signals, drains. Decides nothing about data.
+//!
+//! Called by `main` for `serve`. Order of a start: kernel, CPUs, ports, data directory (nothing is touched before all of these
+//! are known to be good), recovery on one column, then all columns together.
+
+mod columns;
+mod ops;
+
+use crate::config::Settings;
+use crate::config::size::Bytes;
+use crate::error::Error;
+use crate::{doctor, ports};
+use columns::NodePlan;
+use runtime::budget::Budget;
+use runtime::column::{Columns, Plan, Report, start};
+use runtime::cpus::{MachineView, choose};
+use runtime::mesh::Doorbell;
+use runtime::ring::bind;
+use runtime::shards::{SHARDS, ShardMap};
+use runtime::signals::{Signal, forward};
+use runtime::tier::{DataDir, DataDirError, RecoverError, Recovered, recover};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+
+/// How long a column looks for more work before it sleeps: about what a sleep and wake costs.
+const SPIN_NS: u64 = 20_000;
+/// Memory of the column that recovers, when that is all it does.
+const RECOVERY_BYTES: usize = 64 << 20;
+/// The least that a column can work with.
+const COLUMN_BYTES_MIN: u64 = 64 << 20;
+
+/// What the main thread waits for.
+enum Event {
+    Signal(Signal),
+    Column(Report),
+}
+
+/// Runs until a signal or a failure ends the node.
+pub fn serve(settings: Settings) -> Result<(), Error> {
+    runtime::probe::io_uring().map_err(|e| doctor::ring::refusal(&e))?;
+    raise_file_limit();
+    let cpus = choose_cpus(&settings)?;
+    let memory_each = settings.memory_bytes / cpus.len() as u64;
+    if memory_each < COLUMN_BYTES_MIN {
+        let what = format!(
+            "--memory {} is {} for each of {} columns",
+            Bytes(settings.memory_bytes),
+            Bytes(memory_each),
+            cpus.len()
+        );
+        return Err(Error::usage(what)
+            .why(format!("a column needs at least {}", Bytes(COLUMN_BYTES_MIN)))
+            .fix("give more memory, or fewer CPUs with --cpuset"));
+    }
+    for addr in [settings.blob_listen, settings.ops_listen] {
+        refuse_taken(addr)?;
+    }
+    let dir = DataDir::open(&settings.data_dir).map_err(data_dir_error)?;
+    let budget = Budget::new(settings.disk_quota_bytes()?);
+    let (send, events) = channel();
+    let wrap_send = send.clone();
+    forward(wrap_send, Event::Signal).map_err(|e| Error::runtime("signals cannot be received").why(e))?;
+    let dir = Arc::new(dir);
+    let recovered = recover_all(&cpus, &dir, &budget)?;
+    let plan = Plan { cpus: cpus.clone(), arena_bytes: memory_each as usize, spin_ns: SPIN_NS };
+    let node =
+        NodePlan { settings: Arc::new(settings), dir, budget, memory_each, map: ShardMap::new(cpus.len()) };
+    let mut running = columns::start_all(&plan, node, recovered).map_err(Error::runtime)?;
+    watch(&mut running, send);
+    wait(running, &events)
+}
+
+fn choose_cpus(settings: &Settings) -> Result<Vec<usize>, Error> {
+    let explicit = settings.cpuset.as_deref().map(runtime::cpulist::parse).transpose();
+    let explicit = explicit.map_err(|e| Error::usage("--cpuset").why(e))?;
+    let view = MachineView::read().map_err(|e| Error::runtime("the machine's CPUs cannot be read").why(e))?;
+    let choice = choose(explicit.as_ref(), &view).map_err(|e| Error::usage("--cpuset").why(e))?;
+    if let Some(warning) = &choice.warning {
+        tracing::warn!("{warning}");
+    }
+    let cpus: Vec<usize> = choice.cpus.iter().map(|c| c as usize).collect();
+    if cpus.len() > SHARDS {
+        return Err(Error::usage(format!("{} CPUs", cpus.len()))
+            .why(format!("a node has at most {SHARDS} columns"))
+            .fix("name fewer with --cpuset"));
+    }
+    Ok(cpus)
+}
+
+/// Every connection takes a descriptor: the soft limit is for programs that use select(2).
+fn raise_file_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(e) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!(error = %e, "the limit on open files stays as it is");
+    }
+}
+
+/// Our own sockets share the port between columns, which would let a second node share it too: so ask first without.
+fn refuse_taken(addr: SocketAddr) -> Result<(), Error> {
+    match bind(addr, false) {
+        Ok(_) => Ok(()),
+        Err(e) if e.kind() == std::io::ErrorKind::AddrInUse => {
+            Err(Error::runtime(format!("cannot listen on {addr}"))
+                .why(ports::taken_by(addr))
+                .fix("stop it, or listen elsewhere"))
+        }
+        Err(e) => Err(Error::runtime(format!("cannot listen on {addr}")).why(e)),
+    }
+}
+
+fn data_dir_error(e: DataDirError) -> Error {
+    match e {
+        DataDirError::Newer(..) => Error::config(e.to_string()),
+        _ => Error::runtime(e.to_string()),
+    }
+}
+
+/// Reads the data directory on one column; the node's columns then start with what they own.
+fn recover_all(cpus: &[usize], dir: &Arc<DataDir>, budget: &Budget) -> Result<Vec<Recovered>, Error> {
+    let bells = doorbells(1)?;
+    let plan = Plan { cpus: cpus[..1].to_vec(), arena_bytes: RECOVERY_BYTES, spin_ns: 0 };
+    let map = ShardMap::new(cpus.len());
+    let found: Arc<Mutex<Option<Result<Vec<Recovered>, RecoverError>>>> = Arc::default();
+    let (give, dir, budget) = (found.clone(), dir.clone(), budget.clone());
+    let columns = start(&plan, bells, move |column| {
+        let (give, dir, budget) = (give.clone(), dir.clone(), budget.clone());
+        async move {
+            let recovered = recover(&column.io, dir.names(), map, &budget).await;
+            *give.lock().expect("only this column writes") = Some(recovered);
+            Ok(Box::pin(async {}) as runtime::column::Body)
+        }
+    });
+    columns.map_err(Error::runtime)?.join();
+    let outcome = found.lock().expect("the column has ended").take();
+    match outcome {
+        Some(Ok(recovered)) => Ok(recovered),
+        Some(Err(e @ RecoverError::Corrupt(..))) => {
+            Err(Error::runtime(e.to_string()).fix("restore the file from a copy; nothing was changed"))
+        }
+        Some(Err(e)) => Err(Error::runtime(e.to_string())),
+        None => Err(Error::runtime("recovery ended without a result")),
+    }
+}
+
+fn doorbells(count: usize) -> Result<Vec<Arc<Doorbell>>, Error> {
+    let bells: std::io::Result<Vec<_>> = (0..count).map(|_| Doorbell::new().map(Arc::new)).collect();
+    bells.map_err(|e| Error::runtime("no eventfd").why(e))
+}
+
+/// Column reports become events like signals.
+fn watch(columns: &mut Columns, events: Sender<Event>) {
+    let reports = columns.take_reports();
+    std::thread::spawn(move || {
+        while let Ok(report) = reports.recv() {
+            if events.send(Event::Column(report)).is_err() {
+                return;
+            }
+        }
+    });
+}
+
+/// Waits for the end: a signal drains, a failed column stops the rest, a second signal exits at once.
+fn wait(columns: Columns, events: &Receiver<Event>) -> Result<(), Error> {
+    let reason = loop {
+        match events.recv() {
+            Ok(Event::Signal(Signal::Reload)) => tracing::info!("nothing to reload yet"),
+            Ok(Event::Signal(Signal::Stop)) => break None,
+            Ok(Event::Column(Report::Failed(column, reason))) => {
+                break Some(format!("column {column}: {reason}"));
+            }
+            Ok(Event::Column(Report::Ready(_))) => {}
+            Err(_) => break Some("the signal thread ended".to_owned()),
+        }
+    };
+    tracing::info!("draining: requests under way finish, none is taken");
+    columns.stop();
+    let (done, ended) = channel();
+    std::thread::spawn(move || {
+        columns.join();
+        let _ = done.send(());
+    });
+    loop {
+        if ended.recv_timeout(std::time::Duration::from_millis(20)).is_ok() {
+            break;
+        }
+        if let Ok(Event::Signal(Signal::Stop)) = events.try_recv() {
+            tracing::warn!("second signal: exiting at once");
+            std::process::exit(1);
+        }
+    }
+    match reason {
+        None => Ok(()),
+        Some(reason) => Err(Error::runtime("the node stopped").why(reason)),
+    }
+}
+
+/// Shared by all columns, by reference count only.
+type Shared = Rc<NodePlan>;

@@ -1,0 +1,56 @@
+//! Requests to the owner of a blob, and its replies: plain data that travels between columns.
+
+use bytes::Bytes;
+use runtime::metrics::Snapshot;
+use runtime::resident::Resident;
+use runtime::tier::{Digest, Found, Incoming, Object, PutError, ReadError, Stored};
+
+/// Asked of the owning column.
+#[derive(Debug)]
+pub enum Request {
+    /// The blob: its bytes, or its file.
+    Get(Digest),
+    /// The size alone.
+    Size(Digest),
+    /// The pinned pages of an extent of its file, if they are in RAM.
+    Extent {
+        /// Which blob.
+        digest: Digest,
+        /// Which extent.
+        number: u32,
+        /// Its file.
+        object: Object,
+    },
+    /// Store a small blob; `data` is in the asking column's memory.
+    PutPacked(Digest, Bytes),
+    /// Name a file that was received.
+    Commit(Digest, Incoming),
+    /// Delete the blob.
+    Delete(Digest),
+    /// A page of this column's blobs after a digest.
+    List(Option<Digest>, usize),
+    /// A reader found the file damaged.
+    Damaged(Digest),
+    /// Counts, for the ops listener.
+    Scrape,
+}
+
+/// The owner's answer.
+pub enum Reply {
+    /// To `Get`.
+    Found(Result<Option<Found>, ReadError>),
+    /// To `Size`.
+    Size(Option<u64>),
+    /// To `Extent`.
+    Extent(Option<Resident>),
+    /// To `PutPacked` and `Commit`.
+    Stored(Result<Stored, PutError>),
+    /// To `Delete`: whether there was one.
+    Deleted(Result<bool, PutError>),
+    /// To `List`: digests in order with their sizes.
+    Page(Vec<(Digest, u64)>),
+    /// To `Damaged`.
+    Noted,
+    /// To `Scrape`.
+    Snapshot(Box<Snapshot>),
+}

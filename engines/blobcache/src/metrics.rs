@@ -1,0 +1,92 @@
+//! What can be seen of the engine. One set of handles per column, summed at scrape; units end the names.
+
+use runtime::metrics::{Counter, Family, Gauge, Histogram, LATENCY_SECONDS, Registry};
+
+static REQUESTS: Family =
+    Family::counter("blobcache_http_requests_total", "Requests answered, by class of status.");
+static SENT: Family = Family::counter("blobcache_http_sent_bytes_total", "Body bytes sent.");
+static RECEIVED: Family = Family::counter("blobcache_http_received_bytes_total", "Body bytes received.");
+static SECONDS: Family = Family::seconds(
+    "blobcache_http_request_duration_seconds",
+    "Time from the end of a request's head to the end of its answer.",
+    LATENCY_SECONDS,
+);
+static CONNECTIONS: Family = Family::gauge("blobcache_http_connections", "Connections open now.");
+static BLOBS: Family = Family::gauge("blobcache_blobs", "Blobs stored.");
+static BLOB_BYTES: Family = Family::gauge("blobcache_blob_bytes", "Sum of the sizes of the blobs stored.");
+static RAM_BYTES: Family = Family::gauge("blobcache_ram_bytes", "RAM held by blobs.");
+static RAM_MAX: Family = Family::gauge("blobcache_ram_max_bytes", "RAM that blobs may hold.");
+static RAM_HITS: Family = Family::counter("blobcache_l0_hits_total", "Reads answered from RAM.");
+static DISK_HITS: Family = Family::counter("blobcache_l1_hits_total", "Reads answered from disk.");
+static EVICTIONS: Family =
+    Family::counter("blobcache_l0_evictions_total", "Blobs or extents dropped from RAM.");
+static DAMAGED: Family = Family::counter("blobcache_damaged_total", "Checksums on disk that did not match.");
+static STALLS: Family = Family::counter("basalt_stalls_total", "Task polls of 10 ms or more.").per_column();
+
+/// The handles of one column.
+pub struct Metrics {
+    registry: Registry,
+    requests: [Counter; 5],
+    sent: Counter,
+    received: Counter,
+    seconds: Histogram,
+    pub(crate) connections: Gauge,
+    blobs: Gauge,
+    blob_bytes: Gauge,
+    ram_bytes: Gauge,
+    ram_max: Gauge,
+    ram_hits: Counter,
+    disk_hits: Counter,
+    evictions: Counter,
+    damaged: Counter,
+    stalls: Counter,
+}
+
+impl Metrics {
+    /// Registers the handles of column `column`.
+    pub fn new(column: usize) -> Metrics {
+        let registry = Registry::new(column as u32);
+        let class = |name| registry.counter(&REQUESTS, &[("code", name)]);
+        Metrics {
+            requests: [class("1xx"), class("2xx"), class("3xx"), class("4xx"), class("5xx")],
+            sent: registry.counter(&SENT, &[]),
+            received: registry.counter(&RECEIVED, &[]),
+            seconds: registry.histogram(&SECONDS, &[]),
+            connections: registry.gauge(&CONNECTIONS, &[]),
+            blobs: registry.gauge(&BLOBS, &[]),
+            blob_bytes: registry.gauge(&BLOB_BYTES, &[]),
+            ram_bytes: registry.gauge(&RAM_BYTES, &[]),
+            ram_max: registry.gauge(&RAM_MAX, &[]),
+            ram_hits: registry.counter(&RAM_HITS, &[]),
+            disk_hits: registry.counter(&DISK_HITS, &[]),
+            evictions: registry.counter(&EVICTIONS, &[]),
+            damaged: registry.counter(&DAMAGED, &[]),
+            stalls: registry.counter(&STALLS, &[]),
+            registry,
+        }
+    }
+
+    /// Counts an answered request.
+    pub fn on_answered(&self, status: u16, sent_bytes: u64, received_bytes: u64, took_ns: u64) {
+        let class = usize::from(status / 100).clamp(1, 5) - 1;
+        self.requests[class].inc();
+        self.sent.add(sent_bytes);
+        self.received.add(received_bytes);
+        self.seconds.record(took_ns);
+    }
+
+    /// Takes over what the tier counts.
+    pub fn snapshot(&self, stats: &runtime::tier::Stats, stalls: u64) -> runtime::metrics::Snapshot {
+        let raise = |counter: &Counter, to: u64| counter.add(to - counter.get());
+        raise(&self.ram_hits, stats.ram_hits);
+        raise(&self.disk_hits, stats.disk_hits);
+        raise(&self.evictions, stats.evictions);
+        raise(&self.damaged, stats.damaged);
+        raise(&self.stalls, stalls);
+        self.blobs.set(stats.objects as i64);
+        self.blob_bytes.set(stats.object_bytes as i64);
+        self.ram_bytes.set(stats.held_bytes as i64);
+        self.ram_max.set(stats.held_bytes_max as i64);
+        self.registry.snapshot()
+    }
+}

@@ -1,0 +1,121 @@
+//! Blob HTTP: heads become [`route::Routed`] values, each kind of request has its file.
+//!
+//! | request | answer |
+//! |---|---|
+//! | `PUT`/`POST /blobs` | 201, `Location`, `{"digest","size"}` |
+//! | `PUT /blobs/sha256:<hex>` | the same; 422 if the body is another |
+//! | `GET`/`HEAD /blobs/sha256:<hex>` | 200, 206, 304, 404, 412, 416 (RFC 9110 §13, §14) |
+//! | `DELETE /blobs/sha256:<hex>` | 204, 404 |
+//! | `GET /blobs?after=&limit=` | 200, a page |
+
+mod get;
+mod list;
+mod put;
+mod route;
+
+use crate::limits::Limits;
+use crate::shard::Columns;
+use net::http1::{Head, Status};
+use net::{Exchange, Refusal, Service};
+use route::Routed;
+use runtime::io::Io;
+use runtime::tier::{Digest, PutError, ReadError};
+use std::cell::Cell;
+use std::io;
+use std::rc::Rc;
+
+/// The blob HTTP service of one column.
+pub struct BlobService<I: Io> {
+    columns: Rc<Columns<I>>,
+    column: usize,
+    limits: Limits,
+    uploads: Cell<usize>,
+    uploads_total: Cell<u64>,
+    disk_reads: Cell<usize>,
+}
+
+impl<I: Io> BlobService<I> {
+    /// The service on column `column`.
+    pub fn new(columns: Rc<Columns<I>>, column: usize, limits: Limits) -> BlobService<I> {
+        let (uploads, disk_reads) = (Cell::new(0), Cell::new(0));
+        BlobService { columns, column, limits, uploads, uploads_total: Cell::new(0), disk_reads }
+    }
+
+    fn io(&self) -> &I {
+        self.columns.local().io()
+    }
+
+    async fn delete(&self, digest: Digest, exchange: &mut Exchange<'_, I>) -> io::Result<()> {
+        match self.columns.ask(&digest, crate::api::Request::Delete(digest)).await {
+            Ok(crate::api::Reply::Deleted(Ok(true))) => exchange.answer(Status::NoContent, "", &[]).await,
+            Ok(crate::api::Reply::Deleted(Ok(false))) => {
+                exchange.refuse(Status::NotFound, "no such blob").await
+            }
+            Ok(crate::api::Reply::Deleted(Err(e))) => refuse_put(exchange, &e).await,
+            Ok(_) => unreachable!("a delete has its own reply"),
+            Err(busy) => exchange.refuse(Status::ServiceUnavailable, &busy.to_string()).await,
+        }
+    }
+}
+
+impl<I: Io> Service<I> for BlobService<I> {
+    type Request = Routed;
+
+    fn route(&self, head: &Head<'_>) -> Result<Routed, Refusal> {
+        route::route(head)
+    }
+
+    async fn respond(&self, request: Routed, exchange: &mut Exchange<'_, I>) -> io::Result<()> {
+        match request {
+            Routed::Get(digest, None) => self.get(digest, exchange).await,
+            Routed::Get(digest, Some(conditions)) => {
+                self.get_conditional(digest, &conditions, exchange).await
+            }
+            Routed::Put(expected) => self.put(expected, exchange).await,
+            Routed::Delete(digest) => self.delete(digest, exchange).await,
+            Routed::List(after, limit) => self.list(after, limit, exchange).await,
+        }
+    }
+
+    fn on_answered(&self, status: u16, sent_bytes: u64, received_bytes: u64, took_ns: u64) {
+        self.columns.local().metrics.on_answered(status, sent_bytes, received_bytes, took_ns);
+    }
+
+    fn on_connection(&self, change: i64) {
+        self.columns.local().metrics.connections.add(change);
+    }
+}
+
+/// One of a bounded number of things under way.
+struct Permit<'c>(&'c Cell<usize>);
+
+impl<'c> Permit<'c> {
+    fn take(count: &'c Cell<usize>, most: usize) -> Option<Permit<'c>> {
+        (count.get() < most).then(|| {
+            count.set(count.get() + 1);
+            Permit(count)
+        })
+    }
+}
+
+impl Drop for Permit<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
+
+async fn refuse_put<I: Io>(exchange: &mut Exchange<'_, I>, e: &PutError) -> io::Result<()> {
+    let status = match e {
+        PutError::NoSpace => Status::InsufficientStorage,
+        PutError::Busy | PutError::Stopped(_) => Status::ServiceUnavailable,
+    };
+    exchange.refuse(status, &e.to_string()).await
+}
+
+async fn refuse_read<I: Io>(exchange: &mut Exchange<'_, I>, e: &ReadError) -> io::Result<()> {
+    let status = match e {
+        ReadError::Busy => Status::ServiceUnavailable,
+        ReadError::Damaged(_) | ReadError::Io(..) => Status::InternalServerError,
+    };
+    exchange.refuse(status, &e.to_string()).await
+}

@@ -1,0 +1,310 @@
+//! Answering GET and HEAD: from RAM where possible, else from disk, verified.
+
+use super::route::Conditions;
+use super::{BlobService, Permit, refuse_read};
+use crate::api::{Reply, Request};
+use bytes::Bytes;
+use net::Exchange;
+use net::http1::conditional::{if_match_holds, if_none_match_holds, if_range_holds};
+use net::http1::{Multipart, Ranges, ResponseHead, Status, parse_range};
+use runtime::buffer::Buffer;
+use runtime::io::Io;
+use runtime::resident::Resident;
+use runtime::tier::{Digest, EXTENT_BYTES, Found, Object, ObjectReader, ReadError};
+use std::future::Future;
+use std::io;
+use std::ops::Range;
+use std::pin::Pin;
+
+const CONTENT_TYPE: &str = "application/octet-stream";
+/// `"sha256:` + 64 digits + `"`.
+const ETAG_BYTES: usize = 73;
+
+fn etag(digest: &Digest) -> [u8; ETAG_BYTES] {
+    let mut etag = [b'"'; ETAG_BYTES];
+    etag[1..8].copy_from_slice(b"sha256:");
+    etag[8..72].copy_from_slice(&digest.hex());
+    etag
+}
+
+fn entity_fields<'o>(head: ResponseHead<'o>, digest: &Digest) -> ResponseHead<'o> {
+    // Content never changes under its digest.
+    head.header("ETag", &etag(digest))
+        .header("Accept-Ranges", b"bytes")
+        .header("Cache-Control", b"public, max-age=31536000, immutable")
+}
+
+impl<I: Io> BlobService<I> {
+    /// The whole blob, unconditionally.
+    pub(super) async fn get(&self, digest: Digest, exchange: &mut Exchange<'_, I>) -> io::Result<()> {
+        let held = self.columns.owner_here(&digest).and_then(|owner| owner.tier.get_held(&digest));
+        if let Some(bytes) = held {
+            return send_packed(&digest, &bytes, exchange).await;
+        }
+        match self.find(digest).await {
+            Ok(Some(Found::Packed(bytes))) => send_packed(&digest, &bytes, exchange).await,
+            Ok(Some(Found::Object(object))) => {
+                let size = object.size;
+                whole_head(&digest, size, exchange);
+                self.send_object(&digest, &object, 0..size, exchange).await
+            }
+            Ok(None) => exchange.refuse(Status::NotFound, "no such blob").await,
+            Err(e) => refuse_read(exchange, &e).await,
+        }
+    }
+
+    async fn find(&self, digest: Digest) -> Result<Option<Found>, ReadError> {
+        match self.columns.ask(&digest, Request::Get(digest)).await {
+            Ok(Reply::Found(found)) => found,
+            Ok(_) => unreachable!("a get has its own reply"),
+            Err(_busy) => Err(ReadError::Busy),
+        }
+    }
+
+    /// RFC 9110 §13.2.2 (order of conditions), §14 (ranges).
+    pub(super) async fn get_conditional(
+        &self,
+        digest: Digest,
+        conditions: &Conditions,
+        exchange: &mut Exchange<'_, I>,
+    ) -> io::Result<()> {
+        let found = match self.find(digest).await {
+            Ok(found) => found,
+            Err(e) => return refuse_read(exchange, &e).await,
+        };
+        let tag = etag(&digest);
+        let current = found.is_some().then_some(&tag[..]);
+        if conditions.if_match.as_deref().is_some_and(|v| !if_match_holds(v, current)) {
+            return exchange.refuse(Status::PreconditionFailed, "If-Match does not hold").await;
+        }
+        let Some(found) = found else { return exchange.refuse(Status::NotFound, "no such blob").await };
+        if conditions.if_none_match.as_deref().is_some_and(|v| !if_none_match_holds(v, current)) {
+            exchange.head(Status::NotModified, |head| entity_fields(head, &digest));
+            return exchange.send(&[]).await;
+        }
+        let size = match &found {
+            Found::Packed(bytes) => bytes.len() as u64,
+            Found::Object(object) => object.size,
+        };
+        let applies = conditions.if_range.as_deref().is_none_or(|v| if_range_holds(v, &tag));
+        let ranges = match &conditions.range {
+            // RFC 9110 §14.2: Range is defined for GET only.
+            Some(value) if applies && !exchange.is_head() => parse_range(value, size),
+            _ => Ranges::None,
+        };
+        match ranges {
+            Ranges::None => {
+                whole_head(&digest, size, exchange);
+                self.send_range(&digest, &found, 0..size, exchange).await
+            }
+            Ranges::Unsatisfiable => {
+                let body = b"{\"error\":\"no such range\"}\n";
+                exchange.head(Status::RangeNotSatisfiable, |head| {
+                    let head =
+                        head.content_range_unsatisfied(size).header("Content-Type", b"application/json");
+                    head.content_length(body.len() as u64)
+                });
+                exchange.send(body).await
+            }
+            Ranges::Single(range) => {
+                exchange.head(Status::PartialContent, |head| {
+                    let head = entity_fields(head, &digest).content_range(&range, size);
+                    head.header("Content-Type", CONTENT_TYPE.as_bytes())
+                        .content_length(range.end - range.start)
+                });
+                self.send_range(&digest, &found, range, exchange).await
+            }
+            Ranges::Multi(ranges) => self.send_multipart(&digest, &found, &ranges, size, exchange).await,
+        }
+    }
+
+    async fn send_multipart(
+        &self,
+        digest: &Digest,
+        found: &Found,
+        ranges: &[Range<u64>],
+        size: u64,
+        exchange: &mut Exchange<'_, I>,
+    ) -> io::Result<()> {
+        // Content that could contain the boundary would have to contain its own digest.
+        let boundary: String = format!("basalt{}", String::from_utf8_lossy(&digest.hex()[..40]));
+        let parts = Multipart::new(CONTENT_TYPE, &boundary, ranges, size);
+        exchange.head(Status::PartialContent, |head| {
+            let head = entity_fields(head, digest).header("Content-Type", &parts.content_type);
+            head.content_length(parts.content_length)
+        });
+        for (prelude, range) in parts.preludes.iter().zip(ranges) {
+            exchange.send(prelude).await?;
+            self.send_range(digest, found, range.clone(), exchange).await?;
+        }
+        exchange.send(&parts.closing).await
+    }
+
+    async fn send_range(
+        &self,
+        digest: &Digest,
+        found: &Found,
+        range: Range<u64>,
+        exchange: &mut Exchange<'_, I>,
+    ) -> io::Result<()> {
+        match found {
+            Found::Packed(bytes) => exchange.send(&bytes[range.start as usize..range.end as usize]).await,
+            Found::Object(object) => self.send_object(digest, object, range, exchange).await,
+        }
+    }
+
+    /// Sends a stretch of an object file behind the head that was written: extent by extent, from RAM or from disk.
+    async fn send_object(
+        &self,
+        digest: &Digest,
+        object: &Object,
+        range: Range<u64>,
+        exchange: &mut Exchange<'_, I>,
+    ) -> io::Result<()> {
+        if exchange.is_head() {
+            return exchange.send(&[]).await;
+        }
+        let extent_bytes = EXTENT_BYTES as u64;
+        // Opened before the first byte is sent if it may be needed later: a DELETE meanwhile does not cut us off.
+        let is_one_extent = range.start / extent_bytes == (range.end - 1) / extent_bytes;
+        let mut reader = None;
+        if !is_one_extent {
+            reader = Some(self.open(digest, object).await);
+        }
+        let mut at = range.start;
+        while at < range.end {
+            let number = (at / extent_bytes) as u32;
+            let end = range.end.min((u64::from(number) + 1) * extent_bytes);
+            match self.extent(digest, number, object).await {
+                Some(pages) => {
+                    let from = (at % extent_bytes) as usize;
+                    exchange.send_resident(&pages, from, (end - at) as usize).await?;
+                }
+                None => {
+                    if reader.is_none() {
+                        reader = Some(self.open(digest, object).await);
+                    }
+                    self.send_from_disk(reader.as_ref(), at..end, exchange).await?;
+                }
+            }
+            at = end;
+        }
+        Ok(())
+    }
+
+    async fn extent(&self, digest: &Digest, number: u32, object: &Object) -> Option<Resident> {
+        if let Some(owner) = self.columns.owner_here(digest) {
+            return owner.tier.extent(digest, number, object, true);
+        }
+        let request = Request::Extent { digest: *digest, number, object: object.clone() };
+        match self.columns.ask(digest, request).await {
+            Ok(Reply::Extent(pages)) => pages,
+            _ => None,
+        }
+    }
+
+    async fn open(&self, digest: &Digest, object: &Object) -> io::Result<ObjectReader<I>> {
+        ObjectReader::open(self.io(), &object.path, *digest, object.size, object.sums.clone()).await
+    }
+
+    /// Reads the next buffer while the one before is sent.
+    async fn send_from_disk(
+        &self,
+        reader: Option<&io::Result<ObjectReader<I>>>,
+        range: Range<u64>,
+        exchange: &mut Exchange<'_, I>,
+    ) -> io::Result<()> {
+        let reader = match reader {
+            Some(Ok(reader)) => reader,
+            Some(Err(e)) if exchange.nothing_sent() => {
+                let gone = e.kind() == io::ErrorKind::NotFound;
+                let status = if gone { Status::NotFound } else { Status::InternalServerError };
+                return exchange.refuse(status, &e.to_string()).await.and(Err(refused()));
+            }
+            _ => return Err(refused()),
+        };
+        let Some(_permit) = Permit::take(&self.disk_reads, self.limits.disk_reads_max) else {
+            return self.fail_read(&ReadError::Busy, exchange).await;
+        };
+        let mut read = reader.read(range.start, range.end).await;
+        let mut at = range.start;
+        loop {
+            let (buf, part) = match read {
+                Ok(filled) => filled,
+                Err(e) => return self.fail_read(&e, exchange).await,
+            };
+            at += part.len() as u64;
+            if at >= range.end {
+                return exchange.send(&buf[part]).await;
+            }
+            let (sent, next) = both(exchange.send(&buf[part]), reader.read(at, range.end)).await;
+            sent?;
+            read = next;
+        }
+    }
+
+    /// Before the first byte an error has its status; after it the connection is cut, never a wrong byte sent.
+    async fn fail_read(&self, e: &ReadError, exchange: &mut Exchange<'_, I>) -> io::Result<()> {
+        if let ReadError::Damaged(digest) = e {
+            // No answer is of interest.
+            let _ = self.columns.ask(digest, Request::Damaged(*digest)).await;
+        }
+        if exchange.nothing_sent() {
+            exchange.close_after();
+            refuse_read(exchange, e).await?;
+        }
+        Err(refused())
+    }
+}
+
+fn refused() -> io::Error {
+    io::Error::other("the answer could not be completed")
+}
+
+fn whole_head<I: Io>(digest: &Digest, size: u64, exchange: &mut Exchange<'_, I>) {
+    exchange.head(Status::Ok, |head| {
+        entity_fields(head, digest).header("Content-Type", CONTENT_TYPE.as_bytes()).content_length(size)
+    });
+}
+
+async fn send_packed<I: Io>(
+    digest: &Digest,
+    bytes: &Bytes,
+    exchange: &mut Exchange<'_, I>,
+) -> io::Result<()> {
+    whole_head(digest, bytes.len() as u64, exchange);
+    exchange.send(bytes).await
+}
+
+type Filled = Result<(Buffer, Range<usize>), ReadError>;
+
+/// Runs both to their ends, in turns.
+async fn both(
+    send: impl Future<Output = io::Result<()>>,
+    read: impl Future<Output = Filled>,
+) -> (io::Result<()>, Filled) {
+    let (mut send, mut read) = (std::pin::pin!(send), std::pin::pin!(read));
+    let (mut sent, mut filled) = (None, None);
+    std::future::poll_fn(|cx| {
+        poll_into(&mut sent, send.as_mut(), cx);
+        poll_into(&mut filled, read.as_mut(), cx);
+        match (sent.is_some(), filled.is_some()) {
+            (true, true) => std::task::Poll::Ready(()),
+            _ => std::task::Poll::Pending,
+        }
+    })
+    .await;
+    (sent.expect("just seen"), filled.expect("just seen"))
+}
+
+fn poll_into<T>(
+    slot: &mut Option<T>,
+    future: Pin<&mut impl Future<Output = T>>,
+    cx: &mut std::task::Context<'_>,
+) {
+    if slot.is_none()
+        && let std::task::Poll::Ready(value) = future.poll(cx)
+    {
+        *slot = Some(value);
+    }
+}

@@ -1,0 +1,234 @@
+//! Storing a body: hashed while it comes in; small ones go to the owner as bytes, larger ones as a synced file.
+
+use super::{BlobService, Permit, refuse_put};
+use crate::api::{Reply, Request};
+use net::Exchange;
+use net::http1::Status;
+use runtime::buffer::Buffer;
+use runtime::io::Io;
+use runtime::tier::{Digest, ObjectWriter, PACKED_BYTES_MAX, PutError, WRITE_BYTES, WriteError};
+use sha2::{Digest as _, Sha256};
+use std::io;
+
+/// Received and hashed at a time, so that the bytes are still in the core's cache.
+const STEP_BYTES: usize = 256 << 10;
+
+/// A body that did not come whole: who is to blame decides the answer.
+enum BodyError {
+    /// The client: malformed, cut short, too slow. The connection is lost for further requests.
+    Client(io::Error),
+    Store(WriteError),
+    /// No buffer.
+    Busy,
+}
+
+impl<I: Io> BlobService<I> {
+    pub(super) async fn put(
+        &self,
+        expected: Option<Digest>,
+        exchange: &mut Exchange<'_, I>,
+    ) -> io::Result<()> {
+        match exchange.body_length() {
+            Some(length) if length <= PACKED_BYTES_MAX as u64 => {
+                self.put_small(length as usize, expected, exchange).await
+            }
+            length => self.put_large(length, expected, exchange).await,
+        }
+    }
+
+    async fn put_small(
+        &self,
+        length: usize,
+        expected: Option<Digest>,
+        exchange: &mut Exchange<'_, I>,
+    ) -> io::Result<()> {
+        let Some(buf) = self.small_buffer(exchange.io(), length) else {
+            return refuse_body(exchange, BodyError::Busy).await;
+        };
+        let (read, buf) = exchange.read_body(buf, 0, length).await;
+        if let Err(e) = read {
+            return refuse_body(exchange, BodyError::Client(e)).await;
+        }
+        self.store_packed(buf, length, expected, exchange).await
+    }
+
+    /// When blobs in RAM have taken all memory, some make room.
+    fn small_buffer(&self, io: &I, length: usize) -> Option<Buffer> {
+        io.buffer_fitting(length).or_else(|| {
+            self.columns.local().tier.make_room();
+            io.buffer_fitting(length)
+        })
+    }
+
+    async fn store_packed(
+        &self,
+        buf: Buffer,
+        length: usize,
+        expected: Option<Digest>,
+        exchange: &mut Exchange<'_, I>,
+    ) -> io::Result<()> {
+        let digest = Digest(Sha256::digest(&buf[..length]).into());
+        if expected.is_some_and(|e| e != digest) {
+            return refuse_mismatch(exchange, &digest).await;
+        }
+        let data = buf.into_shared(length);
+        let reply = self.columns.ask(&digest, Request::PutPacked(digest, data)).await;
+        answer_stored(reply, &digest, length as u64, exchange).await
+    }
+
+    async fn put_large(
+        &self,
+        length: Option<u64>,
+        expected: Option<Digest>,
+        exchange: &mut Exchange<'_, I>,
+    ) -> io::Result<()> {
+        let Some(_permit) = Permit::take(&self.uploads, self.limits.uploads_max) else {
+            return refuse_body(exchange, BodyError::Busy).await;
+        };
+        let Some(first) = self.upload_buffer(exchange.io()) else {
+            return refuse_body(exchange, BodyError::Busy).await;
+        };
+        if length.is_some() {
+            return self.put_object(length, (first, 0), expected, exchange).await;
+        }
+        // Of unknown length: it may turn out small.
+        let (read, first) = exchange.read_body(first, 0, WRITE_BYTES).await;
+        match read {
+            Ok(count) if count <= PACKED_BYTES_MAX => {
+                let Some(mut fitting) = self.small_buffer(exchange.io(), count) else {
+                    return refuse_body(exchange, BodyError::Busy).await;
+                };
+                fitting[..count].copy_from_slice(&first[..count]);
+                drop(first);
+                self.store_packed(fitting, count, expected, exchange).await
+            }
+            Ok(count) => self.put_object(None, (first, count), expected, exchange).await,
+            Err(e) => refuse_body(exchange, BodyError::Client(e)).await,
+        }
+    }
+
+    fn upload_buffer(&self, io: &I) -> Option<Buffer> {
+        io.buffer(WRITE_BYTES).or_else(|| {
+            self.columns.local().tier.make_room();
+            io.buffer(WRITE_BYTES)
+        })
+    }
+
+    async fn put_object(
+        &self,
+        length: Option<u64>,
+        first: (Buffer, usize),
+        expected: Option<Digest>,
+        exchange: &mut Exchange<'_, I>,
+    ) -> io::Result<()> {
+        let tier = &self.columns.local().tier;
+        self.uploads_total.set(self.uploads_total.get() + 1);
+        let path = tier.names().incoming(self.column, self.uploads_total.get());
+        let writer = match ObjectWriter::create(exchange.io(), path, tier.budget(), length).await {
+            Ok(writer) => writer,
+            Err(e) => return refuse_body(exchange, BodyError::Store(e)).await,
+        };
+        let (writer, digest) = match self.receive(writer, first, exchange).await {
+            Ok(received) => received,
+            Err(e) => return refuse_body(exchange, e).await,
+        };
+        if expected.is_some_and(|e| e != digest) {
+            return refuse_mismatch(exchange, &digest).await;
+        }
+        let incoming = match writer.finish().await {
+            Ok(incoming) => incoming,
+            Err(e) => return refuse_body(exchange, BodyError::Store(e)).await,
+        };
+        let size = incoming.size;
+        let reply = self.columns.ask(&digest, Request::Commit(digest, incoming)).await;
+        answer_stored(reply, &digest, size, exchange).await
+    }
+
+    /// Reads the rest of the body into the file and hashes it on the way.
+    async fn receive(
+        &self,
+        mut writer: ObjectWriter<I>,
+        (mut buf, mut filled): (Buffer, usize),
+        exchange: &mut Exchange<'_, I>,
+    ) -> Result<(ObjectWriter<I>, Digest), BodyError> {
+        let mut hash = Sha256::new();
+        for part in buf[..filled].chunks(STEP_BYTES) {
+            hash.update(part);
+            exchange.io().yield_now().await;
+        }
+        loop {
+            let mut ended = false;
+            while filled < WRITE_BYTES && !ended {
+                let to = WRITE_BYTES.min(filled + STEP_BYTES);
+                let (read, back) = exchange.read_body(buf, filled, to).await;
+                buf = back;
+                let count = read.map_err(BodyError::Client)?;
+                hash.update(&buf[filled..filled + count]);
+                ended = filled + count < to;
+                filled += count;
+            }
+            if filled > 0 {
+                writer.write(buf, filled).await.map_err(BodyError::Store)?;
+            }
+            if ended || exchange.body_length() == Some(0) {
+                return Ok((writer, Digest(hash.finalize().into())));
+            }
+            buf = self.upload_buffer(exchange.io()).ok_or(BodyError::Busy)?;
+            filled = 0;
+        }
+    }
+}
+
+async fn answer_stored<I: Io>(
+    reply: Result<Reply, runtime::call::CallBusy>,
+    digest: &Digest,
+    size: u64,
+    exchange: &mut Exchange<'_, I>,
+) -> io::Result<()> {
+    match reply {
+        Ok(Reply::Stored(Ok(_))) => {
+            let body = format!("{{\"digest\":\"{digest}\",\"size\":{size}}}\n");
+            let location = format!("/blobs/{digest}");
+            exchange.head(Status::Created, |head| {
+                let head =
+                    head.header("Location", location.as_bytes()).header("Content-Type", b"application/json");
+                head.content_length(body.len() as u64)
+            });
+            exchange.send(body.as_bytes()).await
+        }
+        Ok(Reply::Stored(Err(e))) => refuse_put(exchange, &e).await,
+        Ok(_) => unreachable!("a put has its own reply"),
+        Err(busy) => exchange.refuse(Status::ServiceUnavailable, &busy.to_string()).await,
+    }
+}
+
+async fn refuse_mismatch<I: Io>(exchange: &mut Exchange<'_, I>, digest: &Digest) -> io::Result<()> {
+    exchange.refuse(Status::UnprocessableContent, &format!("the body is {digest}")).await
+}
+
+async fn refuse_body<I: Io>(exchange: &mut Exchange<'_, I>, e: BodyError) -> io::Result<()> {
+    match e {
+        BodyError::Busy => {
+            exchange.refuse(Status::ServiceUnavailable, "no memory for another upload now").await
+        }
+        BodyError::Store(WriteError::NoSpace) => refuse_put(exchange, &PutError::NoSpace).await,
+        BodyError::Store(WriteError::Io(e)) if e.kind() == io::ErrorKind::OutOfMemory => {
+            exchange.refuse(Status::ServiceUnavailable, "no memory for another upload now").await
+        }
+        BodyError::Store(WriteError::Io(e)) => {
+            tracing::error!(error = %e, "storing an object failed");
+            exchange.refuse(Status::InternalServerError, &e.to_string()).await
+        }
+        BodyError::Client(e) => {
+            exchange.close_after();
+            let late = exchange.is_late();
+            let status = if late { Status::RequestTimeout } else { Status::BadRequest };
+            let what = if late {
+                "the body took too long".to_owned()
+            } else {
+                format!("the body is malformed or cut short: {e}")
+            };
+            exchange.refuse(status, &what).await
+        }
+    }
+}

@@ -1,0 +1,289 @@
+//! One request and its answer, as a service sees them: the body comes in through here, the answer goes out.
+//!
+//! Called by services (an engine's `serve`). Reading the body for the first time sends `100 Continue` if the client waits
+//! for it, so a service that refuses early never makes the client send (RFC 9110 §10.1.1).
+//!
+//! Invariants
+//! 1. A body is bounded by what the service reads; what it leaves is discarded up to [`DISCARD_BYTES_MAX`], beyond that the
+//!    connection closes.
+//! 2. Every wait has a deadline that moves only with progress.
+//! 3. After a failed send or a body that ended early nothing more is sent on the connection.
+
+use crate::deadline::Guard;
+use crate::http1::{CONTINUE, ChunkedDecoder, HttpDate, ResponseHead, Status};
+use crate::input::Input;
+use crate::server::Limits;
+use runtime::buffer::Buffer;
+use runtime::io::{Conn, Hangup, Io};
+use runtime::resident::Resident;
+use std::io;
+
+/// Unread body bytes that are read and thrown away to keep a connection.
+pub const DISCARD_BYTES_MAX: u64 = 256 << 10;
+/// Pieces whose sending moves the deadline.
+const SEND_STEP_BYTES: usize = 1 << 20;
+/// Pieces whose receiving moves the deadline.
+const RECEIVE_STEP_BYTES: usize = 256 << 10;
+
+pub(crate) enum Body {
+    None,
+    /// Bytes left.
+    Length(u64),
+    Chunked(Box<ChunkedDecoder>),
+}
+
+/// What the server keeps of a head while the service works.
+pub(crate) struct Framing {
+    pub(crate) body: Body,
+    pub(crate) keep_alive: bool,
+    pub(crate) expects_continue: bool,
+    pub(crate) is_head: bool,
+}
+
+/// A request under way.
+pub struct Exchange<'c, I: Io> {
+    pub(crate) io: &'c I,
+    pub(crate) conn: &'c mut I::Conn,
+    pub(crate) input: &'c mut Input<I::Conn>,
+    pub(crate) guard: &'c Guard,
+    pub(crate) limits: &'c Limits,
+    pub(crate) out: &'c mut Vec<u8>,
+    pub(crate) date: &'c HttpDate,
+    pub(crate) framing: Framing,
+    pub(crate) status: u16,
+    pub(crate) sent_bytes: u64,
+    pub(crate) received_bytes: u64,
+    /// A byte of the answer may have been sent.
+    pub(crate) answering: bool,
+}
+
+impl<I: Io> Exchange<'_, I> {
+    /// The machine.
+    pub fn io(&self) -> &I {
+        self.io
+    }
+
+    /// Length of the body, if it is known before it is read.
+    pub fn body_length(&self) -> Option<u64> {
+        match &self.framing.body {
+            Body::None => Some(0),
+            Body::Length(left) => Some(*left),
+            Body::Chunked(_) => None,
+        }
+    }
+
+    fn due(&self, wait_ns: u64, how: Hangup) {
+        self.guard.set(self.io.now_ns() + wait_ns, how, false);
+    }
+
+    /// Fills `buf[from..to]` with the next bytes of the body; fewer mean that the body has ended.
+    pub async fn read_body(
+        &mut self,
+        mut buf: Buffer,
+        from: usize,
+        to: usize,
+    ) -> (io::Result<usize>, Buffer) {
+        let mut at = from;
+        while at < to {
+            if matches!(self.framing.body, Body::None) {
+                break;
+            }
+            if let Err(e) = self.send_continue().await {
+                return (Err(e), buf);
+            }
+            self.due(self.limits.body_wait_ns, Hangup::Receive);
+            let step_end = to.min(at + RECEIVE_STEP_BYTES);
+            let (read, back) = match self.framing.body {
+                Body::Chunked(_) => self.read_chunked(buf, at, step_end).await,
+                _ => self.read_length(buf, at, step_end).await,
+            };
+            buf = back;
+            match read {
+                Ok(n) => at += n,
+                Err(e) => {
+                    self.framing.keep_alive = false;
+                    return (Err(e), buf);
+                }
+            }
+        }
+        self.received_bytes += (at - from) as u64;
+        (Ok(at - from), buf)
+    }
+
+    async fn send_continue(&mut self) -> io::Result<()> {
+        if std::mem::take(&mut self.framing.expects_continue) && self.input.bytes().is_empty() {
+            self.due(self.limits.send_wait_ns, Hangup::Both);
+            self.conn.send(CONTINUE, &[]).await?;
+        }
+        Ok(())
+    }
+
+    async fn read_length(&mut self, mut buf: Buffer, from: usize, to: usize) -> (io::Result<usize>, Buffer) {
+        let Body::Length(left) = &mut self.framing.body else { unreachable!("checked by the caller") };
+        let to = to.min(from + usize::try_from(*left).unwrap_or(usize::MAX - from));
+        let there = self.input.bytes();
+        let read = if there.is_empty() {
+            let (read, back) = self.conn.recv_into(buf, from, to).await;
+            buf = back;
+            match read {
+                Ok(n) if n == to - from => n,
+                Ok(_) => return (Err(io::ErrorKind::UnexpectedEof.into()), buf),
+                Err(e) => return (Err(e), buf),
+            }
+        } else {
+            let n = there.len().min(to - from);
+            buf[from..from + n].copy_from_slice(&there[..n]);
+            self.input.consume(n);
+            n
+        };
+        *left -= read as u64;
+        if *left == 0 {
+            self.framing.body = Body::None;
+        }
+        (Ok(read), buf)
+    }
+
+    async fn read_chunked(&mut self, mut buf: Buffer, from: usize, to: usize) -> (io::Result<usize>, Buffer) {
+        let mut at = from;
+        while at < to {
+            if self.input.bytes().is_empty() {
+                match self.input.more(self.conn).await {
+                    Ok(true) => {}
+                    Ok(false) => return (Err(io::ErrorKind::UnexpectedEof.into()), buf),
+                    Err(e) => return (Err(e), buf),
+                }
+            }
+            let Body::Chunked(decoder) = &mut self.framing.body else {
+                unreachable!("checked by the caller")
+            };
+            // Not more input than there is room for its data: framing only makes it shorter.
+            let bytes = self.input.bytes();
+            let bytes = &bytes[..bytes.len().min(to - at)];
+            let step = match decoder.decode(bytes) {
+                Ok(step) => step,
+                Err(e) => return (Err(io::Error::new(io::ErrorKind::InvalidData, e.to_string())), buf),
+            };
+            let data = &bytes[step.data.clone()];
+            buf[at..at + data.len()].copy_from_slice(data);
+            at += data.len();
+            self.input.consume(step.consumed);
+            if step.done {
+                self.framing.body = Body::None;
+                break;
+            }
+        }
+        (Ok(at - from), buf)
+    }
+
+    /// Writes the head of the answer; `fields` adds what the service has to say. A body may follow through the send methods.
+    pub fn head(&mut self, status: Status, fields: impl FnOnce(ResponseHead<'_>) -> ResponseHead<'_>) {
+        self.close_if_much_is_unread();
+        self.status = status.code();
+        self.out.clear();
+        let head = ResponseHead::new(self.out, status).date(self.date);
+        let head = fields(head);
+        let head = if self.framing.keep_alive { head } else { head.connection_close() };
+        head.finish();
+    }
+
+    fn close_if_much_is_unread(&mut self) {
+        let much = match self.framing.body {
+            Body::None => false,
+            Body::Length(left) => left > DISCARD_BYTES_MAX || self.framing.expects_continue,
+            Body::Chunked(_) => true,
+        };
+        if much {
+            self.framing.keep_alive = false;
+        }
+    }
+
+    /// Sends what is left of the head and all of `body`. For HEAD requests the body is left out.
+    pub async fn send(&mut self, body: &[u8]) -> io::Result<()> {
+        let body = if self.framing.is_head { &[] } else { body };
+        let mut parts = body.chunks(SEND_STEP_BYTES);
+        let first = parts.next().unwrap_or_default();
+        self.answering = true;
+        self.due(self.limits.send_wait_ns, Hangup::Both);
+        self.conn.send(self.out, first).await?;
+        self.out.clear();
+        for part in parts {
+            self.due(self.limits.send_wait_ns, Hangup::Both);
+            self.conn.send(&[], part).await?;
+        }
+        self.sent_bytes += body.len() as u64;
+        Ok(())
+    }
+
+    /// Sends what is left of the head and a stretch of pinned pages.
+    pub async fn send_resident(&mut self, pages: &Resident, from: usize, len: usize) -> io::Result<()> {
+        if self.framing.is_head {
+            return self.send(&[]).await;
+        }
+        self.answering = true;
+        let mut done = 0;
+        while done < len {
+            let step = (len - done).min(SEND_STEP_BYTES);
+            self.due(self.limits.send_wait_ns, Hangup::Both);
+            self.conn.send_resident(self.out, pages, from + done, step).await?;
+            self.out.clear();
+            done += step;
+        }
+        self.sent_bytes += len as u64;
+        Ok(())
+    }
+
+    /// A whole answer with a small body.
+    pub async fn answer(&mut self, status: Status, content_type: &str, body: &[u8]) -> io::Result<()> {
+        self.head(status, |head| {
+            let head =
+                if body.is_empty() { head } else { head.header("Content-Type", content_type.as_bytes()) };
+            if status.is_bodiless() { head } else { head.content_length(body.len() as u64) }
+        });
+        self.send(body).await
+    }
+
+    /// A refusal or failure: `{"error":"…"}`.
+    pub async fn refuse(&mut self, status: Status, message: &str) -> io::Result<()> {
+        let body = error_json(message);
+        let busy = matches!(status, Status::TooManyRequests | Status::ServiceUnavailable);
+        self.head(status, |head| {
+            let head = if busy { head.header("Retry-After", b"1") } else { head };
+            head.header("Content-Type", b"application/json").content_length(body.len() as u64)
+        });
+        self.send(&body).await
+    }
+
+    /// The request is HEAD: the answer has no body.
+    pub fn is_head(&self) -> bool {
+        self.framing.is_head
+    }
+
+    /// No byte of an answer has been sent: another one can still be given.
+    pub fn nothing_sent(&self) -> bool {
+        !self.answering
+    }
+
+    /// The connection was hung up on for taking too long.
+    pub fn is_late(&self) -> bool {
+        self.guard.is_late()
+    }
+
+    /// This connection serves no further request.
+    pub fn close_after(&mut self) {
+        self.framing.keep_alive = false;
+    }
+}
+
+/// `{"error":"…"}` and a line end.
+pub(crate) fn error_json(message: &str) -> Vec<u8> {
+    let mut body = b"{\"error\":\"".to_vec();
+    for c in message.chars() {
+        match c {
+            '"' | '\\' => body.extend([b'\\', c as u8]),
+            c if c.is_control() => body.push(b' '),
+            c => body.extend(c.encode_utf8(&mut [0; 4]).as_bytes()),
+        }
+    }
+    body.extend_from_slice(b"\"}\n");
+    body
+}

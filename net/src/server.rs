@@ -1,0 +1,368 @@
+//! A connection's life: read a head, route it, let the service answer, again. One task per connection.
+//!
+//! Called by the node, which hands over accepted connections. Generic over the seam, so the twin serves the same way.
+//!
+//! Invariants
+//! 1. A head is at most 16 KiB; a connection that waits holds no buffer.
+//! 2. After a refusal of a malformed head nothing of that connection is interpreted any more (RFC 9112 §11.2).
+//! 3. At most `connections_max` connections per column; one more is told 503 and closed.
+
+use crate::deadline::{Deadlines, Guard, SWEEP_NS};
+use crate::exchange::{Body, DISCARD_BYTES_MAX, Exchange, Framing, error_json};
+use crate::http1::{
+    BodyLength, ChunkedDecoder, Head, HttpDate, Method, Parsed, ResponseHead, Status, head_may_end,
+    parse_head,
+};
+use crate::input::Input;
+use runtime::io::{Conn, Hangup, Io};
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::io;
+use std::rc::Rc;
+
+const SECOND_NS: u64 = 1_000_000_000;
+
+/// Bounds of a listener on one column.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Connections at a time.
+    pub connections_max: usize,
+    /// Wait for the next request.
+    pub idle_wait_ns: u64,
+    /// From the first byte of a head to its last.
+    pub head_wait_ns: u64,
+    /// For each 256 KiB of a body.
+    pub body_wait_ns: u64,
+    /// For each 1 MiB of an answer.
+    pub send_wait_ns: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            connections_max: 16_384,
+            idle_wait_ns: 75 * SECOND_NS,
+            head_wait_ns: 10 * SECOND_NS,
+            body_wait_ns: 30 * SECOND_NS,
+            send_wait_ns: 30 * SECOND_NS,
+        }
+    }
+}
+
+/// A request that is not taken, and why.
+#[derive(Debug)]
+pub struct Refusal {
+    /// Status of the answer.
+    pub status: Status,
+    /// What is wrong, for a person.
+    pub message: &'static str,
+    /// Methods that would be taken (405 only).
+    pub allow: Option<&'static str>,
+}
+
+impl Refusal {
+    /// A refusal with a status and a reason.
+    pub fn new(status: Status, message: &'static str) -> Refusal {
+        Refusal { status, message, allow: None }
+    }
+
+    /// 405 with the methods that exist.
+    pub fn method(allow: &'static str) -> Refusal {
+        Refusal { status: Status::MethodNotAllowed, message: "method not allowed here", allow: Some(allow) }
+    }
+}
+
+/// What a listener serves.
+pub trait Service<I: Io>: 'static {
+    /// A request in the service's own words, free of the connection's memory.
+    type Request;
+    /// Understands a head.
+    fn route(&self, head: &Head<'_>) -> Result<Self::Request, Refusal>;
+    /// Answers. An error ends the connection.
+    fn respond(
+        &self,
+        request: Self::Request,
+        exchange: &mut Exchange<'_, I>,
+    ) -> impl Future<Output = io::Result<()>>;
+    /// Hears of each request that was answered: status, body bytes sent and received, nanoseconds since its head was read.
+    fn on_answered(&self, _status: u16, _sent_bytes: u64, _received_bytes: u64, _took_ns: u64) {}
+    /// Hears of connections opened (+1) and closed (-1).
+    fn on_connection(&self, _change: i64) {}
+}
+
+/// A service on one column.
+pub struct Server<I: Io, S> {
+    inner: Rc<Inner<I, S>>,
+}
+
+impl<I: Io, S> Clone for Server<I, S> {
+    fn clone(&self) -> Self {
+        Server { inner: self.inner.clone() }
+    }
+}
+
+struct Inner<I, S> {
+    io: I,
+    service: S,
+    limits: Limits,
+    deadlines: Deadlines,
+    stopping: Cell<bool>,
+    date: RefCell<(u64, HttpDate)>,
+    /// Monotonic time at which `date` must be looked at again.
+    date_due_ns: Cell<u64>,
+}
+
+impl<I: Io, S: Service<I>> Server<I, S> {
+    /// Serves `service` and starts the column's deadline sweeper.
+    pub fn new(io: &I, service: S, limits: Limits) -> Server<I, S> {
+        let inner = Rc::new(Inner {
+            io: io.clone(),
+            service,
+            limits,
+            deadlines: Deadlines::default(),
+            stopping: Cell::new(false),
+            date: RefCell::new((0, HttpDate::at(0))),
+            date_due_ns: Cell::new(0),
+        });
+        Server { inner }
+    }
+
+    /// Connections open now.
+    pub fn connections(&self) -> usize {
+        self.inner.deadlines.len()
+    }
+
+    /// Takes a connection and serves it in a task of its own.
+    pub fn serve(&self, conn: I::Conn) {
+        let me = self.clone();
+        let first = self.inner.deadlines.is_empty();
+        let due_ns = self.inner.io.now_ns() + self.inner.limits.idle_wait_ns;
+        let guard = self.inner.deadlines.watch(due_ns, conn.hangup());
+        if first {
+            let sweeper = self.clone();
+            self.inner.io.spawn("deadlines", async move { sweeper.sweep().await });
+        }
+        self.inner.io.spawn("connection", async move {
+            me.inner.service.on_connection(1);
+            me.serve_connection(conn, &guard).await;
+            me.inner.service.on_connection(-1);
+        });
+    }
+
+    /// Stops taking requests: idle connections close now, the others after their answer.
+    pub fn drain(&self) {
+        self.inner.stopping.set(true);
+        self.inner.deadlines.close_idle();
+    }
+
+    /// Runs while there are connections.
+    async fn sweep(&self) {
+        while !self.inner.deadlines.is_empty() {
+            self.inner.io.sleep(SWEEP_NS).await;
+            self.inner.deadlines.sweep(self.inner.io.now_ns());
+        }
+    }
+
+    async fn serve_connection(&self, mut conn: I::Conn, guard: &Guard) {
+        let inner = &*self.inner;
+        if inner.deadlines.len() > inner.limits.connections_max {
+            self.turn_away(&mut conn, Status::ServiceUnavailable, "too many connections").await;
+            return;
+        }
+        let mut input = Input::new();
+        let mut out = Vec::new();
+        loop {
+            match self.serve_one(&mut conn, &mut input, &mut out, guard).await {
+                Ok(true) => {}
+                Ok(false) => {
+                    self.linger(&mut conn, &mut input, guard).await;
+                    return;
+                }
+                // The peer is gone or was hung up on.
+                Err(_) => return,
+            }
+            // An idle connection holds nothing.
+            if input.bytes().is_empty() && out.capacity() > 512 {
+                out = Vec::new();
+            }
+        }
+    }
+
+    /// True: the connection may carry another request.
+    async fn serve_one(
+        &self,
+        conn: &mut I::Conn,
+        input: &mut Input<I::Conn>,
+        out: &mut Vec<u8>,
+        guard: &Guard,
+    ) -> io::Result<bool> {
+        let inner = &*self.inner;
+        let routed = match self.read_head(conn, input, guard).await? {
+            Some(routed) => routed,
+            None => return Ok(false),
+        };
+        let start_ns = inner.io.now_ns();
+        let (request, framing) = routed;
+        let date = self.date(start_ns);
+        let mut exchange = Exchange {
+            io: &inner.io,
+            conn,
+            input,
+            guard,
+            limits: &inner.limits,
+            out,
+            date: &date,
+            framing,
+            status: 0,
+            sent_bytes: 0,
+            received_bytes: 0,
+            answering: false,
+        };
+        if inner.stopping.get() {
+            exchange.framing.keep_alive = false;
+        }
+        let outcome = match request {
+            Ok(request) => inner.service.respond(request, &mut exchange).await,
+            Err(refusal) => refuse(&mut exchange, &refusal).await,
+        };
+        let (status, sent, received) = (exchange.status, exchange.sent_bytes, exchange.received_bytes);
+        if outcome.is_ok() {
+            inner.service.on_answered(status, sent, received, inner.io.now_ns() - start_ns);
+        }
+        outcome?;
+        let framing = exchange.framing;
+        if !framing.keep_alive || inner.stopping.get() {
+            return Ok(false);
+        }
+        Ok(discard(&framing.body, conn, input).await)
+    }
+
+    /// The next head, routed; `None` when the connection is to be closed (it has been told why).
+    async fn read_head(
+        &self,
+        conn: &mut I::Conn,
+        input: &mut Input<I::Conn>,
+        guard: &Guard,
+    ) -> io::Result<Option<Routed<S::Request>>> {
+        let inner = &*self.inner;
+        let mut scanned = 0;
+        if input.bytes().is_empty() {
+            guard.set(inner.io.now_ns() + inner.limits.idle_wait_ns, Hangup::Receive, true);
+            if inner.stopping.get() || !input.more(conn).await? {
+                return Ok(None);
+            }
+        }
+        guard.set(inner.io.now_ns() + inner.limits.head_wait_ns, Hangup::Receive, false);
+        loop {
+            if head_may_end(input.bytes(), scanned) || scanned == 0 {
+                match parse_head(input.bytes()) {
+                    Ok(Parsed::Complete(head)) => {
+                        let (routed, used) = (self.route(&head), head.len_bytes);
+                        input.consume(used);
+                        return Ok(Some(routed));
+                    }
+                    Ok(Parsed::Partial) => {}
+                    Err(e) => {
+                        self.turn_away(conn, e.status(), &e.to_string()).await;
+                        return Ok(None);
+                    }
+                }
+            }
+            scanned = input.bytes().len();
+            if !input.more(conn).await? {
+                if guard.is_late() {
+                    self.turn_away(conn, Status::RequestTimeout, "the request head took too long").await;
+                } else if !input.bytes().iter().all(|b| b"\r\n".contains(b)) {
+                    self.turn_away(conn, Status::BadRequest, "the request head is cut short").await;
+                }
+                return Ok(None);
+            }
+        }
+    }
+
+    fn route(&self, head: &Head<'_>) -> Routed<S::Request> {
+        let body = match head.body {
+            BodyLength::None | BodyLength::Length(0) => Body::None,
+            BodyLength::Length(length) => Body::Length(length),
+            BodyLength::Chunked => Body::Chunked(Box::new(ChunkedDecoder::new())),
+        };
+        let framing = Framing {
+            body,
+            keep_alive: head.keep_alive,
+            expects_continue: head.expect_continue,
+            is_head: head.method == Method::Head,
+        };
+        (self.inner.service.route(head), framing)
+    }
+
+    /// Says why, and that it is over.
+    async fn turn_away(&self, conn: &mut I::Conn, status: Status, message: &str) {
+        let body = error_json(message);
+        let mut out = Vec::new();
+        let date = self.date(self.inner.io.now_ns());
+        let head =
+            ResponseHead::new(&mut out, status).date(&date).header("Content-Type", b"application/json");
+        head.content_length(body.len() as u64).connection_close().finish();
+        self.inner.service.on_answered(status.code(), body.len() as u64, 0, 0);
+        // The peer may be gone; then there is nobody to tell.
+        let _ = conn.send(&out, &body).await;
+    }
+
+    /// Lets the peer read the answer before the reset that unread bytes would cause (RFC 9112 §9.6).
+    async fn linger(&self, conn: &mut I::Conn, input: &mut Input<I::Conn>, guard: &Guard) {
+        conn.end_sending();
+        guard.set(self.inner.io.now_ns() + 2 * SECOND_NS, Hangup::Both, false);
+        let mut left = 4 * DISCARD_BYTES_MAX;
+        while left > 0 && !input.has_ended() && !guard.is_late() {
+            let there = input.bytes().len();
+            input.consume(there);
+            left = left.saturating_sub(there as u64 + 1);
+            if !input.more(conn).await.unwrap_or(false) {
+                return;
+            }
+        }
+    }
+
+    /// The Date of answers, made anew once a second.
+    fn date(&self, now_ns: u64) -> HttpDate {
+        if now_ns >= self.inner.date_due_ns.get() {
+            let unix_ms = self.inner.io.unix_ms();
+            let second = unix_ms / 1000;
+            let mut date = self.inner.date.borrow_mut();
+            if date.0 != second {
+                *date = (second, HttpDate::at(second));
+            }
+            self.inner.date_due_ns.set(now_ns + (1000 - unix_ms % 1000) * 1_000_000);
+        }
+        self.inner.date.borrow().1.clone()
+    }
+}
+
+type Routed<R> = (Result<R, Refusal>, Framing);
+
+async fn refuse<I: Io>(exchange: &mut Exchange<'_, I>, refusal: &Refusal) -> io::Result<()> {
+    let Some(allow) = refusal.allow else { return exchange.refuse(refusal.status, refusal.message).await };
+    let body = error_json(refusal.message);
+    exchange.head(refusal.status, |head| {
+        let head = head.header("Allow", allow.as_bytes()).header("Content-Type", b"application/json");
+        head.content_length(body.len() as u64)
+    });
+    exchange.send(&body).await
+}
+
+/// Reads what the service left of the body. True: the next request follows.
+async fn discard<C: Conn>(body: &Body, conn: &mut C, input: &mut Input<C>) -> bool {
+    let Body::Length(mut left) = *body else { return matches!(body, Body::None) };
+    assert!(left <= DISCARD_BYTES_MAX, "a connection with {left} unread bytes was kept");
+    loop {
+        let there = input.bytes().len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        input.consume(there);
+        left -= there as u64;
+        if left == 0 {
+            return true;
+        }
+        if !input.more(conn).await.unwrap_or(false) {
+            return false;
+        }
+    }
+}

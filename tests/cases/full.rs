@@ -1,0 +1,190 @@
+//! A full disk: 507, nothing acknowledged lost, and room again after DELETE.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use tests::blobs::Client;
+use tests::command::{self, Finished};
+use tests::content::{self, Digest, Rng};
+use tests::http::Request;
+use tests::node::{Node, Setup};
+use tests::{disk, skip};
+
+/// Puts blobs of mixed sizes until the first 507, and gives the seeds and sizes of those stored.
+fn fill_up(client: &mut Client, first_seed: u64, sizes: (u64, u64)) -> Vec<(u64, usize)> {
+    let mut rng = Rng::new(first_seed);
+    let mut stored = Vec::new();
+    for seed in first_seed..first_seed + 200_000 {
+        let size = rng.size(sizes.0, sizes.1);
+        let body = content::bytes(seed, size);
+        let reply = client.call(&Request::new("PUT", "/blobs").body(&body));
+        match reply.status {
+            201 => stored.push((seed, size)),
+            507 => return stored,
+            other => panic!("{other} for a PUT of {size} bytes: {}", reply.text()),
+        }
+    }
+    panic!("never full");
+}
+
+fn must_hold(client: &mut Client, stored: &[(u64, usize)]) {
+    for &(seed, size) in stored {
+        let body = content::bytes(seed, size);
+        assert!(client.get(&Digest::of(&body)) == body, "seed {seed}, {size} bytes");
+    }
+}
+
+/// Fills the node, restarts it, frees half, fills it again. All that was acknowledged must hold.
+fn must_fill_and_free(node: Node, sizes: (u64, u64), least_bytes: usize) {
+    let mut client = node.client();
+    let mut stored = fill_up(&mut client, 1000, sizes);
+    let total: usize = stored.iter().map(|(_, size)| size).sum();
+    assert!(total >= least_bytes, "full after {total} bytes");
+    must_hold(&mut client, &stored);
+    assert_eq!(client.list().len(), stored.len(), "what got 507 is not listed");
+
+    let mut node = node;
+    node.kill();
+    let mut node = node.start_again();
+    let mut client = node.client();
+    must_hold(&mut client, &stored);
+
+    let gone = stored.split_off(stored.len() / 2);
+    for (seed, size) in gone {
+        assert_eq!(client.delete(&Digest::of(&content::bytes(seed, size))), 204);
+    }
+    let more = fill_up(&mut client, 900_000, sizes);
+    let again: usize = more.iter().map(|(_, size)| size).sum();
+    assert!(again >= least_bytes / 4, "after DELETE of half only {again} bytes fit");
+    stored.extend(more);
+    node.stop();
+    let node = node.start_again();
+    must_hold(&mut node.client(), &stored);
+    assert_eq!(node.client().list().len(), stored.len());
+}
+
+#[test]
+fn a_full_quota_is_507_until_something_is_deleted() {
+    let node = Setup::new().arg("--disk-quota=64MiB").start();
+    must_fill_and_free(node, (100_000, 4 << 20), 32 << 20);
+}
+
+#[test]
+fn a_quota_full_of_small_blobs_is_507_until_something_is_deleted() {
+    let node = Setup::new().arg("--disk-quota=64MiB").start();
+    must_fill_and_free(node, (10_000, 60_000), 24 << 20);
+}
+
+#[test]
+fn a_quota_is_never_passed() {
+    const QUOTA_BYTES: u64 = 64 << 20;
+    let node = Setup::new().arg("--disk-quota=64MiB").start();
+    let stored = fill_up(&mut node.client(), 5000, (1 << 20, 3 << 20));
+    let total: usize = stored.iter().map(|(_, size)| size).sum();
+    assert!(total as u64 <= QUOTA_BYTES, "{total} bytes stored");
+    let listed: u64 = node.client().list().values().sum();
+    assert!(listed <= QUOTA_BYTES, "{listed} bytes listed");
+}
+
+#[test]
+fn a_blob_larger_than_the_quota_is_507_however_it_comes() {
+    let node = Setup::new().arg("--disk-quota=64MiB").start();
+    let kept = node.client().put(&content::bytes(1, 1 << 20));
+    let body = content::bytes(2, 80 << 20);
+    let digest = Digest::of(&body);
+    let chunked = tests::http::chunked(&body, 1 << 20);
+    for target in ["/blobs".to_owned(), digest.path()] {
+        let reply = node.client().call(&Request::new("PUT", target.as_str()).body(&body));
+        reply.must_be(507);
+        let mut conn = node.conn();
+        let head = Request::new("PUT", target.as_str()).header("Transfer-Encoding", "chunked");
+        conn.send(&head.to_bytes()).expect("sent");
+        conn.send(&chunked).ok();
+        assert_eq!(conn.receive("PUT").expect("a reply").status, 507);
+    }
+    let mut client = node.client();
+    assert!(!client.has(&digest));
+    client.get(&kept);
+    // What those uploads took has been given back.
+    client.put(&content::bytes(3, 30 << 20));
+}
+
+#[test]
+fn deleting_all_gives_the_space_back_to_the_file_system() {
+    let node = Setup::new().start();
+    let mut client = node.client();
+    client.put(&content::bytes(1, 100));
+    let before = disk::used_bytes(&node.setup.data);
+    let digests: Vec<_> = (0..10).map(|seed| client.put(&content::bytes(seed, 8 << 20))).collect();
+    for digest in digests {
+        assert_eq!(client.delete(&digest), 204);
+    }
+    let begin = std::time::Instant::now();
+    loop {
+        let used = disk::used_bytes(&node.setup.data);
+        if used <= before + (16 << 20) {
+            return;
+        }
+        assert!(begin.elapsed() < Duration::from_secs(10), "{before} bytes grew to {used}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// An ext4 image mounted through a loop device; unmounted when dropped.
+struct LoopMount(PathBuf);
+
+fn tool(program: &str, args: &[&Path]) -> Result<Finished, String> {
+    let path = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin";
+    let mut command = Command::new(program);
+    command.args(args).env("PATH", path);
+    let finished = command::run(&mut command, Duration::from_secs(30));
+    if finished.code == 0 { Ok(finished) } else { Err(format!("{program}: {}", finished.stderr)) }
+}
+
+impl LoopMount {
+    fn new(image: &Path, at: &Path, size_bytes: u64) -> Result<Self, String> {
+        let file = File::create(image).map_err(|e| e.to_string())?;
+        file.set_len(size_bytes).map_err(|e| e.to_string())?;
+        std::fs::create_dir_all(at).map_err(|e| e.to_string())?;
+        let quiet = ["-q", "-m", "0"].map(Path::new);
+        tool("mkfs.ext4", &[&quiet[..], &[image]].concat())?;
+        tool("mount", &[Path::new("-o"), Path::new("loop"), image, at])?;
+        Ok(Self(at.to_owned()))
+    }
+}
+
+impl Drop for LoopMount {
+    fn drop(&mut self) {
+        if let Err(why) = tool("umount", &[Path::new("-l"), &self.0]) {
+            eprintln!("{why}");
+        }
+    }
+}
+
+fn must_survive_a_full_file_system(sizes: (u64, u64), least_bytes: usize) {
+    let setup = Setup::new();
+    let at = setup.path("mounted");
+    let mounted = LoopMount::new(&setup.path("image"), &at, 64 << 20);
+    let _mounted = match mounted {
+        Ok(mounted) => mounted,
+        Err(why) => {
+            skip::told_to_skip("loop", &format!("no loop-mounted file system: {why}"));
+            return;
+        }
+    };
+    // A quota above what there is: the file system itself says no.
+    let setup = setup.data(at.join("data")).arg("--disk-quota=10GiB");
+    must_fill_and_free(setup.start(), sizes, least_bytes);
+}
+
+#[test]
+fn a_full_file_system_is_507_until_something_is_deleted() {
+    must_survive_a_full_file_system((70_000, 2 << 20), 8 << 20);
+}
+
+#[test]
+fn a_file_system_full_of_small_blobs_is_507_until_something_is_deleted() {
+    must_survive_a_full_file_system((10_000, 60_000), 4 << 20);
+}

@@ -1,0 +1,21 @@
+//! The promises of a node that stores and serves blobs, shown from outside on the real binary.
+//!
+//! One module per promise, test names in plain words. `cargo test -p tests --release`, after
+//! `cargo build --release -p basalt`. `BASALT_TEST_SEED` repeats a run that failed by chance.
+
+mod columns;
+mod concurrent;
+mod crash;
+mod damage;
+mod drain;
+mod full;
+mod hostile;
+mod listing;
+mod malformed;
+mod memory;
+mod ops;
+mod put;
+mod quick_start;
+mod ranges;
+mod refusals;
+mod slow;
