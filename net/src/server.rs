@@ -10,8 +10,7 @@
 use crate::deadline::{Deadlines, Guard, SWEEP_NS};
 use crate::exchange::{Body, DISCARD_BYTES_MAX, Exchange, Framing, error_json};
 use crate::http1::{
-    BodyLength, ChunkedDecoder, Head, HttpDate, Method, Parsed, ResponseHead, Status, head_may_end,
-    parse_head,
+    BodyLength, Head, HttpDate, Method, Parsed, ResponseHead, Status, head_may_end, parse_head,
 };
 use crate::input::Input;
 use runtime::io::{Conn, Hangup, Io};
@@ -284,7 +283,7 @@ impl<I: Io, S: Service<I>> Server<I, S> {
         let body = match head.body {
             BodyLength::None | BodyLength::Length(0) => Body::None,
             BodyLength::Length(length) => Body::Length(length),
-            BodyLength::Chunked => Body::Chunked(Box::new(ChunkedDecoder::new())),
+            BodyLength::Chunked => Body::Chunked(Box::default()),
         };
         let framing = Framing {
             body,
@@ -334,7 +333,7 @@ impl<I: Io, S: Service<I>> Server<I, S> {
             }
             self.inner.date_due_ns.set(now_ns + (1000 - unix_ms % 1000) * 1_000_000);
         }
-        self.inner.date.borrow().1.clone()
+        self.inner.date.borrow().1
     }
 }
 

@@ -119,12 +119,14 @@ fn data_dir_error(e: DataDirError) -> Error {
     }
 }
 
+type Outcome = Result<Vec<Recovered>, RecoverError>;
+
 /// Reads the data directory on one column; the node's columns then start with what they own.
 fn recover_all(cpus: &[usize], dir: &Arc<DataDir>, budget: &Budget) -> Result<Vec<Recovered>, Error> {
     let bells = doorbells(1)?;
     let plan = Plan { cpus: cpus[..1].to_vec(), arena_bytes: RECOVERY_BYTES, spin_ns: 0 };
     let map = ShardMap::new(cpus.len());
-    let found: Arc<Mutex<Option<Result<Vec<Recovered>, RecoverError>>>> = Arc::default();
+    let found: Arc<Mutex<Option<Outcome>>> = Arc::default();
     let (give, dir, budget) = (found.clone(), dir.clone(), budget.clone());
     let columns = start(&plan, bells, move |column| {
         let (give, dir, budget) = (give.clone(), dir.clone(), budget.clone());

@@ -127,7 +127,7 @@ impl Index {
                 names.select_nth_unstable_by(room, |a, b| a.0.cmp(&b.0));
                 names.truncate(room);
             }
-            names.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+            names.sort_unstable();
             page.extend(names);
             if page.len() == limit {
                 break;
@@ -163,7 +163,9 @@ mod tests {
                 Digest(d)
             })
             .collect();
-        all.iter().for_each(|d| drop(index.insert(*d, entry(3))));
+        for digest in &all {
+            assert!(index.insert(*digest, entry(3)).is_none());
+        }
         all.sort_unstable();
         let (mut seen, mut after) = (Vec::new(), None);
         loop {

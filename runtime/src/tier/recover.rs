@@ -76,6 +76,9 @@ impl Newest {
     }
 }
 
+/// A batch, where it starts, and its records.
+type FoundBatch = (u64, Batch, Vec<(Record, u32)>);
+
 struct SegmentFile {
     kind: SegmentKind,
     number: u32,
@@ -126,7 +129,7 @@ async fn read_segment<I: Io>(
     let failed = |e| RecoverError::Io(path.to_owned(), e);
     let file = io.open(path, Open::ReadDirect).await.map_err(failed)?;
     let (mut at, mut number_next) = (0u64, 0u64);
-    let mut last: Option<(u64, Batch, Vec<(Record, u32)>)> = None;
+    let mut last: Option<FoundBatch> = None;
     while at < size {
         let outcome = match read_batch_index(io, &file, at, size).await.map_err(failed)? {
             Ok((batch, _))

@@ -30,6 +30,9 @@ use std::task::{Poll, Waker};
 /// Extents read in at a time; each occupies the blocking pool for some milliseconds.
 const PROMOTIONS_MAX: usize = 2;
 
+/// Copies bytes into the column's memory; `None` when there is no room.
+pub type Hold = Box<dyn Fn(&[u8]) -> Option<Bytes>>;
+
 /// What a shard is made of.
 pub struct Plan {
     /// Number of the column, and of columns.
@@ -41,7 +44,7 @@ pub struct Plan {
     /// Disk bytes, shared by all columns.
     pub budget: Budget,
     /// Copies of packed objects: how a buffer for one is found. `None`: no memory now.
-    pub hold: Box<dyn Fn(&[u8]) -> Option<Bytes>>,
+    pub hold: Hold,
     /// Told when a write or sync has failed for good.
     pub on_stop: Rc<dyn Fn(String)>,
 }

@@ -40,8 +40,8 @@ fn render(page: &[(Digest, u64)], next: Option<Digest>) -> String {
         write!(text, "{comma}{{\"digest\":\"{digest}\",\"size\":{size}}}").expect("writing to a String");
     }
     match next {
-        Some(digest) => write!(text, "],\"next\":\"{digest}\"}}\n"),
-        None => write!(text, "],\"next\":null}}\n"),
+        Some(digest) => writeln!(text, "],\"next\":\"{digest}\"}}"),
+        None => writeln!(text, "],\"next\":null}}"),
     }
     .expect("writing to a String");
     text
