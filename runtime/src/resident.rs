@@ -84,6 +84,12 @@ impl Resident {
     }
 }
 
+impl std::fmt::Debug for Resident {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Resident({} bytes at {})", self.pinned.len, self.pinned.offset)
+    }
+}
+
 impl Deref for Resident {
     type Target = [u8];
     fn deref(&self) -> &[u8] {

@@ -47,4 +47,4 @@ pub use names::{BLOCK_BYTES, EXTENT_BYTES, Names, PACKED_BYTES_MAX};
 pub use object::{Incoming, ObjectWriter, WRITE_BYTES, WriteError, disk_bytes};
 pub use reader::{ObjectReader, ReadError};
 pub use recover::{RecoverError, Recovered, recover};
-pub use shard::{Found, Object, Plan, PutError, Shard, Stats, Stored};
+pub use shard::{Found, Object, Pinned, Plan, PutError, Shard, Stats, Stored};

@@ -10,7 +10,7 @@ use tests::blobs::{Client, must_acknowledge};
 use tests::content::{self, Digest, Rng};
 use tests::disk;
 use tests::http::{Conn, Request};
-use tests::node::Node;
+use tests::node::{Node, Setup};
 
 /// `count` connections send the same PUT at once; all must be acknowledged.
 fn put_at_once(addr: SocketAddr, body: &[u8], count: usize) {
@@ -37,7 +37,8 @@ fn put_at_once(addr: SocketAddr, body: &[u8], count: usize) {
 
 #[test]
 fn sixty_four_puts_of_one_blob_store_one_object() {
-    let mut node = Node::start();
+    // 16 MiB for each: enough for whatever an upload holds.
+    let mut node = Setup::new().memory("1GiB").start();
     for size in [1000, 300_000, 2 << 20] {
         let body = content::bytes(size as u64, size);
         put_at_once(node.setup.blob, &body, 64);

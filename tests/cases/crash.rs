@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tests::blobs::{Client, must_acknowledge};
 use tests::content::{self, Digest, Rng};
@@ -15,6 +15,7 @@ use tests::node::Setup;
 
 const CONNECTIONS: u64 = 8;
 const ROUNDS: u64 = 6;
+const LOAD_DEADLINE: Duration = Duration::from_secs(30);
 
 /// What the client side knows of a blob.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,11 +121,15 @@ fn must_survive_kills(cpus: impl Fn(u64) -> String) {
                     done.lock().expect("no panic").push(blobs);
                 });
             }
-            thread::sleep(Duration::from_millis(300 + rng.below(900)));
+            let begin = Instant::now();
+            while acknowledged.load(Ordering::Relaxed) < 30 && begin.elapsed() < LOAD_DEADLINE {
+                thread::sleep(Duration::from_millis(1));
+            }
+            thread::sleep(Duration::from_millis(rng.below(700)));
             node.kill();
         });
         let count = acknowledged.into_inner();
-        assert!(count > 10, "{context}: only {count} acknowledged before the kill");
+        assert!(count >= 30, "{context}: only {count} acknowledged before the kill");
         blobs.extend(done.into_inner().expect("no panic").into_iter().flatten());
         node = node.start_as(setup.clone().cpuset(cpus(round)));
         let mut client = node.client();

@@ -132,8 +132,12 @@ fn deleting_all_gives_the_space_back_to_the_file_system() {
     }
 }
 
-/// An ext4 image mounted through a loop device; unmounted when dropped.
-struct LoopMount(PathBuf);
+/// An ext4 image mounted through a loop device; unmounted when dropped. Keeps the directory that
+/// it is mounted in until then.
+struct LoopMount {
+    at: PathBuf,
+    _parent: Setup,
+}
 
 fn tool(program: &str, args: &[&Path]) -> Result<Finished, String> {
     let path = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin";
@@ -144,20 +148,21 @@ fn tool(program: &str, args: &[&Path]) -> Result<Finished, String> {
 }
 
 impl LoopMount {
-    fn new(image: &Path, at: &Path, size_bytes: u64) -> Result<Self, String> {
-        let file = File::create(image).map_err(|e| e.to_string())?;
+    fn new(parent: Setup, size_bytes: u64) -> Result<Self, String> {
+        let (image, at) = (parent.path("image"), parent.path("mounted"));
+        let file = File::create(&image).map_err(|e| e.to_string())?;
         file.set_len(size_bytes).map_err(|e| e.to_string())?;
-        std::fs::create_dir_all(at).map_err(|e| e.to_string())?;
+        std::fs::create_dir_all(&at).map_err(|e| e.to_string())?;
         let quiet = ["-q", "-m", "0"].map(Path::new);
-        tool("mkfs.ext4", &[&quiet[..], &[image]].concat())?;
-        tool("mount", &[Path::new("-o"), Path::new("loop"), image, at])?;
-        Ok(Self(at.to_owned()))
+        tool("mkfs.ext4", &[&quiet[..], &[&image]].concat())?;
+        tool("mount", &[Path::new("-o"), Path::new("loop"), &image, &at])?;
+        Ok(Self { at, _parent: parent })
     }
 }
 
 impl Drop for LoopMount {
     fn drop(&mut self) {
-        if let Err(why) = tool("umount", &[Path::new("-l"), &self.0]) {
+        if let Err(why) = tool("umount", &[Path::new("-l"), &self.at]) {
             eprintln!("{why}");
         }
     }
@@ -165,9 +170,7 @@ impl Drop for LoopMount {
 
 fn must_survive_a_full_file_system(sizes: (u64, u64), least_bytes: usize) {
     let setup = Setup::new();
-    let at = setup.path("mounted");
-    let mounted = LoopMount::new(&setup.path("image"), &at, 64 << 20);
-    let _mounted = match mounted {
+    let mounted = match LoopMount::new(setup.clone(), 64 << 20) {
         Ok(mounted) => mounted,
         Err(why) => {
             skip::told_to_skip("loop", &format!("no loop-mounted file system: {why}"));
@@ -175,7 +178,7 @@ fn must_survive_a_full_file_system(sizes: (u64, u64), least_bytes: usize) {
         }
     };
     // A quota above what there is: the file system itself says no.
-    let setup = setup.data(at.join("data")).arg("--disk-quota=10GiB");
+    let setup = setup.data(mounted.at.join("data")).arg("--disk-quota=10GiB");
     must_fill_and_free(setup.start(), sizes, least_bytes);
 }
 

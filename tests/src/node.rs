@@ -15,10 +15,13 @@ use tempfile::TempDir;
 
 use crate::blobs::Client;
 use crate::command::{self, Finished};
-use crate::http::{Conn, Request};
+use crate::http::{Conn, Fault, Request};
 
 /// How long a start may take, recovery included.
 const START_DEADLINE: Duration = Duration::from_secs(60);
+
+/// How long `/readyz` may take for one answer.
+const PROBE_PATIENCE: Duration = Duration::from_secs(15);
 
 /// How long the daemon may take to end after TERM when nothing runs.
 pub const EXIT_DEADLINE: Duration = Duration::from_secs(30);
@@ -228,10 +231,13 @@ impl Node {
             if let Some(status) = self.child.try_wait().expect("our child") {
                 panic!("serve ended with {status}: {}", self.stderr());
             }
-            let conn = Conn::try_open(self.setup.ops);
-            let reply = conn.ok().and_then(|mut conn| conn.try_call(&request).ok());
-            if reply.is_some_and(|reply| reply.status == 200) {
-                return;
+            if let Ok(mut conn) = Conn::try_open(self.setup.ops) {
+                conn.set_patience(PROBE_PATIENCE);
+                match conn.try_call(&request) {
+                    Ok(reply) if reply.status == 200 => return,
+                    Err(Fault::Silent) => panic!("/readyz took the request and is silent"),
+                    _ => {}
+                }
             }
             let waited = begin.elapsed();
             assert!(waited < START_DEADLINE, "not ready in {waited:?}: {}", self.stderr());
@@ -298,12 +304,6 @@ impl Node {
     /// Starts again where it was stopped or killed, with `setup`.
     pub fn start_as(self, setup: Setup) -> Self {
         drop(self);
-        // XXX debug
-        let mut setup = setup;
-        if env::var_os("BASALT_DEBUG_FRESH").is_some() {
-            setup.blob = free_addr();
-            setup.ops = free_addr();
-        }
         setup.start()
     }
 

@@ -37,7 +37,7 @@ impl<I: Io> Owner<I> {
     fn answer_now(&self, request: Request) -> Result<Reply, Request> {
         match request {
             Request::Get(digest) => match self.tier.get_held(&digest) {
-                Some(bytes) => Ok(Reply::Found(Ok(Some(runtime::tier::Found::Packed(bytes))))),
+                Some(found) => Ok(Reply::Found(Ok(Some(found)))),
                 None => Err(Request::Get(digest)),
             },
             Request::Size(digest) => Ok(Reply::Size(self.tier.size(&digest))),

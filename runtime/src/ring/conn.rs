@@ -16,7 +16,7 @@ const SEND_BYTES_MAX: usize = 512 << 10;
 /// sendfile moves page references, not bytes, so a call may take more.
 const SENDFILE_BYTES_MAX: usize = 2 << 20;
 /// Below this, copying out of the pinned pages in the same call as the header is cheaper than a second call.
-const SENDFILE_BYTES_MIN: usize = 96 << 10;
+const SENDFILE_BYTES_MIN: usize = 48 << 10;
 
 /// A TCP connection of this column.
 pub struct RingConn {

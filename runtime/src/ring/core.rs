@@ -7,14 +7,17 @@ use std::cell::{Cell, RefCell, UnsafeCell};
 use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
-use std::os::fd::RawFd;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 /// Completions nobody waits for carry this.
 const DETACHED: u64 = u64::MAX;
+/// The read of the column's doorbell carries this.
+const BELL: u64 = u64::MAX - 1;
 const NO_SLOT: u32 = u32::MAX;
 const BUFFER_GROUP: u16 = 0;
 
@@ -63,24 +66,26 @@ pub struct Ring {
     kicked: Cell<bool>,
     receive: ReceiveBuffers,
     registered: Rc<Registered>,
+    /// What completions write while the executor sleeps.
+    eventfd: OwnedFd,
+    bell: RawFd,
+    is_listening: Cell<bool>,
+    /// Where the kernel puts the doorbell's count: never freed, since a read may outlive the ring.
+    bell_count: *mut u64,
 }
 
 impl Ring {
-    /// Sets up a ring of `entries` submissions and `receive_buffers` provided buffers of `receive_bytes` each, whose
-    /// completions write `eventfd`.
-    pub fn new(
-        entries: u32,
-        receive_buffers: u16,
-        receive_bytes: u32,
-        eventfd: RawFd,
-    ) -> io::Result<Rc<Ring>> {
+    /// Sets up a ring of `entries` submissions and `receive_buffers` provided buffers of `receive_bytes` each, which a
+    /// write of the eventfd `bell` wakes as a completion does. `bell` stays open as long as the ring.
+    pub fn new(entries: u32, receive_buffers: u16, receive_bytes: u32, bell: RawFd) -> io::Result<Rc<Ring>> {
         let ring = IoUring::builder()
             .setup_cqsize(entries * 4)
             .setup_coop_taskrun()
             .setup_taskrun_flag()
             .setup_single_issuer()
             .build(entries)?;
-        ring.submitter().register_eventfd(eventfd)?;
+        let eventfd = rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC)?;
+        ring.submitter().register_eventfd(eventfd.as_raw_fd())?;
         let receive = ReceiveBuffers::register(&ring, receive_buffers, receive_bytes)?;
         Ok(Rc::new(Ring {
             ring: UnsafeCell::new(ring),
@@ -92,6 +97,10 @@ impl Ring {
             kicked: Cell::new(false),
             receive,
             registered: Rc::default(),
+            eventfd,
+            bell,
+            is_listening: Cell::new(false),
+            bell_count: Box::leak(Box::new(0)),
         }))
     }
 
@@ -236,6 +245,39 @@ impl Ring {
         }
     }
 
+    /// What completions write while [`Ring::set_eventfd`] is on.
+    pub(super) fn eventfd(&self) -> BorrowedFd<'_> {
+        self.eventfd.as_fd()
+    }
+
+    /// Has the next ring of the doorbell come as a completion.
+    pub(super) fn listen(&self) {
+        if self.is_listening.replace(true) {
+            return;
+        }
+        let count = self.bell_count.cast();
+        let entry = opcode::Read::new(io_uring::types::Fd(self.bell), count, 8).build();
+        self.push(&entry.user_data(BELL));
+        // It is always there: not an operation under way.
+        self.in_flight.set(self.in_flight.get() - 1);
+    }
+
+    /// Submits, and waits in the kernel until something has completed or `at_most` is over.
+    pub(super) fn doze(&self, at_most: Duration) {
+        let timeout = io_uring::types::Timespec::from(at_most);
+        let args = io_uring::types::SubmitArgs::new().timespec(&timeout);
+        self.unsubmitted.set(0);
+        if let Err(e) = self.io().submitter().submit_with_args(1, &args) {
+            match e.raw_os_error() {
+                Some(libc::ETIME | libc::EBUSY | libc::EAGAIN | libc::EINTR) => {
+                    let left = self.io().submission().len() as u32;
+                    self.unsubmitted.set(left);
+                }
+                _ => panic!("io_uring_enter: {e}"),
+            }
+        }
+    }
+
     pub(super) fn set_eventfd(&self, on: bool) {
         let queue = self.io().completion();
         if on { queue.enable_eventfd() } else { queue.disable_eventfd() }
@@ -255,6 +297,10 @@ impl Ring {
         let mut slots = self.slots.borrow_mut();
         for cqe in &mut queue {
             count += 1;
+            if cqe.user_data() == BELL {
+                self.is_listening.set(false);
+                continue;
+            }
             let more = cqueue::more(cqe.flags());
             if !more {
                 self.in_flight.set(self.in_flight.get() - 1);

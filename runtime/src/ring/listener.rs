@@ -11,6 +11,9 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::rc::Rc;
 
 const BACKLOG: i32 = 4096;
+/// Send buffer of a connection (the kernel caps it at net.core.wmem_max). Left to itself it grows to megabytes, and what is
+/// copied into it has left the core's cache by the time it is sent: 193 against 129 µs of CPU per MiB.
+const SEND_BUFFER_BYTES: usize = 512 << 10;
 
 /// Fails when anyone, even another socket that shares its port, listens on `addr`.
 pub fn bind(addr: SocketAddr, shared: bool) -> io::Result<Socket> {
@@ -21,6 +24,8 @@ pub fn bind(addr: SocketAddr, shared: bool) -> io::Result<Socket> {
     }
     socket.bind(&addr.into())?;
     if shared {
+        // Accepted connections inherit it.
+        socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
         socket.listen(BACKLOG)?;
     }
     Ok(socket)

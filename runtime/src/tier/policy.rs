@@ -56,12 +56,13 @@ impl<K: Hash + Clone> Policy<K> {
         (self.small_weight + self.main_weight, self.budget)
     }
 
-    /// Notes that a held key was asked for.
+    /// Notes that a held key was asked for; true if it was before.
     #[inline]
-    pub fn touch(&mut self, slot: u32) {
-        if let Some(Some(s)) = self.slots.get_mut(slot as usize) {
-            s.frequency = (s.frequency + 1).min(FREQUENCY_MAX);
-        }
+    pub fn touch(&mut self, slot: u32) -> bool {
+        let Some(Some(s)) = self.slots.get_mut(slot as usize) else { return false };
+        let before = s.frequency > 0;
+        s.frequency = (s.frequency + 1).min(FREQUENCY_MAX);
+        before
     }
 
     /// Notes that a key that is not held was asked for; true when it was asked for or held not long ago.
@@ -171,7 +172,7 @@ mod tests {
         let mut policy = Policy::new(100);
         let mut victims = Vec::new();
         let hot: Vec<u32> = (0..50).map(|k| policy.insert(k, 1, &mut victims).expect("fits")).collect();
-        hot.iter().for_each(|&s| policy.touch(s));
+        hot.iter().for_each(|&s| assert!(!policy.touch(s)));
         for k in 1000..3000 {
             policy.insert(k, 1, &mut victims);
         }
@@ -189,7 +190,9 @@ mod tests {
                         policy.remove(slot);
                         held.remove(&key);
                     }
-                    (Some((slot, _)), _) => policy.touch(slot),
+                    (Some((slot, _)), _) => {
+                        policy.touch(slot);
+                    }
                     (None, _) => {
                         let mut victims = Vec::new();
                         let slot = policy.insert(key, weight, &mut victims).expect("lighter than the budget");

@@ -7,7 +7,7 @@ use super::data_dir::DataDir;
 use super::digest::Digest;
 use super::index::{Entry, Index, NOT_HELD, Place};
 use super::log::{Log, LogError, LogPlan, Written};
-use super::names::{BLOCK_BYTES, EXTENT_BYTES, Names, PACKED_BYTES_MAX, SegmentKind};
+use super::names::{BLOCK_BYTES, EXTENT_BYTES, Names, PACKED_BYTES_MAX, SECTOR_BYTES, SegmentKind};
 use super::object::{Incoming, disk_bytes, read_sums};
 use super::policy::Policy;
 use super::reader::{ReadError, read_packed};
@@ -29,6 +29,10 @@ use std::task::{Poll, Waker};
 
 /// Extents read in at a time; each occupies the blocking pool for some milliseconds.
 const PROMOTIONS_MAX: usize = 2;
+/// Packed objects from this size on are pinned when asked for again: sendfile then costs less than the copy.
+const PIN_BYTES_MIN: usize = 48 << 10;
+/// Packed objects pinned at a time (vm.max_map_count is 65530 for the whole process).
+const PINS_MAX: usize = 4096;
 
 /// Copies bytes into the column's memory; `None` when there is no room.
 pub type Hold = Box<dyn Fn(&[u8]) -> Option<Bytes>>;
@@ -54,8 +58,21 @@ pub struct Plan {
 pub enum Found {
     /// All its bytes.
     Packed(Bytes),
+    /// All its bytes, in pinned pages of its segment.
+    Pinned(Pinned),
     /// Its file.
     Object(Object),
+}
+
+/// A packed object in pinned pages.
+#[derive(Clone, Debug)]
+pub struct Pinned {
+    /// The pages.
+    pub pages: Resident,
+    /// Where the object begins in them.
+    pub from: usize,
+    /// Its size.
+    pub len: usize,
 }
 
 /// What a reader needs of an object file.
@@ -132,6 +149,7 @@ enum Key {
 
 enum Held {
     Packed(Bytes),
+    Pinned(Pinned),
     Extent(Resident),
     Sums(Arc<[u32]>),
 }
@@ -144,6 +162,8 @@ struct State {
     /// Slots of extents and sums (a packed object's is in its entry).
     slots: HashMap<Key, u32>,
     promoting: HashSet<(Digest, u32)>,
+    /// Packed objects in pinned pages; each is a mapping of its own, and a process may have only so many.
+    pins: usize,
     /// Found damaged on disk: a put of the same object mends it.
     damaged: HashSet<Digest>,
     locked: HashMap<Digest, Vec<Waker>>,
@@ -213,6 +233,7 @@ impl<I: Io> Shard<I> {
             held: Vec::new(),
             slots: HashMap::new(),
             promoting: HashSet::new(),
+            pins: 0,
             damaged: HashSet::new(),
             locked: HashMap::new(),
             next_sequence: recovered.next_sequence,
@@ -237,24 +258,72 @@ impl<I: Io> Shard<I> {
 
     /// A packed object's bytes, if they are in RAM: the fast path, without waiting.
     #[inline]
-    pub fn get_held(&self, digest: &Digest) -> Option<Bytes> {
+    pub fn get_held(&self, digest: &Digest) -> Option<Found> {
+        let (found, pin) = self.find_held(digest)?;
+        if pin {
+            let (me, digest) = (self.clone(), *digest);
+            self.inner.io.spawn("pin", async move { me.pin_packed(digest).await });
+        }
+        Some(found)
+    }
+
+    /// The bytes in RAM, and whether they should move to pinned pages.
+    #[inline]
+    fn find_held(&self, digest: &Digest) -> Option<(Found, bool)> {
         let state = &mut *self.inner.state.borrow_mut();
         let entry = state.index.get(digest)?;
         if entry.held == NOT_HELD || entry.expires_ms != 0 {
             return None;
         }
-        let Some(Held::Packed(bytes)) = &state.held[entry.held as usize] else {
-            unreachable!("the slot of a packed object holds its bytes")
-        };
-        state.policy.touch(entry.held);
+        let was_asked_for = state.policy.touch(entry.held);
         bump(&self.inner.ram_hits);
-        Some(bytes.clone())
+        match &state.held[entry.held as usize] {
+            Some(Held::Packed(bytes)) => {
+                let large = bytes.len() >= PIN_BYTES_MIN && was_asked_for;
+                let pin = large && state.promoting.len() < PROMOTIONS_MAX && state.pins < PINS_MAX;
+                let pin = pin && state.promoting.insert((*digest, 0));
+                Some((Found::Packed(bytes.clone()), pin))
+            }
+            Some(Held::Pinned(pinned)) => Some((Found::Pinned(pinned.clone()), false)),
+            _ => unreachable!("the slot of a packed object holds its bytes"),
+        }
+    }
+
+    /// Moves a packed object that is asked for again from the arena to pinned pages of its segment, so that it can be
+    /// sent without copying.
+    async fn pin_packed(&self, digest: Digest) {
+        let entry = self.lookup(&digest);
+        if let Some(entry) = entry
+            && let Place::Packed { segment, offset } = entry.place
+        {
+            let (from, len) = (offset as usize % SECTOR_BYTES, entry.size as usize);
+            let start = u64::from(offset) - from as u64;
+            let path = self.inner.names.segment(SegmentKind::Pack, segment);
+            let verify = move |bytes: &[u8]| crc32c(&bytes[from..]) == entry.crc;
+            match self.inner.io.pin_resident(&path, start, from + len, verify).await {
+                Ok(Some(pages)) => self.hold_pinned(&digest, entry.sequence, Pinned { pages, from, len }),
+                Ok(None) => {}
+                Err(e) => tracing::debug!(%digest, error = %e, "packed object not pinned"),
+            }
+        }
+        self.inner.state.borrow_mut().promoting.remove(&(digest, 0));
+    }
+
+    fn hold_pinned(&self, digest: &Digest, sequence: u64, pinned: Pinned) {
+        let state = &mut *self.inner.state.borrow_mut();
+        let Some(entry) = state.index.get(digest).filter(|e| e.sequence == sequence && e.held != NOT_HELD)
+        else {
+            return;
+        };
+        if let Some(Held::Packed(_)) = state.held[entry.held as usize].replace(Held::Pinned(pinned)) {
+            state.pins += 1;
+        }
     }
 
     /// An object, or `None` if there is none.
     pub async fn get(&self, digest: &Digest) -> Result<Option<Found>, ReadError> {
-        if let Some(bytes) = self.get_held(digest) {
-            return Ok(Some(Found::Packed(bytes)));
+        if let Some(found) = self.get_held(digest) {
+            return Ok(Some(found));
         }
         let Some(entry) = self.lookup(digest) else {
             return Ok(None);
@@ -660,7 +729,7 @@ impl<I: Io> Shard<I> {
         }
         for slot in slots.into_iter().filter(|&s| s != NOT_HELD) {
             state.policy.remove(slot);
-            state.held[slot as usize] = None;
+            take_held(state, slot);
         }
         Some(old)
     }
@@ -751,9 +820,15 @@ fn insert_held(state: &mut State, key: Key, weight: u64, held: Held, evictions: 
     Some(slot)
 }
 
+fn take_held(state: &mut State, slot: u32) {
+    if let Some(Held::Pinned(_)) = state.held[slot as usize].take() {
+        state.pins -= 1;
+    }
+}
+
 fn drop_held(state: &mut State, (key, slot): (Key, u32), evictions: &Cell<u64>) {
     bump(evictions);
-    state.held[slot as usize] = None;
+    take_held(state, slot);
     match key {
         Key::Packed(digest) => {
             let entry = state.index.get_mut(&digest).expect("what is held is in the index");

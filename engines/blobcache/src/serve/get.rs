@@ -3,14 +3,13 @@
 use super::route::Conditions;
 use super::{BlobService, Permit, refuse_read};
 use crate::api::{Reply, Request};
-use bytes::Bytes;
 use net::Exchange;
 use net::http1::conditional::{if_match_holds, if_none_match_holds, if_range_holds};
 use net::http1::{Multipart, Ranges, ResponseHead, Status, parse_range};
 use runtime::buffer::Buffer;
 use runtime::io::Io;
 use runtime::resident::Resident;
-use runtime::tier::{Digest, EXTENT_BYTES, Found, Object, ObjectReader, ReadError};
+use runtime::tier::{Digest, EXTENT_BYTES, Found, Object, ObjectReader, Pinned, ReadError};
 use std::future::Future;
 use std::io;
 use std::ops::Range;
@@ -38,19 +37,17 @@ impl<I: Io> BlobService<I> {
     /// The whole blob, unconditionally.
     pub(super) async fn get(&self, digest: Digest, exchange: &mut Exchange<'_, I>) -> io::Result<()> {
         let held = self.columns.owner_here(&digest).and_then(|owner| owner.tier.get_held(&digest));
-        if let Some(bytes) = held {
-            return send_packed(&digest, &bytes, exchange).await;
-        }
-        match self.find(digest).await {
-            Ok(Some(Found::Packed(bytes))) => send_packed(&digest, &bytes, exchange).await,
-            Ok(Some(Found::Object(object))) => {
-                let size = object.size;
-                whole_head(&digest, size, exchange);
-                self.send_object(&digest, &object, 0..size, exchange).await
-            }
-            Ok(None) => exchange.refuse(Status::NotFound, "no such blob").await,
-            Err(e) => refuse_read(exchange, &e).await,
-        }
+        let found = match held {
+            Some(found) => found,
+            None => match self.find(digest).await {
+                Ok(Some(found)) => found,
+                Ok(None) => return exchange.refuse(Status::NotFound, "no such blob").await,
+                Err(e) => return refuse_read(exchange, &e).await,
+            },
+        };
+        let size = size_of(&found);
+        whole_head(&digest, size, exchange);
+        self.send_range(&digest, &found, 0..size, exchange).await
     }
 
     async fn find(&self, digest: Digest) -> Result<Option<Found>, ReadError> {
@@ -82,10 +79,7 @@ impl<I: Io> BlobService<I> {
             exchange.head(Status::NotModified, |head| entity_fields(head, &digest));
             return exchange.send(&[]).await;
         }
-        let size = match &found {
-            Found::Packed(bytes) => bytes.len() as u64,
-            Found::Object(object) => object.size,
-        };
+        let size = size_of(&found);
         let applies = conditions.if_range.as_deref().is_none_or(|v| if_range_holds(v, &tag));
         let ranges = match &conditions.range {
             // RFC 9110 §14.2: Range is defined for GET only.
@@ -149,6 +143,10 @@ impl<I: Io> BlobService<I> {
     ) -> io::Result<()> {
         match found {
             Found::Packed(bytes) => exchange.send(&bytes[range.start as usize..range.end as usize]).await,
+            Found::Pinned(Pinned { pages, from, .. }) => {
+                let len = (range.end - range.start) as usize;
+                exchange.send_resident(pages, from + range.start as usize, len).await
+            }
             Found::Object(object) => self.send_object(digest, object, range, exchange).await,
         }
     }
@@ -261,19 +259,18 @@ fn refused() -> io::Error {
     io::Error::other("the answer could not be completed")
 }
 
+fn size_of(found: &Found) -> u64 {
+    match found {
+        Found::Packed(bytes) => bytes.len() as u64,
+        Found::Pinned(pinned) => pinned.len as u64,
+        Found::Object(object) => object.size,
+    }
+}
+
 fn whole_head<I: Io>(digest: &Digest, size: u64, exchange: &mut Exchange<'_, I>) {
     exchange.head(Status::Ok, |head| {
         entity_fields(head, digest).header("Content-Type", CONTENT_TYPE.as_bytes()).content_length(size)
     });
-}
-
-async fn send_packed<I: Io>(
-    digest: &Digest,
-    bytes: &Bytes,
-    exchange: &mut Exchange<'_, I>,
-) -> io::Result<()> {
-    whole_head(digest, bytes.len() as u64, exchange);
-    exchange.send(bytes).await
 }
 
 type Filled = Result<(Buffer, Range<usize>), ReadError>;
