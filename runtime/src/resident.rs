@@ -55,6 +55,8 @@ impl Resident {
         if offset + len as u64 > size {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
+        // Starts reading in large pieces; the lock below then mostly finds the pages there.
+        fadvise(&file, offset, NonZeroU64::new(len as u64), Advice::WillNeed)?;
         // SAFETY: a fresh shared read-only mapping at an address of the kernel's choice aliases nothing of ours.
         let start =
             unsafe { mmap(std::ptr::null_mut(), len, ProtFlags::READ, MapFlags::SHARED, &file, offset)? };

@@ -16,6 +16,9 @@ use std::time::Duration;
 
 /// Completions nobody waits for carry this.
 const DETACHED: u64 = u64::MAX;
+/// A burst is handed to the kernel in parts of this size, so that the device begins with the first: handed over whole, it
+/// comes back whole, and device and column wait for each other in turn (0.8 of the reads at depth 32).
+const SUBMIT_PART: u32 = 4;
 /// The read of the column's doorbell carries this.
 const BELL: u64 = u64::MAX - 1;
 const NO_SLOT: u32 = u32::MAX;
@@ -61,6 +64,8 @@ pub struct Ring {
     slots: RefCell<Vec<Slot>>,
     free: Cell<u32>,
     unsubmitted: Cell<u32>,
+    /// Linked operations are queued: their submission must not be parted.
+    has_links: Cell<bool>,
     in_flight: Cell<u32>,
     driver: RefCell<Option<Waker>>,
     kicked: Cell<bool>,
@@ -92,6 +97,7 @@ impl Ring {
             slots: RefCell::new(Vec::new()),
             free: Cell::new(NO_SLOT),
             unsubmitted: Cell::new(0),
+            has_links: Cell::new(false),
             in_flight: Cell::new(0),
             driver: RefCell::new(None),
             kicked: Cell::new(false),
@@ -181,6 +187,7 @@ impl Ring {
         if capacity - len < 2 {
             self.submit();
         }
+        self.has_links.set(true);
         let first = self.op(first.flags(squeue::Flags::IO_LINK), held);
         (first, self.op(second, ()))
     }
@@ -230,18 +237,47 @@ impl Ring {
         self.in_flight.get()
     }
 
+    /// Hands all but the last part of a burst to the kernel. Errors are left to the call for the last.
+    fn submit_parts(&self) {
+        while !self.has_links.get() && self.io().submission().len() as u32 > SUBMIT_PART {
+            // SAFETY: as in `submit`.
+            let entered = unsafe { self.io().submitter().enter::<libc::sigset_t>(SUBMIT_PART, 0, 0, None) };
+            if entered.is_err() {
+                return;
+            }
+        }
+    }
+
     pub(super) fn submit(&self) {
-        self.unsubmitted.set(0);
+        self.submit_parts();
         let flags = if self.io().submission().taskrun() { 1 } else { 0 }; // IORING_ENTER_GETEVENTS
         let queued = self.io().submission().len() as u32;
         // SAFETY: no signal mask argument is passed; entries in the queue satisfy `push`'s contract.
         let entered = unsafe { self.io().submitter().enter::<libc::sigset_t>(queued, 0, flags, None) };
+        self.after_enter(entered);
+    }
+
+    /// Submits, and waits in the kernel until something has completed or `at_most` is over.
+    pub(super) fn doze(&self, at_most: Duration) {
+        self.submit_parts();
+        let timeout = io_uring::types::Timespec::from(at_most);
+        let args = io_uring::types::SubmitArgs::new().timespec(&timeout);
+        let entered = self.io().submitter().submit_with_args(1, &args);
+        self.after_enter(entered);
+    }
+
+    fn after_enter(&self, entered: io::Result<usize>) {
         if let Err(e) = entered {
             match e.raw_os_error() {
-                // The queue is full or a signal came: the rest stays queued and the next turn submits it.
-                Some(libc::EBUSY | libc::EAGAIN | libc::EINTR) => self.unsubmitted.set(queued),
+                // The queue is full, a signal came or nothing did: what is still queued goes with the next turn.
+                Some(libc::EBUSY | libc::EAGAIN | libc::EINTR | libc::ETIME) => {}
                 _ => panic!("io_uring_enter: {e}"),
             }
+        }
+        let left = self.io().submission().len() as u32;
+        self.unsubmitted.set(left);
+        if left == 0 {
+            self.has_links.set(false);
         }
     }
 
@@ -260,22 +296,6 @@ impl Ring {
         self.push(&entry.user_data(BELL));
         // It is always there: not an operation under way.
         self.in_flight.set(self.in_flight.get() - 1);
-    }
-
-    /// Submits, and waits in the kernel until something has completed or `at_most` is over.
-    pub(super) fn doze(&self, at_most: Duration) {
-        let timeout = io_uring::types::Timespec::from(at_most);
-        let args = io_uring::types::SubmitArgs::new().timespec(&timeout);
-        self.unsubmitted.set(0);
-        if let Err(e) = self.io().submitter().submit_with_args(1, &args) {
-            match e.raw_os_error() {
-                Some(libc::ETIME | libc::EBUSY | libc::EAGAIN | libc::EINTR) => {
-                    let left = self.io().submission().len() as u32;
-                    self.unsubmitted.set(left);
-                }
-                _ => panic!("io_uring_enter: {e}"),
-            }
-        }
     }
 
     pub(super) fn set_eventfd(&self, on: bool) {

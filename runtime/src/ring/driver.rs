@@ -92,7 +92,6 @@ pub async fn drive(
             driver.doze();
         } else {
             driver.sleep(&mut sleeper, watchdog.rest()).await;
-            busy_ns = driver.clock.now_ns();
         }
     }
     sleeper.end(&ring).await;
@@ -258,5 +257,100 @@ impl Watchdog {
         self.due_ns = [0; TICKS.len()];
         self.look_ns = 0;
         last
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::column::{Body, Plan, start};
+    use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::sync::mpsc::{Receiver, Sender, channel};
+    use std::time::Instant;
+
+    const ROUNDS: usize = 15;
+    /// Long enough for a column to have gone from dozing to sleep.
+    const IDLE: Duration = Duration::from_millis(10);
+
+    /// Messages sent and handled so far.
+    struct Counter {
+        sent: Arc<AtomicU64>,
+        seen: Cell<u64>,
+        handled: Sender<()>,
+    }
+
+    impl Inbox for Counter {
+        fn poll(&self) -> usize {
+            let sent = self.sent.load(Ordering::Acquire);
+            let new = sent - self.seen.replace(sent);
+            (0..new).for_each(|_| drop(self.handled.send(())));
+            new as usize
+        }
+        fn is_empty(&self) -> bool {
+            self.sent.load(Ordering::Acquire) == self.seen.get()
+        }
+    }
+
+    /// Half of the wake-ups of a sleeping column by `wake` come within a fraction of the watchdog's time.
+    fn must_wake_at_once(handled: &Receiver<()>, mut wake: impl FnMut()) {
+        let mut took: Vec<Duration> = (0..ROUNDS)
+            .map(|_| {
+                std::thread::sleep(IDLE);
+                let begin = Instant::now();
+                wake();
+                handled.recv().expect("the column lives");
+                begin.elapsed()
+            })
+            .collect();
+        took.sort();
+        assert!(took[ROUNDS / 2] < TICKS[2] / 10, "a sleeper wakes late: {took:?}");
+    }
+
+    #[test]
+    fn a_sleeping_column_is_woken_by_its_doorbell_and_by_completions() {
+        let plan = Plan { cpus: vec![0], arena_bytes: 1, spin_ns: 0 };
+        let bell = Arc::new(Doorbell::new().expect("an eventfd"));
+        let sent = Arc::new(AtomicU64::new(0));
+        let (handled, messages) = channel();
+        let (accepted, accepts) = channel();
+        let (listening, address) = channel();
+        let count = sent.clone();
+        let columns = start(&plan, vec![bell.clone()], move |column| {
+            column.add_inbox(Box::new(Counter {
+                sent: count.clone(),
+                seen: Cell::new(0),
+                handled: handled.clone(),
+            }));
+            let (listening, accepted) = (listening.clone(), accepted.clone());
+            async move {
+                let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+                let mut listener = column.io.listen(any).map_err(|e| e.to_string())?;
+                let _ = listening.send(listener.local_addr().map_err(|e| e.to_string())?);
+                let body: Body = Box::pin(async move {
+                    for _ in 0..ROUNDS {
+                        let _ = accepted.send(listener.accept().await.map(drop).is_ok());
+                    }
+                    column.stopped().await;
+                });
+                Ok(body)
+            }
+        })
+        .expect("starts");
+        must_wake_at_once(&messages, || {
+            sent.fetch_add(1, Ordering::Release);
+            if bell.ring() {
+                bell.wake();
+            }
+        });
+        let addr = address.recv().expect("an address");
+        let (done, connections) = channel();
+        must_wake_at_once(&connections, || {
+            TcpStream::connect(addr).expect("connects");
+            assert!(accepts.recv().expect("the column lives"));
+            let _ = done.send(());
+        });
+        columns.stop();
+        columns.join();
     }
 }

@@ -1,0 +1,239 @@
+//! Storing and deleting: one operation on a digest at a time, records in the log before anything is acknowledged.
+
+use super::super::digest::Digest;
+use super::super::index::{Entry, NOT_HELD, Place};
+use super::super::log::{Written, is_full};
+use super::super::names::{EXTENT_BYTES, Names, PACKED_BYTES_MAX, SegmentKind};
+use super::super::object::{Incoming, disk_bytes};
+use super::super::record::{Record, RecordKind};
+use super::held::{insert_held, take_held};
+use super::{Held, Key, PutError, Shard, Stored};
+use crate::io::Io;
+use bytes::Bytes;
+use crc32c::crc32c;
+use std::io;
+use std::task::{Poll, Waker};
+
+impl<I: Io> Shard<I> {
+    /// Stores a small object. `data` is its bytes, `is_ours` whether they are in this column's memory.
+    pub async fn put_packed(&self, digest: Digest, data: Bytes, is_ours: bool) -> Result<Stored, PutError> {
+        assert!(data.len() <= PACKED_BYTES_MAX, "{} bytes are no packed object", data.len());
+        let _lock = self.lock(digest).await;
+        if self.has_whole(&digest) {
+            return Ok(Stored::Already);
+        }
+        let record = Record {
+            kind: RecordKind::Packed,
+            digest,
+            sequence: self.next_sequence(),
+            expires_ms: 0,
+            size: data.len() as u64,
+            data_bytes: data.len() as u32,
+            data_crc: crc32c(&data),
+            evictable: false,
+        };
+        let Written { segment, offset } = self.inner.pack.append(record, data.clone()).await?;
+        self.insert(&record, Place::Packed { segment, offset });
+        if is_ours {
+            let state = &mut *self.inner.state.borrow_mut();
+            let slot = insert_held(
+                state,
+                Key::Packed(digest),
+                data.len().max(64) as u64,
+                Held::Packed(data),
+                &self.inner.evictions,
+            );
+            if let (Some(slot), Some(entry)) = (slot, state.index.get_mut(&digest)) {
+                entry.held = slot;
+            }
+        } else {
+            self.hold_packed(&digest, record.sequence, &data);
+        }
+        Ok(Stored::New)
+    }
+
+    /// Names an object file that was received and synced. On any error but success it is discarded.
+    pub async fn commit_object(&self, digest: Digest, incoming: Incoming) -> Result<Stored, PutError> {
+        let _lock = self.lock(digest).await;
+        if self.has_whole(&digest) {
+            self.discard(incoming).await;
+            return Ok(Stored::Already);
+        }
+        let record = Record {
+            kind: RecordKind::Object,
+            digest,
+            sequence: self.next_sequence(),
+            expires_ms: 0,
+            size: incoming.size,
+            data_bytes: 0,
+            data_crc: incoming.sums_crc,
+            evictable: false,
+        };
+        if let Err(e) = self.name_object(&digest, &incoming).await {
+            self.discard(incoming).await;
+            return Err(if is_full(&e) { PutError::NoSpace } else { PutError::Stopped(e.to_string()) });
+        }
+        if let Err(e) = self.inner.index_log.append(record, Bytes::new()).await {
+            // Under its name but unrecorded: the next start removes it if this does not.
+            let path = self.inner.names.object(&digest);
+            self.discard(Incoming { path, ..incoming }).await;
+            return Err(e.into());
+        }
+        self.insert(&record, Place::Object);
+        self.hold_sums(&digest, record.sequence, &incoming.sums);
+        Ok(Stored::New)
+    }
+
+    pub(super) async fn name_object(&self, digest: &Digest, incoming: &Incoming) -> io::Result<()> {
+        let path = self.inner.names.object(digest);
+        self.inner.io.rename(&Names::sums(&incoming.path), &Names::sums(&path)).await?;
+        self.inner.io.rename(&incoming.path, &path).await?;
+        self.inner.io.sync_dir(&self.inner.names.shard_dir(digest.shard().0)).await
+    }
+
+    /// Removes a file that will not be committed and gives its space back.
+    pub async fn discard(&self, incoming: Incoming) {
+        let _ = self.inner.io.unlink(&Names::sums(&incoming.path)).await;
+        let _ = self.inner.io.unlink(&incoming.path).await;
+        self.inner.plan.budget.release(incoming.reserved);
+    }
+
+    /// Deletes an object; false if there was none. Readers under way finish.
+    pub async fn delete(&self, digest: Digest) -> Result<bool, PutError> {
+        let _lock = self.lock(digest).await;
+        if self.lookup(&digest).is_none() {
+            return Ok(false);
+        }
+        let record = Record {
+            kind: RecordKind::Deleted,
+            digest,
+            sequence: self.next_sequence(),
+            expires_ms: 0,
+            size: 0,
+            data_bytes: 0,
+            data_crc: 0,
+            evictable: false,
+        };
+        self.inner.index_log.append(record, Bytes::new()).await?;
+        let old = self.forget(&digest);
+        if let Some(old) = old {
+            self.free_disk(&digest, &old).await;
+        }
+        Ok(true)
+    }
+
+    pub(super) fn has_whole(&self, digest: &Digest) -> bool {
+        self.lookup(digest).is_some() && !self.inner.state.borrow().damaged.contains(digest)
+    }
+
+    pub(super) fn next_sequence(&self) -> u64 {
+        let state = &mut *self.inner.state.borrow_mut();
+        state.next_sequence += 1;
+        state.next_sequence
+    }
+
+    pub(super) fn insert(&self, record: &Record, place: Place) {
+        let old = self.forget(&record.digest);
+        let state = &mut *self.inner.state.borrow_mut();
+        let Record { digest, size, sequence, expires_ms, data_crc: crc, evictable, .. } = *record;
+        state.damaged.remove(&digest);
+        state
+            .index
+            .insert(digest, Entry { place, size, sequence, expires_ms, crc, evictable, held: NOT_HELD });
+        // An object file of the same name was replaced by the rename; only its space is counted twice.
+        match old.map(|o| (o.place, o)) {
+            Some((Place::Packed { segment, .. }, old)) => self.sub_live(segment, &old, &digest),
+            Some((Place::Object, old)) => self.inner.plan.budget.release(disk_bytes(old.size)),
+            None => {}
+        }
+    }
+
+    /// Takes an object out of index and RAM.
+    pub(super) fn forget(&self, digest: &Digest) -> Option<Entry> {
+        let state = &mut *self.inner.state.borrow_mut();
+        let old = state.index.remove(digest)?;
+        let mut slots = vec![old.held];
+        slots.extend(state.slots.remove(&Key::Sums(*digest)));
+        if old.place == Place::Object {
+            let extents = old.size.div_ceil(EXTENT_BYTES as u64) as u32;
+            slots.extend((0..extents).filter_map(|n| state.slots.remove(&Key::Extent(*digest, n))));
+        }
+        for slot in slots.into_iter().filter(|&s| s != NOT_HELD) {
+            state.policy.remove(slot);
+            take_held(state, slot);
+        }
+        Some(old)
+    }
+
+    pub(super) async fn free_disk(&self, digest: &Digest, old: &Entry) {
+        match old.place {
+            Place::Packed { segment, .. } => self.sub_live(segment, old, digest),
+            Place::Object => {
+                let path = self.inner.names.object(digest);
+                for file in [Names::sums(&path), path] {
+                    if let Err(e) = self.inner.io.unlink(&file).await {
+                        tracing::error!(path = %file.display(), error = %e, "deleted object's file stays until the next start");
+                    }
+                }
+                self.inner.plan.budget.release(disk_bytes(old.size));
+            }
+        }
+    }
+
+    pub(super) fn sub_live(&self, segment: u32, old: &Entry, digest: &Digest) {
+        let dead = Record {
+            kind: RecordKind::Packed,
+            digest: *digest,
+            sequence: old.sequence,
+            expires_ms: old.expires_ms,
+            size: old.size,
+            data_bytes: old.size as u32,
+            data_crc: old.crc,
+            evictable: old.evictable,
+        };
+        let known = self.inner.segments.borrow().get(segment).cloned();
+        let known = known.expect("an entry names a segment that exists");
+        if known.sub_live(dead.batch_bytes() as u64) {
+            let me = self.clone();
+            self.inner.io.spawn("segment-remove", async move {
+                me.inner.segments.borrow_mut().remove(segment);
+                let path = me.inner.names.segment(SegmentKind::Pack, segment);
+                match me.inner.io.unlink(&path).await {
+                    Ok(()) => me.inner.plan.budget.release(known.disk_bytes),
+                    Err(e) => tracing::error!(path = %path.display(), error = %e, "dead segment stays until the next start"),
+                }
+            });
+        }
+    }
+
+    /// Waits for the operations on a digest that came before.
+    pub(super) async fn lock(&self, digest: Digest) -> Lock<I> {
+        std::future::poll_fn(|cx| {
+            let state = &mut *self.inner.state.borrow_mut();
+            match state.locked.get_mut(&digest) {
+                Some(waiting) => {
+                    waiting.push(cx.waker().clone());
+                    Poll::Pending
+                }
+                None => {
+                    state.locked.insert(digest, Vec::new());
+                    Poll::Ready(())
+                }
+            }
+        })
+        .await;
+        Lock { shard: self.clone(), digest }
+    }
+}
+
+pub(super) struct Lock<I: Io> {
+    shard: Shard<I>,
+    digest: Digest,
+}
+
+impl<I: Io> Drop for Lock<I> {
+    fn drop(&mut self) {
+        let waiting = self.shard.inner.state.borrow_mut().locked.remove(&self.digest);
+        waiting.into_iter().flatten().for_each(Waker::wake);
+    }
+}
