@@ -1,5 +1,6 @@
-//! The buffer pool against fresh memory: getting and putting back 1, 4 and 16 MiB of a column's arena, beside allocating
-//! a zeroed vector of that size and touching it.
+//! The buffer pool against the allocator: getting and putting back 1, 4 and 16 MiB of a column's arena, beside allocating
+//! a zeroed vector of that size and touching it. `zeroed` is memory that the allocator kept and clears again; `fresh` is
+//! pages from the kernel each time, as in a process whose large blocks are mapped: allocate-and-zero in the full sense.
 //!
 //! `cargo bench -p benches --bench pool`. Before timing, gets and puts are counted by the global allocator: there must be
 //! none of its calls.
@@ -65,6 +66,13 @@ fn allocate_and_zero(bytes: usize) {
     black_box(fresh.as_ptr());
 }
 
+/// Blocks from `bytes` on are mapped from now on, and unmapped when freed; glibc otherwise learns to keep them.
+fn map_blocks_from(bytes: i32) {
+    // SAFETY: takes two integers and changes only the allocator's policy.
+    let changed = unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, bytes) };
+    assert_eq!(changed, 1, "mallopt refused {bytes}");
+}
+
 fn pools(criterion: &mut Criterion) {
     let arena = Arena::new(64 << 20).expect("64 MiB can be mapped");
     for bytes in SIZES_BYTES {
@@ -73,6 +81,9 @@ fn pools(criterion: &mut Criterion) {
         let mut group = criterion.benchmark_group(format!("{mib}MiB"));
         group.bench_function("pool", |b| b.iter(|| get_and_put(arena, bytes)));
         group.sample_size(20);
+        map_blocks_from(i32::MAX);
+        group.bench_function("zeroed", |b| b.iter(|| allocate_and_zero(bytes)));
+        map_blocks_from(1 << 17);
         group.bench_function("fresh", |b| b.iter(|| allocate_and_zero(bytes)));
         group.finish();
     }

@@ -253,6 +253,11 @@ impl<I: Io> Exchange<'_, I> {
         self.send(&body).await
     }
 
+    /// The service waits for something of its own: up to `wait_ns` is not the client's fault.
+    pub fn may_wait(&self, wait_ns: u64) {
+        self.due(wait_ns, Hangup::Both);
+    }
+
     /// The request is HEAD: the answer has no body.
     pub fn is_head(&self) -> bool {
         self.framing.is_head

@@ -17,3 +17,4 @@ mod slab;
 
 pub use arena::{Arena, Buffer, Loan, Shared};
 pub(crate) use slab::CHUNK_BYTES;
+pub use slab::footprint_bytes;

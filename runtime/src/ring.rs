@@ -19,6 +19,7 @@ mod file;
 mod fixed;
 mod handle;
 mod listener;
+mod receive;
 
 pub use conn::{Chunk, RingConn};
 pub use core::{Cqe, Ring};

@@ -23,11 +23,15 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 /// How long a column looks for more work before it sleeps: about what a sleep and wake costs.
 const SPIN_NS: u64 = 20_000;
 /// Memory of the column that recovers, when that is all it does.
 const RECOVERY_BYTES: usize = 64 << 20;
+/// How long a port may be held by a process that has ended.
+const PORT_WAIT: Duration = Duration::from_secs(3);
+const PORT_LOOK: Duration = Duration::from_millis(20);
 /// The least that a column can work with.
 const COLUMN_BYTES_MIN: u64 = 64 << 20;
 
@@ -65,8 +69,14 @@ pub fn serve(settings: Settings) -> Result<(), Error> {
     let dir = Arc::new(dir);
     let recovered = recover_all(&cpus, &dir, &budget)?;
     let plan = Plan { cpus: cpus.clone(), arena_bytes: memory_each as usize, spin_ns: SPIN_NS };
-    let node =
-        NodePlan { settings: Arc::new(settings), dir, budget, memory_each, map: ShardMap::new(cpus.len()) };
+    let node = NodePlan {
+        settings: Arc::new(settings),
+        dir,
+        budget,
+        memory_each,
+        map: ShardMap::new(cpus.len()),
+        drained: Arc::default(),
+    };
     let mut running = columns::start_all(&plan, node, recovered).map_err(Error::runtime)?;
     watch(&mut running, send);
     wait(running, &events)
@@ -101,14 +111,21 @@ fn raise_file_limit() {
 
 /// Our own sockets share the port between columns, which would let a second node share it too: so ask first without.
 fn refuse_taken(addr: SocketAddr) -> Result<(), Error> {
-    match bind(addr, false) {
-        Ok(_) => Ok(()),
-        Err(e) if e.kind() == std::io::ErrorKind::AddrInUse => {
-            Err(Error::runtime(format!("cannot listen on {addr}"))
-                .why(ports::taken_by(addr))
-                .fix("stop it, or listen elsewhere"))
+    let until = Instant::now() + PORT_WAIT;
+    loop {
+        match bind(addr, false) {
+            Ok(_) => return Ok(()),
+            Err(e) if e.kind() == std::io::ErrorKind::AddrInUse => {
+                // The ring of a node that has just ended holds its sockets for a moment; nobody is seen to hold them then.
+                if ports::holder(addr).is_none() && Instant::now() < until {
+                    std::thread::sleep(PORT_LOOK);
+                    continue;
+                }
+                let error = Error::runtime(format!("cannot listen on {addr}"));
+                return Err(error.why(ports::taken_by(addr)).fix("stop it, or listen elsewhere"));
+            }
+            Err(e) => return Err(Error::runtime(format!("cannot listen on {addr}")).why(e)),
         }
-        Err(e) => Err(Error::runtime(format!("cannot listen on {addr}")).why(e)),
     }
 }
 
@@ -186,7 +203,7 @@ fn wait(columns: Columns, events: &Receiver<Event>) -> Result<(), Error> {
         let _ = done.send(());
     });
     loop {
-        if ended.recv_timeout(std::time::Duration::from_millis(20)).is_ok() {
+        if ended.recv_timeout(Duration::from_millis(20)).is_ok() {
             break;
         }
         if let Ok(Event::Signal(Signal::Stop)) = events.try_recv() {

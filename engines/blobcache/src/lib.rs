@@ -5,7 +5,7 @@
 //! | `api` | requests and replies as plain data |
 //! | `serve` | HTTP ↔ `api`; picks the owning column (`route`, `get`, `put`, `list` are its parts) |
 //! | `shard` | the owner: answers requests of every column from the tier |
-//! | `limits`, `metrics` | bounds; counts |
+//! | `limits`, `permits`, `metrics` | bounds; whose turn it is; counts |
 //!
 //! State, log and recovery are the tier's (`runtime::tier`): a blob is a tier object and nothing more.
 //!
@@ -28,6 +28,7 @@
 pub mod api;
 mod limits;
 pub mod metrics;
+mod permits;
 pub mod serve;
 pub mod shard;
 

@@ -2,7 +2,7 @@
 //!
 //! | request | answer |
 //! |---|---|
-//! | `PUT`/`POST /blobs` | 201, `Location`, `{"digest","size"}` |
+//! | `PUT /blobs` | 201, `Location`, `{"digest","size"}` |
 //! | `PUT /blobs/sha256:<hex>` | the same; 422 if the body is another |
 //! | `GET`/`HEAD /blobs/sha256:<hex>` | 200, 206, 304, 404, 412, 416 (RFC 9110 §13, §14) |
 //! | `DELETE /blobs/sha256:<hex>` | 204, 404 |
@@ -14,6 +14,7 @@ mod put;
 mod route;
 
 use crate::limits::Limits;
+use crate::permits::Permits;
 use crate::shard::Columns;
 use net::http1::{Head, Status};
 use net::{Exchange, Refusal, Service};
@@ -28,17 +29,17 @@ use std::rc::Rc;
 pub struct BlobService<I: Io> {
     columns: Rc<Columns<I>>,
     column: usize,
-    limits: Limits,
-    uploads: Cell<usize>,
+    uploads: Permits,
     uploads_total: Cell<u64>,
-    disk_reads: Cell<usize>,
+    disk_reads: Permits,
 }
 
 impl<I: Io> BlobService<I> {
     /// The service on column `column`.
     pub fn new(columns: Rc<Columns<I>>, column: usize, limits: Limits) -> BlobService<I> {
-        let (uploads, disk_reads) = (Cell::new(0), Cell::new(0));
-        BlobService { columns, column, limits, uploads, uploads_total: Cell::new(0), disk_reads }
+        let uploads = Permits::new(limits.uploads_max);
+        let disk_reads = Permits::new(limits.disk_reads_max);
+        BlobService { columns, column, uploads, uploads_total: Cell::new(0), disk_reads }
     }
 
     fn io(&self) -> &I {
@@ -83,24 +84,6 @@ impl<I: Io> Service<I> for BlobService<I> {
 
     fn on_connection(&self, change: i64) {
         self.columns.local().metrics.connections.add(change);
-    }
-}
-
-/// One of a bounded number of things under way.
-struct Permit<'c>(&'c Cell<usize>);
-
-impl<'c> Permit<'c> {
-    fn take(count: &'c Cell<usize>, most: usize) -> Option<Permit<'c>> {
-        (count.get() < most).then(|| {
-            count.set(count.get() + 1);
-            Permit(count)
-        })
-    }
-}
-
-impl Drop for Permit<'_> {
-    fn drop(&mut self) {
-        self.0.set(self.0.get() - 1);
     }
 }
 

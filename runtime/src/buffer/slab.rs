@@ -89,6 +89,11 @@ pub fn class_of(len: usize) -> Option<usize> {
     (class < CLASS_BYTES.len()).then_some(class)
 }
 
+/// Bytes of memory that a closely fitting buffer of `len` bytes takes.
+pub fn footprint_bytes(len: usize) -> usize {
+    class_of(len).map_or(len, |class| CLASS_BYTES[class])
+}
+
 /// The smallest class for I/O: block-aligned pieces only.
 pub fn aligned_class_of(len: usize) -> Option<usize> {
     let rounded = len.max(4096).checked_next_power_of_two()?;

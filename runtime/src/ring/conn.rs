@@ -17,6 +17,9 @@ const SEND_BYTES_MAX: usize = 512 << 10;
 const SENDFILE_BYTES_MAX: usize = 2 << 20;
 /// Below this, copying out of the pinned pages in the same call as the header is cheaper than a second call.
 const SENDFILE_BYTES_MIN: usize = 48 << 10;
+/// From here on copying wins again: page references of many connections overlap in the cache, the copy stays in it (CPU per
+/// MiB with 16 connections, sendfile / copy: 1 MiB 397 / 298, 64 MiB 405 / 244 µs).
+const SENDFILE_STRETCH_MAX: usize = 512 << 10;
 
 /// A TCP connection of this column.
 pub struct RingConn {
@@ -218,7 +221,7 @@ impl Conn for RingConn {
         from: usize,
         len: usize,
     ) -> io::Result<()> {
-        if len < SENDFILE_BYTES_MIN {
+        if !(SENDFILE_BYTES_MIN..SENDFILE_STRETCH_MAX).contains(&len) {
             return self.send_all(head, &pages[from..from + len], SendFlags::empty()).await;
         }
         if !head.is_empty() {

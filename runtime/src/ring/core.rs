@@ -1,6 +1,7 @@
 //! Submission, completion and the slots between them.
 
 use super::fixed::Registered;
+use super::receive::{BUFFER_GROUP, ReceiveBuffers};
 use io_uring::{IoUring, Submitter, cqueue, opcode, squeue};
 use std::any::Any;
 use std::cell::{Cell, RefCell, UnsafeCell};
@@ -10,7 +11,6 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -22,7 +22,6 @@ const SUBMIT_PART: u32 = 4;
 /// The read of the column's doorbell carries this.
 const BELL: u64 = u64::MAX - 1;
 const NO_SLOT: u32 = u32::MAX;
-const BUFFER_GROUP: u16 = 0;
 
 /// What the kernel said of one operation: `res` is a count or a negative errno.
 #[derive(Clone, Copy, Debug)]
@@ -300,7 +299,14 @@ impl Ring {
 
     pub(super) fn set_eventfd(&self, on: bool) {
         let queue = self.io().completion();
-        if on { queue.enable_eventfd() } else { queue.disable_eventfd() }
+        if on {
+            queue.enable_eventfd();
+            // Before the caller looks for completions once more: a worker of the kernel on another CPU posts one and then
+            // looks at the flag. Without the fence both could see the old state, and the column would sleep on.
+            std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
+        } else {
+            queue.disable_eventfd();
+        }
     }
 
     pub(super) fn has_completions(&self) -> bool {
@@ -470,64 +476,6 @@ impl Drop for Multi {
             slots[self.slot as usize] = Slot::Orphan(None);
             drop(slots);
             self.cancel();
-        }
-    }
-}
-
-/// Memory that the kernel fills on arrival (IORING_REGISTER_PBUF_RING), so that an idle connection holds none.
-struct ReceiveBuffers {
-    entries: *mut io_uring::types::BufRingEntry,
-    mask: u16,
-    tail: Cell<u16>,
-    memory: *mut u8,
-    each: u32,
-}
-
-impl ReceiveBuffers {
-    fn register(ring: &IoUring, count: u16, each: u32) -> io::Result<ReceiveBuffers> {
-        assert!(count.is_power_of_two(), "the kernel wants a power of two, got {count}");
-        use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
-        let table = usize::from(count) * size_of::<io_uring::types::BufRingEntry>();
-        let map = |len: usize| {
-            // SAFETY: a fresh anonymous mapping aliases nothing. Both live as long as the process: the ring of a
-            // column ends with it.
-            unsafe {
-                mmap_anonymous(
-                    std::ptr::null_mut(),
-                    len,
-                    ProtFlags::READ | ProtFlags::WRITE,
-                    MapFlags::PRIVATE,
-                )
-            }
-        };
-        let entries = map(table.max(4096))?.cast::<io_uring::types::BufRingEntry>();
-        let memory = map(usize::from(count) * each as usize)?.cast::<u8>();
-        // SAFETY: the table is page-aligned, long enough for `count` entries and never unmapped.
-        unsafe { ring.submitter().register_buf_ring_with_flags(entries as u64, count, BUFFER_GROUP, 0)? };
-        let buffers = ReceiveBuffers { entries, mask: count - 1, tail: Cell::new(0), memory, each };
-        (0..count).for_each(|id| buffers.give_back(id));
-        Ok(buffers)
-    }
-
-    fn bytes(&self, id: u16, len: usize) -> &[u8] {
-        assert!(id <= self.mask && len <= self.each as usize, "buffer {id} of {len} bytes is not ours");
-        // SAFETY: inside the mapping (just checked); the kernel wrote it and will not again before `give_back`, which
-        // the owner of the id (a `Chunk`) calls when it is dropped.
-        unsafe { std::slice::from_raw_parts(self.memory.add(usize::from(id) * self.each as usize), len) }
-    }
-
-    fn give_back(&self, id: u16) {
-        assert!(id <= self.mask, "buffer {id} is not ours");
-        let tail = self.tail.get();
-        // SAFETY: the index is masked to the table; entries beyond the published tail belong to us.
-        unsafe {
-            let entry = &mut *self.entries.add(usize::from(tail & self.mask));
-            entry.set_addr(self.memory.add(usize::from(id) * self.each as usize) as u64);
-            entry.set_len(self.each);
-            entry.set_bid(id);
-            self.tail.set(tail.wrapping_add(1));
-            let published = io_uring::types::BufRingEntry::tail(self.entries).cast::<AtomicU16>();
-            (*published).store(self.tail.get(), Ordering::Release);
         }
     }
 }

@@ -27,6 +27,8 @@ const GROUP_BYTES_MAX: usize = 4 << 20;
 /// Queued bytes beyond which callers are told to come back.
 const QUEUE_BYTES_MAX: usize = 16 << 20;
 const MEMORY_RETRY_NS: u64 = 1_000_000;
+/// Where space is short segments are made smaller, down to this.
+const SEGMENT_BYTES_MIN: u32 = 256 << 10;
 
 /// Where a record's data is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -168,7 +170,11 @@ impl<I: Io> Log<I> {
     fn take_group(&self) -> Option<Vec<Pending>> {
         let mut state = self.inner.state.borrow_mut();
         let mut group: Vec<Pending> = Vec::new();
-        let limit = GROUP_BYTES_MAX.min(self.inner.plan.segment_bytes as usize);
+        // Groups fit the smallest segment once space is short.
+        let limit = match state.active.as_ref().map(|a| a.segment.disk_bytes) {
+            Some(bytes) if bytes < u64::from(self.inner.plan.segment_bytes) => SEGMENT_BYTES_MIN as usize,
+            _ => GROUP_BYTES_MAX.min(self.inner.plan.segment_bytes as usize),
+        };
         while let Some(next) = state.queue.pop_front() {
             let with_next = batch_bytes(group.iter().map(|p| &p.record).chain([&next.record]));
             if !group.is_empty() && with_next > limit {
@@ -189,7 +195,7 @@ impl<I: Io> Log<I> {
         let bytes = batch_bytes(group.iter().map(|p| &p.record));
         let mut active = match self.take_active(bytes as u32) {
             Some(active) => active,
-            None => self.open_segment().await?,
+            None => self.open_segment(bytes).await?,
         };
         let mut buf = loop {
             match self.inner.io.buffer(bytes) {
@@ -221,17 +227,31 @@ impl<I: Io> Log<I> {
     /// The segment being written, if `bytes` more fit; otherwise it is sealed.
     fn take_active(&self, bytes: u32) -> Option<Active<I::File>> {
         let active = self.inner.state.borrow_mut().active.take()?;
-        if active.at + bytes <= self.inner.plan.segment_bytes {
+        if u64::from(active.at) + u64::from(bytes) <= active.segment.disk_bytes {
             return Some(active);
         }
         active.segment.seal();
         None
     }
 
-    async fn open_segment(&self) -> Result<Active<I::File>, LogError> {
+    /// The next segment, as large as there is room for and at least as large as `bytes` need.
+    async fn open_segment(&self, bytes: usize) -> Result<Active<I::File>, LogError> {
+        let mut size = self.inner.plan.segment_bytes;
+        loop {
+            match self.create_segment(size).await {
+                Err(LogError::NoSpace) if size / 4 >= (bytes as u32).max(SEGMENT_BYTES_MIN) => size /= 4,
+                made => return made,
+            }
+        }
+    }
+
+    async fn create_segment(&self, size: u32) -> Result<Active<I::File>, LogError> {
         let inner = &*self.inner;
-        let bytes = u64::from(inner.plan.segment_bytes);
-        if !inner.budget.try_reserve(bytes) {
+        let bytes = u64::from(size);
+        // Deletions must go on when the quota is used up: they are what frees it.
+        if inner.plan.kind == SegmentKind::Index {
+            inner.budget.adopt(bytes);
+        } else if !inner.budget.try_reserve(bytes) {
             return Err(LogError::NoSpace);
         }
         let number = inner.state.borrow().next_number;
@@ -259,6 +279,17 @@ impl<I: Io> Log<I> {
                 Err(LogError::Stopped(format!("creating {}: {e}", path.display()).into()))
             }
         }
+    }
+
+    /// Opens a segment now, so that the first records find their space even if the disk fills up meanwhile. A disk that is
+    /// full already is no error: the first record will say so.
+    pub async fn prepare(&self) -> Result<(), LogError> {
+        match self.open_segment(0).await {
+            Ok(active) => self.inner.state.borrow_mut().active = Some(active),
+            Err(LogError::NoSpace) => {}
+            Err(e) => return Err(e),
+        }
+        Ok(())
     }
 
     fn on_error(&self, e: &LogError) {

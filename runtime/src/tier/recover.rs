@@ -10,6 +10,7 @@
 
 use super::digest::Digest;
 use super::index::{Entry, NOT_HELD, Place};
+use super::log::is_full;
 use super::names::{Names, SECTOR_BYTES, SegmentKind};
 use super::object::disk_bytes;
 use super::record::{
@@ -106,6 +107,7 @@ pub async fn recover<I: Io>(
     }
     drop_missing_objects(io, names, &mut newest, budget).await?;
     let next_number = files.iter().map(|f| f.number + 1).max().unwrap_or(0);
+    remove_empty(io, &mut files).await?;
     let kept = rewrite_index(io, names, next_number, &files, &newest, budget).await?;
     let segments = keep_segments(io, &files, &newest, budget).await?;
     for (name, _) in
@@ -277,6 +279,14 @@ async fn drop_missing_objects<I: Io>(
     Ok(())
 }
 
+/// Segments without a batch go first: on a full disk their space is what the next steps need.
+async fn remove_empty<I: Io>(io: &I, files: &mut Vec<SegmentFile>) -> Result<(), RecoverError> {
+    for empty in files.extract_if(.., |f| f.valid_bytes == 0) {
+        io.unlink(&empty.path).await.map_err(|e| RecoverError::Io(empty.path, e))?;
+    }
+    Ok(())
+}
+
 /// Writes one index segment with all that still matters and removes the old ones. True if there was anything to write.
 async fn rewrite_index<I: Io>(
     io: &I,
@@ -294,13 +304,22 @@ async fn rewrite_index<I: Io>(
         RecordKind::Packed => false,
     };
     let records: Vec<Record> = newest.records.values().map(|(r, ..)| r).filter(matters).copied().collect();
+    let old_index = || files.iter().filter(|f| f.kind == SegmentKind::Index);
     if !records.is_empty() {
         let path = names.segment(SegmentKind::Index, number);
-        let bytes = write_index(io, &path, number, &records).await.map_err(|e| RecoverError::Io(path, e))?;
-        budget.adopt(bytes);
+        match write_index(io, &path, number, &records).await {
+            Ok(bytes) => budget.adopt(bytes),
+            // A full disk: the old ones stay until a start that finds room.
+            Err(e) if is_full(&e) => {
+                let _ = io.unlink(&path).await;
+                old_index().for_each(|f| budget.adopt(f.valid_bytes));
+                return Ok(false);
+            }
+            Err(e) => return Err(RecoverError::Io(path, e)),
+        }
     }
     io.sync_dir(names.root()).await.map_err(|e| RecoverError::Io(names.root().to_owned(), e))?;
-    for old in files.iter().filter(|f| f.kind == SegmentKind::Index) {
+    for old in old_index() {
         io.unlink(&old.path).await.map_err(|e| RecoverError::Io(old.path.clone(), e))?;
     }
     Ok(!records.is_empty())

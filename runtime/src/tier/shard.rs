@@ -250,6 +250,11 @@ impl<I: Io> Shard<I> {
         }
     }
 
+    /// Takes the space that deletions need, while there is some. Called once, before the first request.
+    pub async fn prepare(&self) -> Result<(), PutError> {
+        Ok(self.inner.index_log.prepare().await?)
+    }
+
     /// An object, or `None` if there is none.
     pub async fn get(&self, digest: &Digest) -> Result<Option<Found>, ReadError> {
         if let Some(found) = self.get_held(digest) {

@@ -16,7 +16,7 @@ use crate::error::Error;
 const DIGITS: u8 = 2;
 const LATENCY_NS_MAX: u64 = 600_000_000_000;
 
-const WARMING: u8 = 0;
+/// Before it, the phase is 0: warming up.
 const MEASURING: u8 = 1;
 const DONE: u8 = 2;
 
@@ -67,11 +67,6 @@ impl Pace {
     /// The time before measuring begins.
     pub fn warm_up(self) -> Duration {
         self.measure / 10
-    }
-
-    /// The time measured.
-    pub fn measured(self) -> Duration {
-        self.measure
     }
 
     /// Moves `phase` on in time. `wait` sleeps that long, or fails when the load has failed.

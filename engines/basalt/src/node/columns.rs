@@ -16,6 +16,7 @@ use runtime::ring::{Listener, RingIo};
 use runtime::shards::ShardMap;
 use runtime::tier::{DataDir, Recovered, Shard};
 use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// How long requests under way may take once the node stops.
@@ -33,6 +34,8 @@ pub struct NodePlan {
     pub budget: Budget,
     pub memory_each: u64,
     pub map: ShardMap,
+    /// Columns whose requests are all answered: until it is every one, the others may still ask this column.
+    pub drained: Arc<AtomicUsize>,
 }
 
 type Letters = Port<Letter<Request, Reply>>;
@@ -76,6 +79,7 @@ async fn set_up(column: Column, node: Shared, port: Letters, recovered: Recovere
         on_stop: Rc::new(move |reason| failing.fail(reason)),
     };
     let tier = Shard::new(column.io.clone(), &node.dir, tier_plan, recovered);
+    tier.prepare().await.map_err(|e| e.to_string())?;
     let stalls = column.io.stalls().clone();
     let metrics = Metrics::new(column.index);
     let owner = Owner::new(column.io.clone(), tier, metrics, Box::new(move || stalls.total()));
@@ -121,6 +125,10 @@ async fn run(
     while blobs.connections() > 0 && column.io.now_ns() < due_ns {
         column.io.sleep(DRAIN_LOOK_NS).await;
         blobs.drain();
+    }
+    node.drained.fetch_add(1, Ordering::AcqRel);
+    while node.drained.load(Ordering::Acquire) < node.map.columns() && column.io.now_ns() < due_ns {
+        column.io.sleep(DRAIN_LOOK_NS).await;
     }
     if let Some(ops) = ops {
         ops.drain();

@@ -1,7 +1,7 @@
 //! Answering GET and HEAD: from RAM where possible, else from disk, verified.
 
 use super::route::Conditions;
-use super::{BlobService, Permit, refuse_read};
+use super::{BlobService, refuse_read};
 use crate::api::{Reply, Request};
 use net::Exchange;
 use net::http1::conditional::{if_match_holds, if_none_match_holds, if_range_holds};
@@ -173,16 +173,16 @@ impl<I: Io> BlobService<I> {
         while at < range.end {
             let number = (at / extent_bytes) as u32;
             let end = range.end.min((u64::from(number) + 1) * extent_bytes);
-            match self.extent(digest, number, object).await {
-                Some(pages) => {
-                    let from = (at % extent_bytes) as usize;
-                    exchange.send_resident(&pages, from, (end - at) as usize).await?;
+            if let Some(pages) = self.extent(digest, number, object).await {
+                let from = (at % extent_bytes) as usize;
+                exchange.send_resident(&pages, from, (end - at) as usize).await?;
+            } else {
+                if reader.is_none() {
+                    reader = Some(self.open(digest, object).await);
                 }
-                None => {
-                    if reader.is_none() {
-                        reader = Some(self.open(digest, object).await);
-                    }
-                    self.send_from_disk(reader.as_ref(), at..end, exchange).await?;
+                let reader = reader.as_ref().expect("just opened");
+                if let Err(failed) = self.send_from_disk(reader, at..end, exchange).await {
+                    return self.answer_failed(digest, failed, exchange).await;
                 }
             }
             at = end;
@@ -201,62 +201,72 @@ impl<I: Io> BlobService<I> {
         }
     }
 
-    async fn open(&self, digest: &Digest, object: &Object) -> io::Result<ObjectReader<I>> {
-        ObjectReader::open(self.io(), &object.path, *digest, object.size, object.sums.clone()).await
+    async fn open(&self, digest: &Digest, object: &Object) -> Result<ObjectReader<I>, ReadError> {
+        let sums = object.sums.clone();
+        let opened = ObjectReader::open(self.io(), &object.path, *digest, object.size, sums).await;
+        opened.map_err(|e| ReadError::Io(*digest, e))
     }
 
     /// Reads the next buffer while the one before is sent.
     async fn send_from_disk(
         &self,
-        reader: Option<&io::Result<ObjectReader<I>>>,
+        reader: &Result<ObjectReader<I>, ReadError>,
         range: Range<u64>,
         exchange: &mut Exchange<'_, I>,
-    ) -> io::Result<()> {
+    ) -> Result<(), Failed> {
         let reader = match reader {
-            Some(Ok(reader)) => reader,
-            Some(Err(e)) if exchange.nothing_sent() => {
-                let gone = e.kind() == io::ErrorKind::NotFound;
-                let status = if gone { Status::NotFound } else { Status::InternalServerError };
-                return exchange.refuse(status, &e.to_string()).await.and(Err(refused()));
+            Ok(reader) => reader,
+            Err(ReadError::Io(digest, e)) => {
+                return Err(Failed::Read(ReadError::Io(*digest, e.kind().into())));
             }
-            _ => return Err(refused()),
+            Err(_) => return Err(Failed::Read(ReadError::Busy)),
         };
-        let Some(_permit) = Permit::take(&self.disk_reads, self.limits.disk_reads_max) else {
-            return self.fail_read(&ReadError::Busy, exchange).await;
-        };
+        let _permit = self.disk_reads.acquire().await.ok_or(Failed::Read(ReadError::Busy))?;
         let mut read = reader.read(range.start, range.end).await;
         let mut at = range.start;
         loop {
-            let (buf, part) = match read {
-                Ok(filled) => filled,
-                Err(e) => return self.fail_read(&e, exchange).await,
-            };
+            let (buf, part) = read.map_err(Failed::Read)?;
             at += part.len() as u64;
             if at >= range.end {
-                return exchange.send(&buf[part]).await;
+                return exchange.send(&buf[part]).await.map_err(Failed::Send);
             }
             let (sent, next) = both(exchange.send(&buf[part]), reader.read(at, range.end)).await;
-            sent?;
+            sent.map_err(Failed::Send)?;
             read = next;
         }
     }
 
     /// Before the first byte an error has its status; after it the connection is cut, never a wrong byte sent.
-    async fn fail_read(&self, e: &ReadError, exchange: &mut Exchange<'_, I>) -> io::Result<()> {
-        if let ReadError::Damaged(digest) = e {
+    async fn answer_failed(
+        &self,
+        digest: &Digest,
+        failed: Failed,
+        exchange: &mut Exchange<'_, I>,
+    ) -> io::Result<()> {
+        let e = match failed {
+            Failed::Send(e) => return Err(e),
+            Failed::Read(e) => e,
+        };
+        if let ReadError::Damaged(_) = e {
             // No answer is of interest.
             let _ = self.columns.ask(digest, Request::Damaged(*digest)).await;
         }
-        if exchange.nothing_sent() {
-            exchange.close_after();
-            refuse_read(exchange, e).await?;
+        if !exchange.nothing_sent() {
+            return Err(io::Error::other("the answer could not be completed"));
         }
-        Err(refused())
+        match e {
+            ReadError::Io(_, e) if e.kind() == io::ErrorKind::NotFound => {
+                exchange.refuse(Status::NotFound, "no such blob").await
+            }
+            e => refuse_read(exchange, &e).await,
+        }
     }
 }
 
-fn refused() -> io::Error {
-    io::Error::other("the answer could not be completed")
+/// Why a stretch was not sent.
+enum Failed {
+    Send(io::Error),
+    Read(ReadError),
 }
 
 fn size_of(found: &Found) -> u64 {

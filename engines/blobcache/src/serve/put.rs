@@ -1,6 +1,6 @@
 //! Storing a body: hashed while it comes in; small ones go to the owner as bytes, larger ones as a synced file.
 
-use super::{BlobService, Permit, refuse_put};
+use super::{BlobService, refuse_put};
 use crate::api::{Reply, Request};
 use net::Exchange;
 use net::http1::Status;
@@ -12,6 +12,11 @@ use std::io;
 
 /// Received and hashed at a time, so that the bytes are still in the core's cache.
 const STEP_BYTES: usize = 256 << 10;
+/// For its turn to be received an upload waits this long, not counting its body.
+const UPLOAD_WAIT_NS: u64 = 60_000_000_000;
+/// How often and how long memory for a buffer is waited for: ten seconds in all.
+const BUFFER_TRIES: usize = 5000;
+const BUFFER_RETRY_NS: u64 = 2_000_000;
 
 /// A body that did not come whole: who is to blame decides the answer.
 enum BodyError {
@@ -42,7 +47,7 @@ impl<I: Io> BlobService<I> {
         expected: Option<Digest>,
         exchange: &mut Exchange<'_, I>,
     ) -> io::Result<()> {
-        let Some(buf) = self.small_buffer(exchange.io(), length) else {
+        let Some(buf) = self.small_buffer(exchange.io(), length).await else {
             return refuse_body(exchange, BodyError::Busy).await;
         };
         let (read, buf) = exchange.read_body(buf, 0, length).await;
@@ -52,12 +57,16 @@ impl<I: Io> BlobService<I> {
         self.store_packed(buf, length, expected, exchange).await
     }
 
-    /// When blobs in RAM have taken all memory, some make room.
-    fn small_buffer(&self, io: &I, length: usize) -> Option<Buffer> {
-        io.buffer_fitting(length).or_else(|| {
+    /// A buffer for a whole small body. Waits a while when memory is short: others finish.
+    async fn small_buffer(&self, io: &I, length: usize) -> Option<Buffer> {
+        for _ in 0..BUFFER_TRIES {
+            if let Some(buf) = io.buffer_fitting(length) {
+                return Some(buf);
+            }
             self.columns.local().tier.make_room();
-            io.buffer_fitting(length)
-        })
+            io.sleep(BUFFER_RETRY_NS).await;
+        }
+        None
     }
 
     async fn store_packed(
@@ -82,10 +91,11 @@ impl<I: Io> BlobService<I> {
         expected: Option<Digest>,
         exchange: &mut Exchange<'_, I>,
     ) -> io::Result<()> {
-        let Some(_permit) = Permit::take(&self.uploads, self.limits.uploads_max) else {
+        exchange.may_wait(UPLOAD_WAIT_NS);
+        let Some(_permit) = self.uploads.acquire().await else {
             return refuse_body(exchange, BodyError::Busy).await;
         };
-        let Some(first) = self.upload_buffer(exchange.io()) else {
+        let Some(first) = self.upload_buffer(exchange.io(), length).await else {
             return refuse_body(exchange, BodyError::Busy).await;
         };
         if length.is_some() {
@@ -95,7 +105,7 @@ impl<I: Io> BlobService<I> {
         let (read, first) = exchange.read_body(first, 0, WRITE_BYTES).await;
         match read {
             Ok(count) if count <= PACKED_BYTES_MAX => {
-                let Some(mut fitting) = self.small_buffer(exchange.io(), count) else {
+                let Some(mut fitting) = self.small_buffer(exchange.io(), count).await else {
                     return refuse_body(exchange, BodyError::Busy).await;
                 };
                 fitting[..count].copy_from_slice(&first[..count]);
@@ -107,11 +117,17 @@ impl<I: Io> BlobService<I> {
         }
     }
 
-    fn upload_buffer(&self, io: &I) -> Option<Buffer> {
-        io.buffer(WRITE_BYTES).or_else(|| {
+    /// A buffer for what is left of a body, at most one write. Waits a while when memory is short: others finish.
+    async fn upload_buffer(&self, io: &I, left: Option<u64>) -> Option<Buffer> {
+        let want = left.map_or(WRITE_BYTES, |left| left.min(WRITE_BYTES as u64) as usize);
+        for _ in 0..BUFFER_TRIES {
+            if let Some(buf) = io.buffer(want) {
+                return Some(buf);
+            }
             self.columns.local().tier.make_room();
-            io.buffer(WRITE_BYTES)
-        })
+            io.sleep(BUFFER_RETRY_NS).await;
+        }
+        None
     }
 
     async fn put_object(
@@ -157,9 +173,9 @@ impl<I: Io> BlobService<I> {
             exchange.io().yield_now().await;
         }
         loop {
-            let mut ended = false;
-            while filled < WRITE_BYTES && !ended {
-                let to = WRITE_BYTES.min(filled + STEP_BYTES);
+            let (mut ended, end) = (false, WRITE_BYTES.min(buf.capacity()));
+            while filled < end && !ended {
+                let to = end.min(filled + STEP_BYTES);
                 let (read, back) = exchange.read_body(buf, filled, to).await;
                 buf = back;
                 let count = read.map_err(BodyError::Client)?;
@@ -173,7 +189,7 @@ impl<I: Io> BlobService<I> {
             if ended || exchange.body_length() == Some(0) {
                 return Ok((writer, Digest(hash.finalize().into())));
             }
-            buf = self.upload_buffer(exchange.io()).ok_or(BodyError::Busy)?;
+            buf = self.upload_buffer(exchange.io(), exchange.body_length()).await.ok_or(BodyError::Busy)?;
             filled = 0;
         }
     }

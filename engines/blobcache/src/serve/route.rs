@@ -30,7 +30,7 @@ pub struct Conditions {
     pub if_match: Option<Vec<u8>>,
 }
 
-const ALLOW_COLLECTION: &str = "GET, HEAD, PUT, POST";
+const ALLOW_COLLECTION: &str = "GET, HEAD, PUT";
 const ALLOW_BLOB: &str = "GET, HEAD, PUT, DELETE";
 
 /// Understands a head, or says what is wrong with it.
@@ -55,7 +55,7 @@ pub fn route(head: &Head<'_>) -> Result<Routed, Refusal> {
     }
     match head.method {
         Method::Get | Method::Head => list(head.query.unwrap_or("")),
-        Method::Put | Method::Post => refuse_query(head).map(|()| Routed::Put(None)),
+        Method::Put => refuse_query(head).map(|()| Routed::Put(None)),
         _ => Err(Refusal::method(ALLOW_COLLECTION)),
     }
 }
@@ -132,7 +132,7 @@ mod tests {
         let digest: Digest = format!("sha256:{HEX}").parse().expect("valid");
         let blob = format!("/blobs/sha256:{HEX}");
         assert_eq!(routed(&format!("GET {blob}"), ""), Ok(Routed::Get(digest, None)));
-        assert_eq!(routed("POST /blobs", "Content-Length: 0\r\n"), Ok(Routed::Put(None)));
+        assert_eq!(routed("PUT /blobs", "Content-Length: 0\r\n"), Ok(Routed::Put(None)));
         assert_eq!(routed(&format!("DELETE {blob}"), ""), Ok(Routed::Delete(digest)));
         assert_eq!(routed("GET /blobs", ""), Ok(Routed::List(None, 1000)));
         assert_eq!(
@@ -158,7 +158,8 @@ mod tests {
             ("GET /blobs/md5:00", 400),
             ("DELETE /blobs", 405),
             ("PATCH /blobs", 501),
-            ("POST /blobs?ttl=5", 400),
+            ("POST /blobs", 405),
+            ("PUT /blobs?ttl=5", 400),
             ("GET /blobs?limit=0", 400),
             ("GET /blobs?limit=1001", 400),
             ("GET /blobs?limit=+5", 400),

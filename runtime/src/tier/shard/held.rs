@@ -6,6 +6,7 @@ use super::super::digest::Digest;
 use super::super::index::{NOT_HELD, Place};
 use super::super::names::{BLOCK_BYTES, EXTENT_BYTES, SECTOR_BYTES, SegmentKind};
 use super::{Found, Held, Key, Object, Pinned, Shard, State, bump};
+use crate::buffer::footprint_bytes;
 use crate::io::Io;
 use crate::resident::Resident;
 use bytes::Bytes;
@@ -98,7 +99,7 @@ impl<I: Io> Shard<I> {
             let slot = insert_held(
                 state,
                 Key::Packed(*digest),
-                data.len().max(64) as u64,
+                footprint_bytes(data.len()) as u64,
                 Held::Packed(bytes.clone()),
                 &self.inner.evictions,
             );

@@ -8,6 +8,7 @@ use super::super::object::{Incoming, disk_bytes};
 use super::super::record::{Record, RecordKind};
 use super::held::{insert_held, take_held};
 use super::{Held, Key, PutError, Shard, Stored};
+use crate::buffer::footprint_bytes;
 use crate::io::Io;
 use bytes::Bytes;
 use crc32c::crc32c;
@@ -39,7 +40,7 @@ impl<I: Io> Shard<I> {
             let slot = insert_held(
                 state,
                 Key::Packed(digest),
-                data.len().max(64) as u64,
+                footprint_bytes(data.len()) as u64,
                 Held::Packed(data),
                 &self.inner.evictions,
             );

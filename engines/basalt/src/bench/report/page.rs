@@ -98,7 +98,7 @@ mod tests {
 
     #[test]
     fn the_curve_rises_and_ends_where_operations_end() {
-        let mut latency = Histogram::<u64>::new(3).expect("a histogram");
+        let mut latency = Histogram::<u64>::new_with_max(1_000_000_000, 3).expect("a histogram");
         (1..=1000u64).for_each(|n| latency.saturating_record(n * 1000));
         let curve = curve(&latency);
         assert!(curve.is_sorted_by(|a, b| a.1 <= b.1 && a.0 > b.0));
