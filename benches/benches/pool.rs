@@ -66,11 +66,14 @@ fn allocate_and_zero(bytes: usize) {
     black_box(fresh.as_ptr());
 }
 
-/// Blocks from `bytes` on are mapped from now on, and unmapped when freed; glibc otherwise learns to keep them.
-fn map_blocks_from(bytes: i32) {
-    // SAFETY: takes two integers and changes only the allocator's policy.
-    let changed = unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, bytes) };
-    assert_eq!(changed, 1, "mallopt refused {bytes}");
+/// Whether the allocator keeps the pages of freed blocks or maps and unmaps each; glibc otherwise learns one or the other.
+fn keep_freed_pages(keep: bool) {
+    let from_bytes = if keep { i32::MAX } else { 1 << 17 };
+    for policy in [libc::M_MMAP_THRESHOLD, libc::M_TRIM_THRESHOLD] {
+        // SAFETY: takes two integers and changes only the allocator's policy.
+        let changed = unsafe { libc::mallopt(policy, from_bytes) };
+        assert_eq!(changed, 1, "mallopt refused {from_bytes}");
+    }
 }
 
 fn pools(criterion: &mut Criterion) {
@@ -81,9 +84,9 @@ fn pools(criterion: &mut Criterion) {
         let mut group = criterion.benchmark_group(format!("{mib}MiB"));
         group.bench_function("pool", |b| b.iter(|| get_and_put(arena, bytes)));
         group.sample_size(20);
-        map_blocks_from(i32::MAX);
+        keep_freed_pages(true);
         group.bench_function("zeroed", |b| b.iter(|| allocate_and_zero(bytes)));
-        map_blocks_from(1 << 17);
+        keep_freed_pages(false);
         group.bench_function("fresh", |b| b.iter(|| allocate_and_zero(bytes)));
         group.finish();
     }
