@@ -36,6 +36,25 @@ def fio(path, bs, depth, seconds):
     return {"iops": read["iops"], "mb_per_s": read["bw_bytes"] / 1e6, "cpu_us_per_io": busy * 1e6 / read["total_ios"]}
 
 
+def ours_disk(path, bs, depth, seconds):
+    """The same by a column of the runtime."""
+    run = json_output(program("basalt"), "bench", "disk", "--file", path, "--block-size", bs, "--depth", depth,
+                      "--seconds", max(1, round(seconds)), "--cpuset", SERVER_CORE, "-o", "json", timeout=seconds + 60)
+    return {"iops": run["ops_per_second"], "mb_per_s": run["mib_per_second"] * (1 << 20) / 1e6,
+            "cpu_us_per_io": run["cpu_us_per_operation"]}
+
+
+def ours_mesh(seconds):
+    """Round trips and messages between two columns of the runtime."""
+    def run(*more):
+        return json_output(program("basalt"), "bench", "mesh", "--seconds", max(1, round(seconds / 2)), "--cpuset",
+                           f"{SERVER_CORE},{LOAD_CORE}", "-o", "json", *more)
+    spinning, asleep = run(), run("--asleep")
+    return {"spinning_ns": {"p50": spinning["latency_us"]["p50"] * 1e3},
+            "asleep_ns": {"p50": asleep["latency_us"]["p50"] * 1e3},
+            "messages_per_s": spinning["messages_per_second"]}
+
+
 def disk(rounds, seconds):
     """4 KiB at depth 32 and 128, 1 MiB at depth 32."""
     path = disk_file()
@@ -50,10 +69,8 @@ def disk(rounds, seconds):
             rate.add(name, result[key])
             cost.add(name, result["cpu_us_per_io"])
 
-        bench = pinned(SERVER_CORE, program("basalt"), "bench", "disk", "--json", "--bs", bs, "--depth", depth,
-                       "--seconds", seconds, "--file", path)
         alternate(rounds, {"fio": lambda bs=bs, depth=depth: fio(path, bs, depth, seconds),
-                           "ours": lambda bench=bench: json_output(*bench, timeout=seconds + 60)}, record)
+                           "ours": lambda bs=bs, depth=depth: ours_disk(path, bs, depth, seconds)}, record)
         figures += [rate, cost]
     return figures
 
@@ -73,9 +90,8 @@ def mesh(rounds, seconds):
             floor.add(name, result["messages_per_s"])
 
     cores = f"{SERVER_CORE},{LOAD_CORE}"
-    ours = [program("basalt"), "bench", "mesh", "--json"]
     alternate(rounds, {"probe": lambda: json_output(program("probe_spsc"), "--cores", cores, "--seconds", seconds / 2),
-                       "ours": lambda: json_output(*ours)}, record)
+                       "ours": lambda: ours_mesh(seconds)}, record)
     return [spin, sleep, rate, floor]
 
 
