@@ -42,7 +42,7 @@ mod shard;
 
 pub use data_dir::{DataDir, DataDirError};
 pub use digest::{Digest, DigestError};
-pub use index::LIST_MAX;
+pub use index::{Keep, LIST_MAX};
 pub use names::{BLOCK_BYTES, EXTENT_BYTES, Names, PACKED_BYTES_MAX};
 pub use object::{Incoming, ObjectWriter, WRITE_BYTES, WriteError, disk_bytes};
 pub use reader::{ObjectReader, ReadError};

@@ -8,8 +8,8 @@ use runtime::io::Io;
 use runtime::mesh::Doorbell;
 use runtime::shards::ShardMap;
 use runtime::tier::{
-    DataDir, Digest, Found, Names, ObjectWriter, Plan, RecoverError, Recovered, Shard, Stored, WRITE_BYTES,
-    recover,
+    DataDir, Digest, Found, Keep, Names, ObjectWriter, Plan, RecoverError, Recovered, Shard, Stored,
+    WRITE_BYTES, recover,
 };
 use sha2::{Digest as _, Sha256};
 use std::future::Future;
@@ -78,19 +78,22 @@ async fn fill(column: Column, root: PathBuf) {
     let tier = shard(&column, &dir, found);
     for seed in 0..3 {
         let data = bytes_of(seed, 5000 + usize::from(seed));
-        let stored = tier.put_packed(digest_of(&data), Bytes::from(data), false).await;
+        let stored = tier.put_packed(digest_of(&data), Bytes::from(data), Keep::default(), false).await;
         assert_eq!(stored.expect("stored"), Stored::New);
     }
     let large = bytes_of(9, 3_000_000);
     let path = tier.names().incoming(0, 1);
-    let mut writer = ObjectWriter::create(&column.io, path, tier.budget(), None).await.expect("room");
+    let mut writer = ObjectWriter::create(&column.io, &path, tier.budget(), None).await.expect("room");
     for part in large.chunks(WRITE_BYTES) {
         let mut buf = column.io.buffer(WRITE_BYTES).expect("memory");
         buf[..part.len()].copy_from_slice(part);
         writer.write(buf, part.len()).await.expect("written");
     }
     let incoming = writer.finish().await.expect("synced");
-    assert_eq!(tier.commit_object(digest_of(&large), incoming).await.expect("named"), Stored::New);
+    assert_eq!(
+        tier.commit_object(digest_of(&large), incoming, Keep::default()).await.expect("named"),
+        Stored::New
+    );
     assert!(tier.delete(digest_of(&bytes_of(0, 5000))).await.expect("deleted"));
 }
 
@@ -176,6 +179,45 @@ fn objects_read_back_whole() {
             );
         }
     });
+}
+
+#[test]
+fn what_expires_or_may_be_evicted_goes_and_the_rest_stays() {
+    let base = tempfile::tempdir_in("/var/tmp").expect("a directory on a disk");
+    let root = base.path().join("data");
+    let left = {
+        let root = root.clone();
+        on_column(move |column| {
+            let root = root.clone();
+            async move {
+                let dir = DataDir::open(&root).expect("opens");
+                let found = recovered(&column, &dir, 1).await.expect("recovers").remove(0);
+                let tier = shard(&column, &dir, found);
+                let soon = Keep { expires_ms: column.io.unix_ms() + 30, evictable: false };
+                let evictable = Keep { expires_ms: 0, evictable: true };
+                for (seed, keep) in [(1, soon), (2, evictable), (3, evictable), (4, Keep::default())] {
+                    let data = bytes_of(seed, 5000 + usize::from(seed));
+                    let stored = tier.put_packed(digest_of(&data), Bytes::from(data), keep, false).await;
+                    assert_eq!(stored.expect("stored"), Stored::New);
+                }
+                // Stored again for good: no longer evictable.
+                let data = bytes_of(3, 5003);
+                tier.put_packed(digest_of(&data), Bytes::from(data), Keep::default(), false)
+                    .await
+                    .expect("kept");
+                column.io.sleep(50_000_000).await;
+                assert_eq!(
+                    tier.get(&digest_of(&bytes_of(1, 5001))).await.map(|f| f.is_none()).ok(),
+                    Some(true)
+                );
+                tier.sweep_expired().await.expect("swept");
+                assert_eq!(tier.evict_from_disk(u64::MAX).await.expect("evicted"), 5002);
+                tier.list(None, 10).into_iter().map(|(d, _)| d).collect::<Vec<_>>()
+            }
+        })
+    };
+    assert_eq!(left, expected(&[3, 4], false));
+    assert_eq!(digests(&root, 1), Ok(left), "and after a restart");
 }
 
 #[test]

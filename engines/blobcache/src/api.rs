@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use runtime::metrics::Snapshot;
 use runtime::resident::Resident;
-use runtime::tier::{Digest, Found, Incoming, Object, PutError, ReadError, Stored};
+use runtime::tier::{Digest, Found, Incoming, Keep, Object, PutError, ReadError, Stored};
 
 /// Asked of the owning column.
 #[derive(Debug)]
@@ -22,9 +22,11 @@ pub enum Request {
         object: Object,
     },
     /// Store a small blob; `data` is in the asking column's memory.
-    PutPacked(Digest, Bytes),
+    PutPacked(Digest, Bytes, Keep),
     /// Name a file that was received.
-    Commit(Digest, Incoming),
+    Commit(Digest, Incoming, Keep),
+    /// Drop evictable blobs of this many bytes from disk.
+    EvictFromDisk(u64),
     /// Delete the blob.
     Delete(Digest),
     /// A page of this column's blobs after a digest.
@@ -45,6 +47,8 @@ pub enum Reply {
     Extent(Option<Resident>),
     /// To `PutPacked` and `Commit`.
     Stored(Result<Stored, PutError>),
+    /// To `EvictFromDisk`: bytes of the blobs dropped.
+    Evicted(Result<u64, PutError>),
     /// To `Delete`: whether there was one.
     Deleted(Result<bool, PutError>),
     /// To `List`: digests in order with their sizes.

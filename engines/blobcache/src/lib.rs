@@ -19,9 +19,10 @@
 //! 2. A body is never in RAM whole, only in a few buffers of it.
 //! 3. Nothing is stored under a digest that is not the SHA-256 of its bytes.
 //! 4. Readers under way finish after a DELETE: they hold the bytes or the open file.
-//! 5. A blob stored is never evicted from disk; when the quota is used up, PUT is 507.
+//! 5. A blob stored is never evicted from disk unless it was put with `durability=none`; when the others use the quota
+//!    up, PUT is 507.
 //!
-//! Not here yet: names (`/files`), `fetch`, TTL and `durability=none`, gRPC, the mount.
+//! Not here yet: names (`/files`), `fetch`, gRPC, the mount.
 
 #![forbid(unsafe_code)]
 

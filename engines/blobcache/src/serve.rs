@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `PUT /blobs` | 201, `Location`, `{"digest","size"}` |
 //! | `PUT /blobs/sha256:<hex>` | the same; 422 if the body is another |
+//! | `PUT …?ttl=7d&durability=none` | gone after that time; may be dropped from disk to make room |
 //! | `GET`/`HEAD /blobs/sha256:<hex>` | 200, 206, 304, 404, 412, 416 (RFC 9110 §13, §14) |
 //! | `DELETE /blobs/sha256:<hex>` | 204, 404 |
 //! | `GET /blobs?after=&limit=` | 200, a page |
@@ -72,7 +73,7 @@ impl<I: Io> Service<I> for BlobService<I> {
             Routed::Get(digest, Some(conditions)) => {
                 self.get_conditional(digest, &conditions, exchange).await
             }
-            Routed::Put(expected) => self.put(expected, exchange).await,
+            Routed::Put(expected, lifetime) => self.put(expected, lifetime, exchange).await,
             Routed::Delete(digest) => self.delete(digest, exchange).await,
             Routed::List(after, limit) => self.list(after, limit, exchange).await,
         }

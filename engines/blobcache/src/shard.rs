@@ -62,11 +62,12 @@ impl<I: Io> Owner<I> {
         match self.answer_now(request) {
             Ok(reply) => reply,
             Err(Request::Get(digest)) => Reply::Found(self.tier.get(&digest).await),
-            Err(Request::PutPacked(digest, data)) => {
-                Reply::Stored(self.tier.put_packed(digest, data, is_ours).await)
+            Err(Request::PutPacked(digest, data, keep)) => {
+                Reply::Stored(self.tier.put_packed(digest, data, keep, is_ours).await)
             }
-            Err(Request::Commit(digest, incoming)) => {
-                Reply::Stored(self.tier.commit_object(digest, incoming).await)
+            Err(Request::EvictFromDisk(bytes)) => Reply::Evicted(self.tier.evict_from_disk(bytes).await),
+            Err(Request::Commit(digest, incoming, keep)) => {
+                Reply::Stored(self.tier.commit_object(digest, incoming, keep).await)
             }
             Err(Request::Delete(digest)) => Reply::Deleted(self.tier.delete(digest).await),
             Err(_) => unreachable!("answered at once"),
@@ -127,7 +128,7 @@ impl<I: Io> Columns<I> {
         }
         match self.caller.call(column, request) {
             Ok(reply) => Ok(reply.await),
-            Err(CallBusy(Request::Commit(_, incoming))) => {
+            Err(CallBusy(Request::Commit(_, incoming, _))) => {
                 self.owner.tier.discard(incoming).await;
                 Err(CallBusy(()))
             }

@@ -47,7 +47,22 @@ pub struct Entry {
     pub held: u32,
 }
 
+/// How long an object is kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Keep {
+    /// Milliseconds since the Unix epoch after which it is gone; 0: never.
+    pub expires_ms: u64,
+    /// It may be dropped from disk to make room.
+    pub evictable: bool,
+}
+
 impl Entry {
+    /// Whether the object is kept at least as well as `keep` asks.
+    pub fn is_kept_as(&self, keep: Keep) -> bool {
+        let long = self.expires_ms == 0 || (keep.expires_ms != 0 && self.expires_ms >= keep.expires_ms);
+        long && (!self.evictable || keep.evictable)
+    }
+
     /// Whether the object is gone at `now_ms`.
     pub fn is_expired(&self, now_ms: u64) -> bool {
         self.expires_ms != 0 && self.expires_ms <= now_ms
@@ -107,6 +122,17 @@ impl Index {
         self.count -= 1;
         self.bytes -= old.size;
         Some(old)
+    }
+
+    /// Objects of one shard that are gone at `now_ms`, at most `limit`.
+    pub fn expired(&self, shard: usize, now_ms: u64, limit: usize) -> Vec<Digest> {
+        let gone = self.shards[shard].iter().filter(|(_, e)| e.is_expired(now_ms));
+        gone.map(|(d, _)| *d).take(limit).collect()
+    }
+
+    /// All objects, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = (&Digest, &Entry)> {
+        self.shards.iter().flatten()
     }
 
     /// The next `limit` objects after `after` in digest order. Only one shard's names are sorted at a time.
@@ -178,6 +204,18 @@ mod tests {
         }
         assert_eq!(seen, all);
         assert_eq!(index.totals(), (500, 1500));
+    }
+
+    #[test]
+    fn only_a_better_keep_is_stored_anew() {
+        let keep = |expires_ms, evictable| Keep { expires_ms, evictable };
+        let held = |k: Keep| Entry { expires_ms: k.expires_ms, evictable: k.evictable, ..entry(1) };
+        assert!(held(keep(0, false)).is_kept_as(keep(9, true)));
+        assert!(held(keep(0, true)).is_kept_as(keep(9, true)));
+        assert!(held(keep(9, false)).is_kept_as(keep(9, false)));
+        assert!(!held(keep(0, true)).is_kept_as(keep(0, false)), "evictable is not for good");
+        assert!(!held(keep(9, false)).is_kept_as(keep(0, false)), "an end is not for ever");
+        assert!(!held(keep(9, false)).is_kept_as(keep(10, false)));
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::oneshot::{Oneshot, Waiting};
 use crc32c::crc32c;
 use std::collections::VecDeque;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Bytes given to the disk at a time.
@@ -82,7 +82,7 @@ impl<I: Io> ObjectWriter<I> {
     /// Begins a file; with a known length all its space is taken at once.
     pub async fn create(
         io: &I,
-        path: PathBuf,
+        path: &Path,
         budget: &Budget,
         length: Option<u64>,
     ) -> Result<Self, WriteError> {
@@ -90,7 +90,7 @@ impl<I: Io> ObjectWriter<I> {
         if !budget.try_reserve(reserve) {
             return Err(WriteError::NoSpace);
         }
-        let file = match io.open(&path, Open::CreateDirect).await {
+        let file = match io.open(path, Open::CreateDirect).await {
             Ok(file) => file,
             Err(e) => {
                 budget.release(reserve);
@@ -100,7 +100,7 @@ impl<I: Io> ObjectWriter<I> {
         let mut writer = ObjectWriter {
             io: io.clone(),
             file,
-            path,
+            path: path.to_owned(),
             budget: budget.clone(),
             reserved: reserve,
             allocated: 0,

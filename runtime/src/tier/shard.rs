@@ -22,6 +22,7 @@ use crate::resident::Resident;
 use bytes::Bytes;
 use hashbrown::{HashMap, HashSet};
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::io;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -160,6 +161,8 @@ struct State {
     pins: usize,
     /// Found damaged on disk: a put of the same object mends it.
     damaged: HashSet<Digest>,
+    /// What may be dropped from disk, oldest first, with the sequence it was stored under.
+    evictable: VecDeque<(Digest, u64)>,
     locked: HashMap<Digest, Vec<Waker>>,
     next_sequence: u64,
 }
@@ -221,6 +224,10 @@ impl<I: Io> Shard<I> {
             let twice = index.insert(digest, entry);
             assert!(twice.is_none(), "recovery found {digest} twice");
         });
+        let mut evictable: Vec<(Digest, u64)> =
+            index.iter().filter(|(_, e)| e.evictable).map(|(d, e)| (*d, e.sequence)).collect();
+        evictable.sort_unstable_by_key(|&(_, sequence)| sequence);
+        let evictable = VecDeque::from(evictable);
         let state = State {
             index,
             policy: Policy::new(plan.held_bytes),
@@ -229,6 +236,7 @@ impl<I: Io> Shard<I> {
             promoting: HashSet::new(),
             pins: 0,
             damaged: HashSet::new(),
+            evictable,
             locked: HashMap::new(),
             next_sequence: recovered.next_sequence,
         };

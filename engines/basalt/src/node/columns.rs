@@ -24,6 +24,8 @@ const DRAIN_NS: u64 = 30_000_000_000;
 const DRAIN_LOOK_NS: u64 = 20_000_000;
 /// After an accept error (descriptors or memory used up) others must finish first.
 const ACCEPT_RETRY_NS: u64 = 100_000_000;
+/// Expired blobs are not served; this is when their space comes back.
+const EXPIRY_NS: u64 = 10_000_000_000;
 const RUN_DELAY_SAMPLE_NS: u64 = 1_000_000_000;
 
 /// What every column is told.
@@ -80,6 +82,7 @@ async fn set_up(column: Column, node: Shared, port: Letters, recovered: Recovere
     };
     let tier = Shard::new(column.io.clone(), &node.dir, tier_plan, recovered);
     tier.prepare().await.map_err(|e| e.to_string())?;
+    spawn_expiry(&column, tier.clone());
     let stalls = column.io.stalls().clone();
     let metrics = Metrics::new(column.index);
     let owner = Owner::new(column.io.clone(), tier, metrics, Box::new(move || stalls.total()));
@@ -176,6 +179,19 @@ fn spawn_accept<S: Service<RingIo>>(
                     tracing::warn!(error = %e, "a connection could not be accepted");
                     io.sleep(ACCEPT_RETRY_NS).await;
                 }
+            }
+        }
+    });
+}
+
+/// Deletes blobs whose time is over.
+fn spawn_expiry(column: &Column, tier: Shard<RingIo>) {
+    let (me, io) = (column.clone(), column.io.clone());
+    column.io.spawn("expiry", async move {
+        while !me.is_stopping() {
+            io.sleep(EXPIRY_NS).await;
+            if let Err(e) = tier.sweep_expired().await {
+                tracing::warn!(error = %e, "expired blobs stay until the next sweep");
             }
         }
     });

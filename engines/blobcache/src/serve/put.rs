@@ -1,22 +1,33 @@
 //! Storing a body: hashed while it comes in; small ones go to the owner as bytes, larger ones as a synced file.
 
+use super::route::Lifetime;
 use super::{BlobService, refuse_put};
 use crate::api::{Reply, Request};
 use net::Exchange;
 use net::http1::Status;
 use runtime::buffer::Buffer;
 use runtime::io::Io;
-use runtime::tier::{Digest, ObjectWriter, PACKED_BYTES_MAX, PutError, WRITE_BYTES, WriteError};
+use runtime::tier::{Digest, Keep, ObjectWriter, PACKED_BYTES_MAX, PutError, WRITE_BYTES, WriteError};
 use sha2::{Digest as _, Sha256};
 use std::io;
 
 /// Received and hashed at a time, so that the bytes are still in the core's cache.
 const STEP_BYTES: usize = 256 << 10;
+/// Dropped at once when the disk is full and a body's length says less: a segment's worth.
+const EVICT_BYTES: u64 = 64 << 20;
 /// For its turn to be received an upload waits this long, not counting its body.
 const UPLOAD_WAIT_NS: u64 = 60_000_000_000;
 /// How often and how long memory for a buffer is waited for: ten seconds in all.
 const BUFFER_TRIES: usize = 5000;
 const BUFFER_RETRY_NS: u64 = 2_000_000;
+
+/// What is asked of a put.
+#[derive(Clone, Copy)]
+struct Wanted {
+    /// The digest that was named.
+    expected: Option<Digest>,
+    keep: Keep,
+}
 
 /// A body that did not come whole: who is to blame decides the answer.
 enum BodyError {
@@ -31,20 +42,23 @@ impl<I: Io> BlobService<I> {
     pub(super) async fn put(
         &self,
         expected: Option<Digest>,
+        lifetime: Lifetime,
         exchange: &mut Exchange<'_, I>,
     ) -> io::Result<()> {
+        let expires_ms = lifetime.ttl_ms.map_or(0, |ttl_ms| exchange.io().unix_ms() + ttl_ms);
+        let wanted = Wanted { expected, keep: Keep { expires_ms, evictable: lifetime.evictable } };
         match exchange.body_length() {
             Some(length) if length <= PACKED_BYTES_MAX as u64 => {
-                self.put_small(length as usize, expected, exchange).await
+                self.put_small(length as usize, wanted, exchange).await
             }
-            length => self.put_large(length, expected, exchange).await,
+            length => self.put_large(length, wanted, exchange).await,
         }
     }
 
     async fn put_small(
         &self,
         length: usize,
-        expected: Option<Digest>,
+        wanted: Wanted,
         exchange: &mut Exchange<'_, I>,
     ) -> io::Result<()> {
         let Some(buf) = self.small_buffer(exchange.io(), length).await else {
@@ -54,7 +68,7 @@ impl<I: Io> BlobService<I> {
         if let Err(e) = read {
             return refuse_body(exchange, BodyError::Client(e)).await;
         }
-        self.store_packed(buf, length, expected, exchange).await
+        self.store_packed(buf, length, wanted, exchange).await
     }
 
     /// A buffer for a whole small body. Waits a while when memory is short: others finish.
@@ -73,22 +87,26 @@ impl<I: Io> BlobService<I> {
         &self,
         buf: Buffer,
         length: usize,
-        expected: Option<Digest>,
+        wanted: Wanted,
         exchange: &mut Exchange<'_, I>,
     ) -> io::Result<()> {
         let digest = Digest(Sha256::digest(&buf[..length]).into());
-        if expected.is_some_and(|e| e != digest) {
+        if wanted.expected.is_some_and(|e| e != digest) {
             return refuse_mismatch(exchange, &digest).await;
         }
         let data = buf.into_shared(length);
-        let reply = self.columns.ask(&digest, Request::PutPacked(digest, data)).await;
+        let request = || Request::PutPacked(digest, data.clone(), wanted.keep);
+        let mut reply = self.columns.ask(&digest, request()).await;
+        if matches!(reply, Ok(Reply::Stored(Err(PutError::NoSpace)))) && self.evict(EVICT_BYTES).await {
+            reply = self.columns.ask(&digest, request()).await;
+        }
         answer_stored(reply, &digest, length as u64, exchange).await
     }
 
     async fn put_large(
         &self,
         length: Option<u64>,
-        expected: Option<Digest>,
+        wanted: Wanted,
         exchange: &mut Exchange<'_, I>,
     ) -> io::Result<()> {
         exchange.may_wait(UPLOAD_WAIT_NS);
@@ -99,7 +117,7 @@ impl<I: Io> BlobService<I> {
             return refuse_body(exchange, BodyError::Busy).await;
         };
         if length.is_some() {
-            return self.put_object(length, (first, 0), expected, exchange).await;
+            return self.put_object(length, (first, 0), wanted, exchange).await;
         }
         // Of unknown length: it may turn out small.
         let (read, first) = exchange.read_body(first, 0, WRITE_BYTES).await;
@@ -110,9 +128,9 @@ impl<I: Io> BlobService<I> {
                 };
                 fitting[..count].copy_from_slice(&first[..count]);
                 drop(first);
-                self.store_packed(fitting, count, expected, exchange).await
+                self.store_packed(fitting, count, wanted, exchange).await
             }
-            Ok(count) => self.put_object(None, (first, count), expected, exchange).await,
+            Ok(count) => self.put_object(None, (first, count), wanted, exchange).await,
             Err(e) => refuse_body(exchange, BodyError::Client(e)).await,
         }
     }
@@ -130,17 +148,37 @@ impl<I: Io> BlobService<I> {
         None
     }
 
+    /// Makes room on disk by dropping evictable blobs, wherever they are; true if any was dropped.
+    async fn evict(&self, bytes: u64) -> bool {
+        let mut dropped = 0;
+        for column in 0..self.columns.count() {
+            if dropped >= bytes {
+                break;
+            }
+            match self.columns.ask_column(column, Request::EvictFromDisk(bytes - dropped)).await {
+                Ok(Reply::Evicted(Ok(freed))) => dropped += freed,
+                // What cannot be dropped now makes no room; the put says so.
+                _ => {}
+            }
+        }
+        dropped > 0
+    }
+
     async fn put_object(
         &self,
         length: Option<u64>,
         first: (Buffer, usize),
-        expected: Option<Digest>,
+        wanted: Wanted,
         exchange: &mut Exchange<'_, I>,
     ) -> io::Result<()> {
         let tier = &self.columns.local().tier;
         self.uploads_total.set(self.uploads_total.get() + 1);
         let path = tier.names().incoming(self.column, self.uploads_total.get());
-        let writer = match ObjectWriter::create(exchange.io(), path, tier.budget(), length).await {
+        let mut created = ObjectWriter::create(exchange.io(), &path, tier.budget(), length).await;
+        if matches!(created, Err(WriteError::NoSpace)) && self.evict(length.unwrap_or(EVICT_BYTES)).await {
+            created = ObjectWriter::create(exchange.io(), &path, tier.budget(), length).await;
+        }
+        let writer = match created {
             Ok(writer) => writer,
             Err(e) => return refuse_body(exchange, BodyError::Store(e)).await,
         };
@@ -148,7 +186,7 @@ impl<I: Io> BlobService<I> {
             Ok(received) => received,
             Err(e) => return refuse_body(exchange, e).await,
         };
-        if expected.is_some_and(|e| e != digest) {
+        if wanted.expected.is_some_and(|e| e != digest) {
             return refuse_mismatch(exchange, &digest).await;
         }
         let incoming = match writer.finish().await {
@@ -156,7 +194,7 @@ impl<I: Io> BlobService<I> {
             Err(e) => return refuse_body(exchange, BodyError::Store(e)).await,
         };
         let size = incoming.size;
-        let reply = self.columns.ask(&digest, Request::Commit(digest, incoming)).await;
+        let reply = self.columns.ask(&digest, Request::Commit(digest, incoming, wanted.keep)).await;
         answer_stored(reply, &digest, size, exchange).await
     }
 

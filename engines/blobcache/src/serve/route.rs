@@ -10,11 +10,20 @@ pub enum Routed {
     /// GET or HEAD of a blob; `None`: without conditions or ranges.
     Get(Digest, Option<Box<Conditions>>),
     /// Store a body, under this digest if one was named.
-    Put(Option<Digest>),
+    Put(Option<Digest>, Lifetime),
     /// Delete a blob.
     Delete(Digest),
     /// A page after a digest.
     List(Option<Digest>, usize),
+}
+
+/// How long a body is to be kept, as asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lifetime {
+    /// `?ttl=`: milliseconds from now.
+    pub ttl_ms: Option<u64>,
+    /// `?durability=none`: may be dropped from disk to make room.
+    pub evictable: bool,
 }
 
 /// The fields that make a GET conditional or partial (RFC 9110 §13.1, §14.2).
@@ -42,10 +51,12 @@ pub fn route(head: &Head<'_>) -> Result<Routed, Refusal> {
         let digest: Digest = name.parse().map_err(|_| {
             Refusal::new(Status::BadRequest, "a digest is sha256: followed by 64 lower-case hex digits")
         })?;
+        if head.method == Method::Put {
+            return Ok(Routed::Put(Some(digest), lifetime(head.query.unwrap_or(""))?));
+        }
         refuse_query(head)?;
         return match head.method {
             Method::Get | Method::Head => Ok(Routed::Get(digest, conditions(head))),
-            Method::Put => Ok(Routed::Put(Some(digest))),
             Method::Delete => Ok(Routed::Delete(digest)),
             _ => Err(Refusal::method(ALLOW_BLOB)),
         };
@@ -55,9 +66,49 @@ pub fn route(head: &Head<'_>) -> Result<Routed, Refusal> {
     }
     match head.method {
         Method::Get | Method::Head => list(head.query.unwrap_or("")),
-        Method::Put => refuse_query(head).map(|()| Routed::Put(None)),
+        Method::Put => Ok(Routed::Put(None, lifetime(head.query.unwrap_or(""))?)),
         _ => Err(Refusal::method(ALLOW_COLLECTION)),
     }
+}
+
+fn lifetime(query: &str) -> Result<Lifetime, Refusal> {
+    let bad = |message| Refusal::new(Status::BadRequest, message);
+    let mut found = Lifetime::default();
+    let mut durability = None;
+    for pair in query::pairs(query) {
+        let (name, value) = pair.map_err(|_| bad("malformed query"))?;
+        match &*name {
+            "ttl" if found.ttl_ms.is_none() => {
+                let ttl_ms = parse_ttl_ms(&value);
+                found.ttl_ms = Some(ttl_ms.ok_or(bad("ttl is a number of s, m, h or d, such as 90s or 7d"))?);
+            }
+            "durability" if durability.is_none() => {
+                found.evictable = match &*value {
+                    "none" => true,
+                    "sync" => false,
+                    _ => return Err(bad("durability is sync or none")),
+                };
+                durability = Some(());
+            }
+            _ => return Err(bad("unknown or repeated query parameter: ttl and durability are known")),
+        }
+    }
+    Ok(found)
+}
+
+/// `90`, `90s`, `15m`, `12h`, `7d`; at most a thousand years, so that nothing overflows.
+fn parse_ttl_ms(text: &str) -> Option<u64> {
+    let digits = text.trim_end_matches(['s', 'm', 'h', 'd']);
+    let seconds = match &text[digits.len()..] {
+        "" | "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "d" => 86_400,
+        _ => return None,
+    };
+    let number: u64 = Some(digits).filter(|d| d.bytes().all(|b| b.is_ascii_digit()))?.parse().ok()?;
+    let seconds = number.checked_mul(seconds).filter(|s| (1..=365_000 * 86_400).contains(s))?;
+    Some(seconds * 1000)
 }
 
 fn refuse_query(head: &Head<'_>) -> Result<(), Refusal> {
@@ -132,8 +183,13 @@ mod tests {
         let digest: Digest = format!("sha256:{HEX}").parse().expect("valid");
         let blob = format!("/blobs/sha256:{HEX}");
         assert_eq!(routed(&format!("GET {blob}"), ""), Ok(Routed::Get(digest, None)));
-        assert_eq!(routed("PUT /blobs", "Content-Length: 0\r\n"), Ok(Routed::Put(None)));
+        assert_eq!(routed("PUT /blobs", "Content-Length: 0\r\n"), Ok(Routed::Put(None, Lifetime::default())));
         assert_eq!(routed(&format!("DELETE {blob}"), ""), Ok(Routed::Delete(digest)));
+        let lifetime = Lifetime { ttl_ms: Some(7_200_000), evictable: true };
+        assert_eq!(
+            routed("PUT /blobs?ttl=2h&durability=none", "Content-Length: 0\r\n"),
+            Ok(Routed::Put(None, lifetime))
+        );
         assert_eq!(routed("GET /blobs", ""), Ok(Routed::List(None, 1000)));
         assert_eq!(
             routed(&format!("GET /blobs?after=sha256%3A{HEX}&limit=7"), ""),
@@ -159,7 +215,12 @@ mod tests {
             ("DELETE /blobs", 405),
             ("PATCH /blobs", 501),
             ("POST /blobs", 405),
-            ("PUT /blobs?ttl=5", 400),
+            ("PUT /blobs?ttl=0", 400),
+            ("PUT /blobs?ttl=5x", 400),
+            ("PUT /blobs?ttl=5&ttl=5", 400),
+            ("PUT /blobs?ttl=99999999999999999999", 400),
+            ("PUT /blobs?durability=fast", 400),
+            ("PUT /blobs?other=1", 400),
             ("GET /blobs?limit=0", 400),
             ("GET /blobs?limit=1001", 400),
             ("GET /blobs?limit=+5", 400),

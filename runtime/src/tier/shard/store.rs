@@ -1,7 +1,7 @@
 //! Storing and deleting: one operation on a digest at a time, records in the log before anything is acknowledged.
 
 use super::super::digest::Digest;
-use super::super::index::{Entry, NOT_HELD, Place};
+use super::super::index::{Entry, Keep, NOT_HELD, Place};
 use super::super::log::{Written, is_full};
 use super::super::names::{EXTENT_BYTES, Names, PACKED_BYTES_MAX, SegmentKind};
 use super::super::object::{Incoming, disk_bytes};
@@ -10,28 +10,38 @@ use super::held::{insert_held, take_held};
 use super::{Held, Key, PutError, Shard, Stored};
 use crate::buffer::footprint_bytes;
 use crate::io::Io;
+use crate::shards::SHARDS;
 use bytes::Bytes;
 use crc32c::crc32c;
 use std::io;
 use std::task::{Poll, Waker};
 
+/// Expired objects of one shard deleted in one sweep.
+const SWEEP_MAX: usize = 256;
+
 impl<I: Io> Shard<I> {
     /// Stores a small object. `data` is its bytes, `is_ours` whether they are in this column's memory.
-    pub async fn put_packed(&self, digest: Digest, data: Bytes, is_ours: bool) -> Result<Stored, PutError> {
+    pub async fn put_packed(
+        &self,
+        digest: Digest,
+        data: Bytes,
+        keep: Keep,
+        is_ours: bool,
+    ) -> Result<Stored, PutError> {
         assert!(data.len() <= PACKED_BYTES_MAX, "{} bytes are no packed object", data.len());
         let _lock = self.lock(digest).await;
-        if self.has_whole(&digest) {
+        if self.whole(&digest).is_some_and(|e| e.is_kept_as(keep)) {
             return Ok(Stored::Already);
         }
         let record = Record {
             kind: RecordKind::Packed,
             digest,
             sequence: self.next_sequence(),
-            expires_ms: 0,
+            expires_ms: keep.expires_ms,
             size: data.len() as u64,
             data_bytes: data.len() as u32,
             data_crc: crc32c(&data),
-            evictable: false,
+            evictable: keep.evictable,
         };
         let Written { segment, offset } = self.inner.pack.append(record, data.clone()).await?;
         self.insert(&record, Place::Packed { segment, offset });
@@ -54,21 +64,27 @@ impl<I: Io> Shard<I> {
     }
 
     /// Names an object file that was received and synced. On any error but success it is discarded.
-    pub async fn commit_object(&self, digest: Digest, incoming: Incoming) -> Result<Stored, PutError> {
+    pub async fn commit_object(
+        &self,
+        digest: Digest,
+        incoming: Incoming,
+        keep: Keep,
+    ) -> Result<Stored, PutError> {
         let _lock = self.lock(digest).await;
-        if self.has_whole(&digest) {
+        if let Some(entry) = self.whole(&digest) {
             self.discard(incoming).await;
+            self.keep_better(&digest, &entry, keep).await?;
             return Ok(Stored::Already);
         }
         let record = Record {
             kind: RecordKind::Object,
             digest,
             sequence: self.next_sequence(),
-            expires_ms: 0,
+            expires_ms: keep.expires_ms,
             size: incoming.size,
             data_bytes: 0,
             data_crc: incoming.sums_crc,
-            evictable: false,
+            evictable: keep.evictable,
         };
         if let Err(e) = self.name_object(&digest, &incoming).await {
             self.discard(incoming).await;
@@ -99,12 +115,42 @@ impl<I: Io> Shard<I> {
         self.inner.plan.budget.release(incoming.reserved);
     }
 
+    /// An object file that is there already is kept for longer if that is asked: a record says so.
+    async fn keep_better(&self, digest: &Digest, entry: &Entry, keep: Keep) -> Result<(), PutError> {
+        if entry.is_kept_as(keep) {
+            return Ok(());
+        }
+        let record = Record {
+            kind: RecordKind::Object,
+            digest: *digest,
+            sequence: self.next_sequence(),
+            expires_ms: keep.expires_ms,
+            size: entry.size,
+            data_bytes: 0,
+            data_crc: entry.crc,
+            evictable: keep.evictable,
+        };
+        self.inner.index_log.append(record, Bytes::new()).await?;
+        if let Some(entry) = self.inner.state.borrow_mut().index.get_mut(digest) {
+            entry.sequence = record.sequence;
+            entry.expires_ms = record.expires_ms;
+            entry.evictable = record.evictable;
+        }
+        Ok(())
+    }
+
     /// Deletes an object; false if there was none. Readers under way finish.
     pub async fn delete(&self, digest: Digest) -> Result<bool, PutError> {
         let _lock = self.lock(digest).await;
         if self.lookup(&digest).is_none() {
             return Ok(false);
         }
+        self.remove(digest).await?;
+        Ok(true)
+    }
+
+    /// The caller holds the digest's lock.
+    async fn remove(&self, digest: Digest) -> Result<u64, PutError> {
         let record = Record {
             kind: RecordKind::Deleted,
             digest,
@@ -116,15 +162,49 @@ impl<I: Io> Shard<I> {
             evictable: false,
         };
         self.inner.index_log.append(record, Bytes::new()).await?;
-        let old = self.forget(&digest);
-        if let Some(old) = old {
-            self.free_disk(&digest, &old).await;
-        }
-        Ok(true)
+        let Some(old) = self.forget(&digest) else { return Ok(0) };
+        self.free_disk(&digest, &old).await;
+        Ok(old.size)
     }
 
-    pub(super) fn has_whole(&self, digest: &Digest) -> bool {
-        self.lookup(digest).is_some() && !self.inner.state.borrow().damaged.contains(digest)
+    /// Deletes objects whose time is over. Called now and then; looks at one shard at a time.
+    pub async fn sweep_expired(&self) -> Result<(), PutError> {
+        for shard in 0..SHARDS {
+            let now_ms = self.inner.io.unix_ms();
+            let gone = self.inner.state.borrow().index.expired(shard, now_ms, SWEEP_MAX);
+            for digest in gone {
+                let _lock = self.lock(digest).await;
+                let still =
+                    self.inner.state.borrow().index.get(&digest).is_some_and(|e| e.is_expired(now_ms));
+                if still {
+                    self.remove(digest).await?;
+                }
+            }
+            self.inner.io.yield_now().await;
+        }
+        Ok(())
+    }
+
+    /// Deletes evictable objects, the oldest first, until `bytes` of them are gone; returns how many were.
+    pub async fn evict_from_disk(&self, bytes: u64) -> Result<u64, PutError> {
+        let mut freed = 0;
+        while freed < bytes {
+            let Some((digest, sequence)) = self.inner.state.borrow_mut().evictable.pop_front() else { break };
+            let _lock = self.lock(digest).await;
+            // What was deleted, or stored for good since, is not the object that was queued.
+            let same = |e: &Entry| e.evictable && e.sequence == sequence;
+            let still = self.inner.state.borrow().index.get(&digest).is_some_and(same);
+            if still {
+                freed += self.remove(digest).await?;
+            }
+        }
+        Ok(freed)
+    }
+
+    /// What is known of an object that is there and not damaged.
+    fn whole(&self, digest: &Digest) -> Option<Entry> {
+        let entry = self.lookup(digest)?;
+        (!self.inner.state.borrow().damaged.contains(digest)).then_some(entry)
     }
 
     pub(super) fn next_sequence(&self) -> u64 {
@@ -138,6 +218,9 @@ impl<I: Io> Shard<I> {
         let state = &mut *self.inner.state.borrow_mut();
         let Record { digest, size, sequence, expires_ms, data_crc: crc, evictable, .. } = *record;
         state.damaged.remove(&digest);
+        if evictable {
+            state.evictable.push_back((digest, sequence));
+        }
         state
             .index
             .insert(digest, Entry { place, size, sequence, expires_ms, crc, evictable, held: NOT_HELD });
