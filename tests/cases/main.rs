@@ -10,6 +10,7 @@ mod damage;
 mod drain;
 mod full;
 mod hostile;
+mod lifetime;
 mod listing;
 mod malformed;
 mod memory;
