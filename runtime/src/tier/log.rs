@@ -9,7 +9,7 @@
 //! 3. After a failed write or sync nothing is written any more: every append fails, and the node is told to stop.
 //! 4. A segment is allocated whole before its first batch, so a full disk is met there and not in a group.
 
-use super::names::{Names, SegmentKind};
+use super::names::{Names, SECTOR_BYTES, SegmentKind};
 use super::record::{Record, batch_bytes, encode_batch};
 use super::segment::{Segment, Segments};
 use crate::budget::Budget;
@@ -175,9 +175,11 @@ impl<I: Io> Log<I> {
             Some(bytes) if bytes < u64::from(self.inner.plan.segment_bytes) => SEGMENT_BYTES_MIN as usize,
             _ => GROUP_BYTES_MAX.min(self.inner.plan.segment_bytes as usize),
         };
+        // Counted generously: large data is moved to the next sector.
+        let mut group_bytes = SECTOR_BYTES;
         while let Some(next) = state.queue.pop_front() {
-            let with_next = batch_bytes(group.iter().map(|p| &p.record).chain([&next.record]));
-            if !group.is_empty() && with_next > limit {
+            group_bytes += next.record.batch_bytes() + SECTOR_BYTES;
+            if !group.is_empty() && group_bytes > limit {
                 state.queue.push_front(next);
                 break;
             }

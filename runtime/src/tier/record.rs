@@ -9,7 +9,8 @@
 //!            digest [32] · sequence u64 · expires u64 (ms since 1970, 0 never) · size u64 · data bytes u32
 //!            · data CRC32C u32 · kind u8 · flags u8 (1 evictable) · shard u8 · zeros [9] · CRC32C of the 76 before u32
 //! ```
-//! The headers stand together so that recovery reads them and skips the data.
+//! The headers stand together so that recovery reads them and skips the data. Data of at least 32 KiB starts on a 4 KiB
+//! boundary: its pages can then be sent as they are (sendfile moves 16 whole pages at a time).
 //! All integers little-endian. `sequence` orders the records of one digest over all segments: the highest one holds.
 //! Damage in the last batch of a segment is a torn tail and is cut; before it, it is corruption.
 
@@ -181,6 +182,23 @@ impl Record {
     }
 }
 
+/// Data of at least this many bytes starts on a sector boundary.
+const ALIGNED_BYTES_MIN: u32 = 32 << 10;
+
+/// Where each record's data starts in a batch of these records, and where the last one ends.
+fn layout<'r>(records: impl ExactSizeIterator<Item = &'r Record>) -> (Vec<u32>, usize) {
+    let mut at = BATCH_HEADER_BYTES + records.len() * RECORD_HEADER_BYTES;
+    let mut offsets = Vec::with_capacity(records.len());
+    for record in records {
+        if record.data_bytes >= ALIGNED_BYTES_MIN {
+            at = at.next_multiple_of(SECTOR_BYTES);
+        }
+        offsets.push(at as u32);
+        at += padded(record.data_bytes);
+    }
+    (offsets, at)
+}
+
 fn padded(data_bytes: u32) -> usize {
     (data_bytes as usize).next_multiple_of(8)
 }
@@ -194,9 +212,8 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
 }
 
 /// Bytes that a batch of these records takes on disk.
-pub fn batch_bytes<'r>(records: impl Iterator<Item = &'r Record>) -> usize {
-    let payload: usize = records.map(Record::batch_bytes).sum();
-    (BATCH_HEADER_BYTES + payload).next_multiple_of(SECTOR_BYTES)
+pub fn batch_bytes<'r>(records: impl ExactSizeIterator<Item = &'r Record>) -> usize {
+    layout(records).1.next_multiple_of(SECTOR_BYTES)
 }
 
 /// Writes a batch to the start of `out`; returns the offset of each record's data from there.
@@ -207,22 +224,19 @@ pub fn encode_batch(
     items: &[(Record, &[u8])],
     out: &mut [u8],
 ) -> Vec<u32> {
-    let disk_bytes = batch_bytes(items.iter().map(|(r, _)| r));
-    let mut data_at = BATCH_HEADER_BYTES + items.len() * RECORD_HEADER_BYTES;
-    let mut offsets = Vec::with_capacity(items.len());
-    for (i, (record, data)) in items.iter().enumerate() {
+    let (offsets, end) = layout(items.iter().map(|(r, _)| r));
+    let mut filled = BATCH_HEADER_BYTES + items.len() * RECORD_HEADER_BYTES;
+    for (i, ((record, data), &offset)) in items.iter().zip(&offsets).enumerate() {
         assert_eq!(data.len(), record.data_bytes as usize, "record and data disagree");
         let header = BATCH_HEADER_BYTES + i * RECORD_HEADER_BYTES;
         record.encode(&mut out[header..header + RECORD_HEADER_BYTES]);
-        let data_end = data_at + data.len();
-        out[data_at..data_end].copy_from_slice(data);
-        offsets.push(data_at as u32);
-        data_at += padded(record.data_bytes);
-        out[data_end..data_at].fill(0);
+        let (from, to) = (offset as usize, offset as usize + data.len());
+        out[filled..from].fill(0);
+        out[from..to].copy_from_slice(data);
+        filled = to;
     }
-    assert_eq!(data_at.next_multiple_of(SECTOR_BYTES), disk_bytes, "batch is not as long as announced");
-    out[data_at..disk_bytes].fill(0);
-    let payload_bytes = (data_at - BATCH_HEADER_BYTES) as u32;
+    out[filled..end.next_multiple_of(SECTOR_BYTES)].fill(0);
+    let payload_bytes = (end - BATCH_HEADER_BYTES) as u32;
     Batch { kind, segment, number, payload_bytes, records: items.len() as u32 }.encode(out);
     offsets
 }
@@ -240,17 +254,13 @@ impl Batch {
         if self.index_bytes() > end || self.index_bytes() > bytes.len() {
             return Err(RecordError::Damaged("more records than bytes"));
         }
-        let mut data_at = self.index_bytes();
-        let mut records = Vec::with_capacity(self.records as usize);
-        for header in bytes[BATCH_HEADER_BYTES..self.index_bytes()].chunks_exact(RECORD_HEADER_BYTES) {
-            let record = Record::decode(header)?;
-            records.push((record, data_at as u32));
-            data_at += padded(record.data_bytes);
-        }
-        if data_at != end {
+        let headers = bytes[BATCH_HEADER_BYTES..self.index_bytes()].chunks_exact(RECORD_HEADER_BYTES);
+        let records: Vec<Record> = headers.map(Record::decode).collect::<Result<_, _>>()?;
+        let (offsets, data_end) = layout(records.iter());
+        if data_end != end {
             return Err(RecordError::Damaged("batch is not as long as its records"));
         }
-        Ok(records)
+        Ok(records.into_iter().zip(offsets).collect())
     }
 }
 
@@ -305,6 +315,29 @@ mod tests {
             [RecordKind::Packed, RecordKind::Deleted]
         );
         assert_eq!(bytes[records[0].1 as usize + 5000], (5000u32 % 256) as u8);
+    }
+
+    #[test]
+    fn large_data_starts_on_a_sector_and_reads_back() {
+        let (small, large) = (vec![1u8; 100], vec![2u8; 65536]);
+        let record = |data: &[u8]| Record {
+            kind: RecordKind::Packed,
+            digest: Digest([7; 32]),
+            sequence: 1,
+            expires_ms: 0,
+            size: data.len() as u64,
+            data_bytes: data.len() as u32,
+            data_crc: crc32c(data),
+            evictable: false,
+        };
+        let items =
+            [(record(&small), &small[..]), (record(&large), &large[..]), (record(&small), &small[..])];
+        let mut bytes = vec![0xee; batch_bytes(items.iter().map(|(r, _)| r))];
+        let offsets = encode_batch(SegmentKind::Pack, 1, 0, &items, &mut bytes);
+        assert_eq!(offsets[1] % SECTOR_BYTES as u32, 0);
+        let (batch, records) = read_batch(&bytes).expect("whole");
+        assert_eq!(batch.disk_bytes(), bytes.len());
+        assert_eq!(records.iter().map(|r| r.1).collect::<Vec<_>>(), offsets);
     }
 
     #[test]
