@@ -12,8 +12,8 @@
 //! | `reader` | the path of bytes that are not in RAM: disk, checksum, out |
 //! | `data_dir`, `recover` | taking possession of a directory; disk → state |
 //!
-//! Path of a small object in: the owner appends it to its pack log; one write and one sync later it is in the index and in
-//! RAM. Path of a large one: the receiving column streams it into `incoming/`, synced; the owner renames it to its name,
+//! Path of a small object in: the owner appends it to its pack log; one write and one sync later it is in the index; it
+//! comes into RAM when it is read. Path of a large one: the receiving column streams it into `incoming/`, synced; the owner renames it to its name,
 //! syncs the directory, appends an index record. Out: RAM, else a verified read of the blocks asked for; an extent asked
 //! for twice is pinned in the page cache and sent from there with sendfile.
 //!

@@ -78,7 +78,7 @@ async fn fill(column: Column, root: PathBuf) {
     let tier = shard(&column, &dir, found);
     for seed in 0..3 {
         let data = bytes_of(seed, 5000 + usize::from(seed));
-        let stored = tier.put_packed(digest_of(&data), Bytes::from(data), Keep::default(), false).await;
+        let stored = tier.put_packed(digest_of(&data), Bytes::from(data), Keep::default()).await;
         assert_eq!(stored.expect("stored"), Stored::New);
     }
     let large = bytes_of(9, 3_000_000);
@@ -197,14 +197,12 @@ fn what_expires_or_may_be_evicted_goes_and_the_rest_stays() {
                 let evictable = Keep { expires_ms: 0, evictable: true };
                 for (seed, keep) in [(1, soon), (2, evictable), (3, evictable), (4, Keep::default())] {
                     let data = bytes_of(seed, 5000 + usize::from(seed));
-                    let stored = tier.put_packed(digest_of(&data), Bytes::from(data), keep, false).await;
+                    let stored = tier.put_packed(digest_of(&data), Bytes::from(data), keep).await;
                     assert_eq!(stored.expect("stored"), Stored::New);
                 }
                 // Stored again for good: no longer evictable.
                 let data = bytes_of(3, 5003);
-                tier.put_packed(digest_of(&data), Bytes::from(data), Keep::default(), false)
-                    .await
-                    .expect("kept");
+                tier.put_packed(digest_of(&data), Bytes::from(data), Keep::default()).await.expect("kept");
                 column.io.sleep(50_000_000).await;
                 assert_eq!(
                     tier.get(&digest_of(&bytes_of(1, 5001))).await.map(|f| f.is_none()).ok(),

@@ -25,8 +25,8 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-/// How long a column looks for more work before it sleeps: about what a sleep and wake costs.
-const SPIN_NS: u64 = 20_000;
+/// How long a column looks for more work before it waits in the kernel: longer only burns CPU that a neighbour could use.
+const SPIN_NS: u64 = 2_000;
 /// Memory of the column that recovers, when that is all it does.
 const RECOVERY_BYTES: usize = 64 << 20;
 /// How long a port may be held by a process that has ended.

@@ -21,7 +21,7 @@ pub enum Request {
         /// Its file.
         object: Object,
     },
-    /// Store a small blob; `data` is in the asking column's memory.
+    /// Store a small blob.
     PutPacked(Digest, Bytes, Keep),
     /// Name a file that was received.
     Commit(Digest, Incoming, Keep),

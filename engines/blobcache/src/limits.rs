@@ -9,8 +9,8 @@ pub struct Limits {
     pub disk_reads_max: usize,
 }
 
-/// Buffers a large upload holds: one being filled and those being written, 1 MiB each.
-const UPLOAD_BYTES: u64 = 5 << 20;
+/// Buffers a large upload holds: one being filled and those being written.
+const UPLOAD_BYTES: u64 = 5 * runtime::tier::WRITE_BYTES as u64;
 /// Buffers a download from disk holds: one being sent, one being read, 256 KiB each.
 const DISK_READ_BYTES: u64 = 512 << 10;
 

@@ -57,13 +57,13 @@ impl<I: Io> Owner<I> {
         }
     }
 
-    /// Answers. `is_ours`: a small blob's bytes are in this column's memory.
-    async fn answer(&self, request: Request, is_ours: bool) -> Reply {
+    /// Answers.
+    async fn answer(&self, request: Request) -> Reply {
         match self.answer_now(request) {
             Ok(reply) => reply,
             Err(Request::Get(digest)) => Reply::Found(self.tier.get(&digest).await),
             Err(Request::PutPacked(digest, data, keep)) => {
-                Reply::Stored(self.tier.put_packed(digest, data, keep, is_ours).await)
+                Reply::Stored(self.tier.put_packed(digest, data, keep).await)
             }
             Err(Request::EvictFromDisk(bytes)) => Reply::Evicted(self.tier.evict_from_disk(bytes).await),
             Err(Request::Commit(digest, incoming, keep)) => {
@@ -96,9 +96,7 @@ impl<I: Io> Columns<I> {
             Ok(reply) => respond.answer(reply),
             Err(request) => {
                 let owner = answering.clone();
-                answering
-                    .io
-                    .spawn("owner", async move { respond.answer(owner.answer(request, false).await) });
+                answering.io.spawn("owner", async move { respond.answer(owner.answer(request).await) });
             }
         };
         let (caller, inbox) = Caller::connect(port, handle);
@@ -124,7 +122,7 @@ impl<I: Io> Columns<I> {
     /// Asks a column.
     pub async fn ask_column(&self, column: usize, request: Request) -> Result<Reply, CallBusy> {
         if column == self.here {
-            return Ok(self.owner.answer(request, true).await);
+            return Ok(self.owner.answer(request).await);
         }
         match self.caller.call(column, request) {
             Ok(reply) => Ok(reply.await),

@@ -23,7 +23,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 /// A group is written as one buffer of at most this size.
-const GROUP_BYTES_MAX: usize = 4 << 20;
+const GROUP_BYTES_MAX: usize = 1 << 20;
 /// Queued bytes beyond which callers are told to come back.
 const QUEUE_BYTES_MAX: usize = 16 << 20;
 const MEMORY_RETRY_NS: u64 = 1_000_000;

@@ -19,8 +19,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Bytes given to the disk at a time.
-pub const WRITE_BYTES: usize = 1 << 20;
+/// Bytes given to the disk at a time: few enough that the buffers under way stay in the core's cache.
+pub const WRITE_BYTES: usize = 256 << 10;
 /// Writes under way per object: enough to keep hash and disk both busy.
 const WRITES_MAX: usize = 4;
 /// Space is reserved in steps of this size when the length is not known.

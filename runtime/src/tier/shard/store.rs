@@ -6,9 +6,8 @@ use super::super::log::{Written, is_full};
 use super::super::names::{EXTENT_BYTES, Names, PACKED_BYTES_MAX, SegmentKind};
 use super::super::object::{Incoming, disk_bytes};
 use super::super::record::{Record, RecordKind};
-use super::held::{insert_held, take_held};
-use super::{Held, Key, PutError, Shard, Stored};
-use crate::buffer::footprint_bytes;
+use super::held::take_held;
+use super::{Key, PutError, Shard, Stored};
 use crate::io::Io;
 use crate::shards::SHARDS;
 use bytes::Bytes;
@@ -20,14 +19,8 @@ use std::task::{Poll, Waker};
 const SWEEP_MAX: usize = 256;
 
 impl<I: Io> Shard<I> {
-    /// Stores a small object. `data` is its bytes, `is_ours` whether they are in this column's memory.
-    pub async fn put_packed(
-        &self,
-        digest: Digest,
-        data: Bytes,
-        keep: Keep,
-        is_ours: bool,
-    ) -> Result<Stored, PutError> {
+    /// Stores a small object whose bytes are `data`.
+    pub async fn put_packed(&self, digest: Digest, data: Bytes, keep: Keep) -> Result<Stored, PutError> {
         assert!(data.len() <= PACKED_BYTES_MAX, "{} bytes are no packed object", data.len());
         let _lock = self.lock(digest).await;
         if self.whole(&digest).is_some_and(|e| e.is_kept_as(keep)) {
@@ -43,23 +36,9 @@ impl<I: Io> Shard<I> {
             data_crc: crc32c(&data),
             evictable: keep.evictable,
         };
-        let Written { segment, offset } = self.inner.pack.append(record, data.clone()).await?;
+        let Written { segment, offset } = self.inner.pack.append(record, data).await?;
         self.insert(&record, Place::Packed { segment, offset });
-        if is_ours {
-            let state = &mut *self.inner.state.borrow_mut();
-            let slot = insert_held(
-                state,
-                Key::Packed(digest),
-                footprint_bytes(data.len()) as u64,
-                Held::Packed(data),
-                &self.inner.evictions,
-            );
-            if let (Some(slot), Some(entry)) = (slot, state.index.get_mut(&digest)) {
-                entry.held = slot;
-            }
-        } else {
-            self.hold_packed(&digest, record.sequence, &data);
-        }
+        // Not kept in RAM: that is for what is read. The buffer goes back to the pool while the cache still has it.
         Ok(Stored::New)
     }
 
