@@ -155,10 +155,10 @@ impl<I: Io> BlobService<I> {
             if dropped >= bytes {
                 break;
             }
-            match self.columns.ask_column(column, Request::EvictFromDisk(bytes - dropped)).await {
-                Ok(Reply::Evicted(Ok(freed))) => dropped += freed,
-                // What cannot be dropped now makes no room; the put says so.
-                _ => {}
+            // What cannot be dropped now makes no room; the put says so.
+            let reply = self.columns.ask_column(column, Request::EvictFromDisk(bytes - dropped)).await;
+            if let Ok(Reply::Evicted(Ok(freed))) = reply {
+                dropped += freed;
             }
         }
         dropped > 0
