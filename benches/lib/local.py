@@ -106,9 +106,9 @@ def pool(rounds, seconds):
         fresh = json_output(program("probe_alloc"), "--core", SERVER_CORE, "--seconds", seconds / 4)
         output(*pinned(SERVER_CORE, "cargo", "bench", "-q", "-p", "benches", "--bench", "pool"), timeout=900, cwd=ROOT)
         for size in POOL_SIZES:
-            path = TARGET.parent / f"criterion/pool/get_put/{size}/new/estimates.json"
+            path = TARGET.parent / f"criterion/{size >> 20}MiB/pool/new/estimates.json"
             if not path.exists():
-                raise Unmeasured(f"{path}: the benchmark must be pool/get_put/{size}")
+                raise Unmeasured(f"{path}: the benchmark must be {size >> 20}MiB/pool")
             nanoseconds = json.loads(path.read_text())["median"]["point_estimate"]
             cost[size].add("ours", nanoseconds)
             gain[size].add("probe", fresh[str(size)])

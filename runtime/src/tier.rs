@@ -12,14 +12,24 @@
 //! | `reader` | the path of bytes that are not in RAM: disk, checksum, out |
 //! | `data_dir`, `recover` | taking possession of a directory; disk → state |
 //!
-//! Path of a small object in: the owner appends it to its pack log; one write and one sync later it is in the index; it
-//! comes into RAM when it is read. Path of a large one: the receiving column streams it into `incoming/`, synced; the owner renames it to its name,
-//! syncs the directory, appends an index record. Out: RAM, else a verified read of the blocks asked for; an extent asked
-//! for twice is pinned in the page cache and sent from there with sendfile.
+//! Path of a small object in: the owner appends it to its pack log; one write and one sync later it is in the index. It comes
+//! into RAM when it is read. Path of a large one: the receiving column streams it into `incoming/`, synced; the owner renames
+//! it to its name, syncs the directory, appends an index record. Out: RAM, else a verified read of the blocks asked for. A
+//! small object asked for again moves to pinned pages of its segment; an extent of a large one is pinned in the page cache
+//! when it is asked for and there is room, or for the second time.
 //!
-//! Measured before the format was fixed (CPU of sender and its softirq, µs/MiB, 4 MiB bodies over loopback): sendfile from
-//! page-cache pages 144–179, sendmsg from huge pages 266–292, MSG_ZEROCOPY 449–470. So large objects are held in RAM as
-//! pinned page cache and ZEROCOPY is not built; at 64 KiB a single sendmsg costs what sendfile costs.
+//! Measured before the format was fixed (CPU of the sender in µs per MiB over loopback, 16 connections, discarding reader;
+//! `benches`, `body_path --conns 16`):
+//!
+//! | bytes | sendmsg, huge pages | the same, SO_SNDBUF 512 KiB | sendfile, page cache | MSG_ZEROCOPY |
+//! |---|---|---|---|---|
+//! | 64 KiB | 244 | 234 | 199 | 403 |
+//! | 1 MiB | 194 | 129 | 288 | 312 |
+//! | 4 MiB | 191 | 142 | 210 | 244 |
+//! | 64 MiB | 203 | 152 | 152 | 251 |
+//!
+//! So ZEROCOPY is not built, connections have 512 KiB of send buffer, and pinned pages go out by sendfile from 48 to 512 KiB
+//! and by copying beyond. Object files hold the object's bytes and nothing else, so the kernel can serve them.
 //!
 //! Invariants
 //! 1. An acknowledged write is on stable storage, data and index record both.

@@ -71,16 +71,21 @@ impl<I: Io> BlobService<I> {
         self.store_packed(buf, length, wanted, exchange).await
     }
 
-    /// A buffer for a whole small body. Waits a while when memory is short: others finish.
-    async fn small_buffer(&self, io: &I, length: usize) -> Option<Buffer> {
+    /// Takes a buffer, and waits a while when memory is short: blobs leave RAM and others finish.
+    async fn buffer(&self, io: &I, take: impl Fn(&I) -> Option<Buffer>) -> Option<Buffer> {
         for _ in 0..BUFFER_TRIES {
-            if let Some(buf) = io.buffer_fitting(length) {
+            if let Some(buf) = take(io) {
                 return Some(buf);
             }
             self.columns.local().tier.make_room();
             io.sleep(BUFFER_RETRY_NS).await;
         }
         None
+    }
+
+    /// A buffer for a whole small body.
+    async fn small_buffer(&self, io: &I, length: usize) -> Option<Buffer> {
+        self.buffer(io, |io| io.buffer_fitting(length)).await
     }
 
     async fn store_packed(
@@ -135,17 +140,10 @@ impl<I: Io> BlobService<I> {
         }
     }
 
-    /// A buffer for what is left of a body, at most one write. Waits a while when memory is short: others finish.
+    /// A buffer for what is left of a body, at most one write.
     async fn upload_buffer(&self, io: &I, left: Option<u64>) -> Option<Buffer> {
         let want = left.map_or(WRITE_BYTES, |left| left.min(WRITE_BYTES as u64) as usize);
-        for _ in 0..BUFFER_TRIES {
-            if let Some(buf) = io.buffer(want) {
-                return Some(buf);
-            }
-            self.columns.local().tier.make_room();
-            io.sleep(BUFFER_RETRY_NS).await;
-        }
-        None
+        self.buffer(io, |io| io.buffer(want)).await
     }
 
     /// Makes room on disk by dropping evictable blobs, wherever they are; true if any was dropped.
