@@ -16,6 +16,7 @@ use crate::buffer::Buffer;
 use crate::resident::Resident;
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::path::Path;
 
 /// What a caller wants of a file it opens.
@@ -29,12 +30,32 @@ pub enum Open {
     WriteDirect,
 }
 
+/// Whose disk I/O goes first when the device is busy, the most urgent first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Class {
+    /// A Raft log's sync: an election hangs on it.
+    RaftSync,
+    /// A client waits for it: reads, and the group commit of a put.
+    #[default]
+    Foreground,
+    /// The sync of a batch of samples.
+    TsdbSync,
+    /// Filling a cache and reading ahead.
+    Fill,
+    /// Compaction, reclaim, checkpoints.
+    Compaction,
+    /// Looking for damage.
+    Scrub,
+}
+
 /// The bundle: files, connections, clock and tasks of one column.
 pub trait Io: Clone + 'static {
     /// An open file.
     type File: File;
     /// An accepted or connected byte stream.
     type Conn: Conn;
+    /// A listening socket.
+    type Listener: Listener<Conn = Self::Conn>;
 
     /// Monotonic nanoseconds.
     fn now_ns(&self) -> u64;
@@ -51,12 +72,24 @@ pub trait Io: Clone + 'static {
     /// As [`Io::buffer`], of any alignment and closely fitting: for bytes that stay.
     fn buffer_fitting(&self, len: usize) -> Option<Buffer>;
 
+    /// A random number: of the kernel, or of the seed.
+    fn random(&self) -> u64;
+
+    /// Listens on `addr` beside the other columns.
+    fn listen(&self, addr: SocketAddr) -> io::Result<Self::Listener>;
+    /// Connects to `addr`.
+    fn connect(&self, addr: SocketAddr) -> impl Future<Output = io::Result<Self::Conn>>;
+    /// The addresses of a host, in the order to try them.
+    fn resolve(&self, host: &str, port: u16) -> impl Future<Output = io::Result<Vec<SocketAddr>>>;
+
     /// Opens a file.
     fn open(&self, path: &Path, how: Open) -> impl Future<Output = io::Result<Self::File>>;
     /// Renames atomically; durable after [`Io::sync_dir`] of the directory.
     fn rename(&self, from: &Path, to: &Path) -> impl Future<Output = io::Result<()>>;
     /// Removes a file.
     fn unlink(&self, path: &Path) -> impl Future<Output = io::Result<()>>;
+    /// Makes a directory; one that is there already is no error. Durable after [`Io::sync_dir`] of its parent.
+    fn make_dir(&self, dir: &Path) -> impl Future<Output = io::Result<()>>;
     /// Makes the names in a directory durable.
     fn sync_dir(&self, dir: &Path) -> impl Future<Output = io::Result<()>>;
     /// Names and sizes of the regular files in a directory, in no order.
@@ -74,6 +107,8 @@ pub trait Io: Clone + 'static {
 
 /// An open file of one column. Clones share the descriptor.
 pub trait File: Clone + 'static {
+    /// The same open file, its I/O queued as `class`.
+    fn classed(&self, class: Class) -> Self;
     /// Fills `buf[..len]` from `offset`. Reading past the end is `UnexpectedEof`.
     fn read_at(&self, buf: Buffer, len: usize, offset: u64)
     -> impl Future<Output = (io::Result<()>, Buffer)>;
@@ -108,6 +143,16 @@ pub enum Hangup {
     Receive,
     /// Both ways.
     Both,
+}
+
+/// A listening socket of one column.
+pub trait Listener: 'static {
+    /// What it accepts.
+    type Conn: Conn;
+    /// The address in use (of interest when the port asked for was 0).
+    fn local_addr(&self) -> io::Result<SocketAddr>;
+    /// The next connection. Errors are those of the process (EMFILE, ENOMEM): wait a little and try again.
+    fn accept(&mut self) -> impl Future<Output = io::Result<Self::Conn>>;
 }
 
 /// A connected byte stream.

@@ -3,7 +3,7 @@
 use super::core::Ring;
 use super::fixed::FileNumber;
 use crate::buffer::Buffer;
-use crate::io::{File, Open};
+use crate::io::{Class, File, Open};
 use io_uring::types::{Fd, FsyncFlags};
 use io_uring::{opcode, squeue};
 use rustix::fs::OFlags;
@@ -152,6 +152,11 @@ fn assert_blocks(len: usize, offset: u64) {
 }
 
 impl File for RingFile {
+    fn classed(&self, _class: Class) -> RingFile {
+        // One queue for all classes so far.
+        self.clone()
+    }
+
     async fn read_at(&self, mut buf: Buffer, len: usize, offset: u64) -> (io::Result<()>, Buffer) {
         let blocks = len.next_multiple_of(BLOCK_BYTES);
         assert_blocks(blocks, offset);

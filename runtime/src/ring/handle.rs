@@ -2,7 +2,7 @@
 
 use super::core::Ring;
 use super::file::{RingFile, c_path, open_flags};
-use super::listener::{Listener, bind};
+use super::listener::{Listener, bind, connect};
 use crate::buffer::{Arena, Buffer};
 use crate::clock::Clock;
 use crate::io::{Io, Open};
@@ -14,7 +14,7 @@ use io_uring::types::{Fd, FsyncFlags};
 use rustix::fs::OFlags;
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::rc::Rc;
@@ -38,11 +38,6 @@ impl RingIo {
         RingIo { inner: Rc::new(Inner { ring, arena, clock, stalls }) }
     }
 
-    /// Listens on `addr` beside the other columns.
-    pub fn listen(&self, addr: SocketAddr) -> io::Result<Listener> {
-        Ok(Listener::new(bind(addr, true)?, self.inner.ring.clone()))
-    }
-
     /// The column's memory.
     pub fn arena(&self) -> Arena {
         self.inner.arena
@@ -62,6 +57,7 @@ impl RingIo {
 impl Io for RingIo {
     type File = RingFile;
     type Conn = RingConn;
+    type Listener = Listener;
 
     fn now_ns(&self) -> u64 {
         self.inner.clock.now_ns()
@@ -96,6 +92,31 @@ impl Io for RingIo {
         self.inner.arena.alloc(len)
     }
 
+    fn random(&self) -> u64 {
+        let mut bytes = [0; 8];
+        // Never blocks and never fails for so few bytes once the kernel has started (random(7)).
+        let filled = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
+        assert_eq!(filled, Ok(bytes.len()), "no random bytes");
+        u64::from_ne_bytes(bytes)
+    }
+
+    fn listen(&self, addr: SocketAddr) -> io::Result<Listener> {
+        Ok(Listener::new(bind(addr, true)?, self.inner.ring.clone()))
+    }
+
+    async fn connect(&self, addr: SocketAddr) -> io::Result<RingConn> {
+        connect(&self.inner.ring, addr).await
+    }
+
+    async fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+        if let Ok(ip) = host.parse() {
+            return Ok(vec![SocketAddr::new(ip, port)]);
+        }
+        let host = host.to_owned();
+        let look_up = move || (host.as_str(), port).to_socket_addrs().map(Iterator::collect);
+        glommio::executor().spawn_blocking(look_up).await
+    }
+
     async fn open(&self, path: &Path, how: Open) -> io::Result<RingFile> {
         RingFile::open(&self.inner.ring, path, how).await
     }
@@ -113,6 +134,16 @@ impl Io for RingIo {
         let entry = opcode::UnlinkAt::new(Fd(libc::AT_FDCWD), path.as_ptr()).build();
         let (cqe, _path) = self.inner.ring.op(entry, path).await;
         cqe.result().map(drop)
+    }
+
+    async fn make_dir(&self, dir: &Path) -> io::Result<()> {
+        let path = c_path(dir)?;
+        let entry = opcode::MkDirAt::new(Fd(libc::AT_FDCWD), path.as_ptr()).mode(0o750).build();
+        let (cqe, _path) = self.inner.ring.op(entry, path).await;
+        match cqe.result() {
+            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => Err(e),
+            _ => Ok(()),
+        }
     }
 
     async fn sync_dir(&self, dir: &Path) -> io::Result<()> {

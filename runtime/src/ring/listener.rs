@@ -31,7 +31,7 @@ pub fn bind(addr: SocketAddr, shared: bool) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// A listening socket of one column.
+/// See [`crate::io::Listener`].
 pub struct Listener {
     socket: Socket,
     ring: Rc<Ring>,
@@ -43,15 +43,17 @@ impl Listener {
         let accepts = accept_all(&ring, &socket);
         Listener { socket, ring, accepts }
     }
+}
 
-    /// The address in use (of interest when the port asked for was 0).
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+impl crate::io::Listener for Listener {
+    type Conn = RingConn;
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
         let addr = self.socket.local_addr()?;
         addr.as_socket().ok_or_else(|| io::Error::other("not an internet address"))
     }
 
-    /// The next connection. Errors are those of the process (EMFILE, ENOMEM): wait a little and try again.
-    pub async fn accept(&mut self) -> io::Result<RingConn> {
+    async fn accept(&mut self) -> io::Result<RingConn> {
         loop {
             match self.accepts.next().await {
                 Some(cqe) => {
@@ -68,4 +70,14 @@ impl Listener {
 
 fn accept_all(ring: &Rc<Ring>, socket: &Socket) -> Multi {
     ring.multi(opcode::AcceptMulti::new(Fd(socket.as_raw_fd())).flags(libc::SOCK_CLOEXEC).build())
+}
+
+/// Connects through the ring.
+pub(super) async fn connect(ring: &Rc<Ring>, addr: SocketAddr) -> io::Result<RingConn> {
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+    let target = Box::new(socket2::SockAddr::from(addr));
+    let entry = opcode::Connect::new(Fd(socket.as_raw_fd()), target.as_ptr().cast(), target.len()).build();
+    let (cqe, (socket, _target)) = ring.op(entry, (socket, target)).await;
+    cqe.result()?;
+    RingConn::new(socket.into(), ring.clone())
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 
 use runtime::column::{self, Body, Column, Columns, Plan};
-use runtime::io::{Conn, Io};
+use runtime::io::{Conn, Io, Listener as _};
 use runtime::ring::{Listener, RingConn};
 
 use super::report::Report;

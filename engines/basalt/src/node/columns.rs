@@ -10,7 +10,7 @@ use net::{Server, Service};
 use runtime::budget::Budget;
 use runtime::call::{Letter, letters};
 use runtime::column::{Body, Column, Columns, Plan, start};
-use runtime::io::Io;
+use runtime::io::{Io, Listener as _};
 use runtime::mesh::Port;
 use runtime::ring::{Listener, RingIo};
 use runtime::shards::ShardMap;
