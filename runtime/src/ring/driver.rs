@@ -264,6 +264,7 @@ impl Watchdog {
 mod tests {
     use super::*;
     use crate::column::{Body, Plan, start};
+    use crate::io::{Io as _, Listener as _};
     use std::net::{Ipv4Addr, SocketAddr, TcpStream};
     use std::sync::atomic::{AtomicU64, Ordering};
     use std::sync::mpsc::{Receiver, Sender, channel};
