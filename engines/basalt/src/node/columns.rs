@@ -26,7 +26,6 @@ const DRAIN_LOOK_NS: u64 = 20_000_000;
 const ACCEPT_RETRY_NS: u64 = 100_000_000;
 /// Expired blobs are not served; this is when their space comes back.
 const EXPIRY_NS: u64 = 10_000_000_000;
-const RUN_DELAY_SAMPLE_NS: u64 = 1_000_000_000;
 
 /// What every column is told.
 #[derive(Clone)]
@@ -83,7 +82,7 @@ async fn set_up(column: Column, node: Shared, port: Letters, recovered: Recovere
     let tier = Shard::new(column.io.clone(), &node.dir, tier_plan, recovered);
     tier.prepare().await.map_err(|e| e.to_string())?;
     spawn_expiry(&column, tier.clone());
-    let stalls = column.io.stalls().clone();
+    let stalls = column.stalls().clone();
     let metrics = Metrics::new(column.index);
     let owner = Owner::new(column.io.clone(), tier, metrics, Box::new(move || stalls.total()));
     let (columns, inbox) = blobcache::Columns::connect(column.index, node.map, owner, port);
@@ -116,7 +115,6 @@ async fn run(
     if column.index == 0 {
         announce(&node);
     }
-    spawn_run_delay_sampler(&column);
     spawn_accept(&column, "accept-blob", listener, blobs.clone());
     let ops = ops.map(|(server, listener)| {
         spawn_accept(&column, "accept-ops", listener, server.clone());
@@ -193,17 +191,6 @@ fn spawn_expiry(column: &Column, tier: Shard<RingIo>) {
             if let Err(e) = tier.sweep_expired().await {
                 tracing::warn!(error = %e, "expired blobs stay until the next sweep");
             }
-        }
-    });
-}
-
-/// Keeps what the stall detector subtracts for a waiting thread recent.
-fn spawn_run_delay_sampler(column: &Column) {
-    let (me, io) = (column.clone(), column.io.clone());
-    column.io.spawn("run-delay", async move {
-        while !me.is_stopping() {
-            io.stalls().sample_run_delay();
-            io.sleep(RUN_DELAY_SAMPLE_NS).await;
         }
     });
 }
