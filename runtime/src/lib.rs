@@ -13,6 +13,7 @@
 //! | `tier` | the page store under blobcache and slicecache: RAM over disk |
 //! | `shards`, `cpulist`, `cpus` | who owns what, which CPUs we may use |
 //! | `budget`, `clock`, `metrics`, `stall` | bytes, time, counts, and tasks that took too long |
+//! | `hash` | hashing seeded through the seam |
 //! | `probe`, `signals` | what this machine's io_uring can do; signals as values |
 //!
 //! Only this crate names glommio, and only it and `fuse-lowlevel` name io-uring. `unsafe` lives here and there.
@@ -28,6 +29,7 @@ pub mod clock;
 pub mod column;
 pub mod cpulist;
 pub mod cpus;
+mod hash;
 pub mod io;
 pub mod mesh;
 pub mod metrics;

@@ -50,7 +50,7 @@ mod recover;
 mod segment;
 mod shard;
 
-pub use data_dir::{DataDir, DataDirError};
+pub use data_dir::{DataDir, DataDirError, Guard};
 pub use digest::{Digest, DigestError};
 pub use index::{Keep, LIST_MAX};
 pub use names::{BLOCK_BYTES, EXTENT_BYTES, Names, PACKED_BYTES_MAX};

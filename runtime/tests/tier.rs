@@ -8,8 +8,8 @@ use runtime::io::Io;
 use runtime::mesh::Doorbell;
 use runtime::shards::ShardMap;
 use runtime::tier::{
-    DataDir, Digest, Found, Keep, Names, ObjectWriter, Plan, RecoverError, Recovered, Shard, Stored,
-    WRITE_BYTES, recover,
+    DataDir, DataDirError, Digest, Found, Guard, Keep, Names, ObjectWriter, Plan, RecoverError, Recovered,
+    Shard, Stored, WRITE_BYTES, recover,
 };
 use sha2::{Digest as _, Sha256};
 use std::future::Future;
@@ -73,7 +73,7 @@ async fn recovered(column: &Column, dir: &DataDir, columns: usize) -> Result<Vec
 
 /// Stores three small blobs, each in a batch of its own, and one large; deletes the first.
 async fn fill(column: Column, root: PathBuf) {
-    let dir = DataDir::open(&root).expect("opens");
+    let dir = DataDir::open(&column.io, &root, Guard::Flock).await.expect("opens");
     let found = recovered(&column, &dir, 1).await.expect("recovers").remove(0);
     let tier = shard(&column, &dir, found);
     for seed in 0..3 {
@@ -126,7 +126,7 @@ fn digests(root: &Path, columns: usize) -> Result<Vec<Digest>, String> {
     on_column(move |column| {
         let root = root.clone();
         async move {
-            let dir = DataDir::open(&root).expect("opens");
+            let dir = DataDir::open(&column.io, &root, Guard::Flock).await.expect("opens");
             let parts = recovered(&column, &dir, columns).await.map_err(|e| e.to_string())?;
             let mut all: Vec<Digest> = parts.iter().flat_map(|p| p.entries.iter().map(|e| e.0)).collect();
             all.sort_unstable();
@@ -156,7 +156,7 @@ fn objects_read_back_whole() {
     on_column(move |column| {
         let root = root.clone();
         async move {
-            let dir = DataDir::open(&root).expect("opens");
+            let dir = DataDir::open(&column.io, &root, Guard::Flock).await.expect("opens");
             let found = recovered(&column, &dir, 1).await.expect("recovers").remove(0);
             let tier = shard(&column, &dir, found);
             let data = bytes_of(2, 5002);
@@ -190,7 +190,7 @@ fn what_expires_or_may_be_evicted_goes_and_the_rest_stays() {
         on_column(move |column| {
             let root = root.clone();
             async move {
-                let dir = DataDir::open(&root).expect("opens");
+                let dir = DataDir::open(&column.io, &root, Guard::Flock).await.expect("opens");
                 let found = recovered(&column, &dir, 1).await.expect("recovers").remove(0);
                 let tier = shard(&column, &dir, found);
                 let soon = Keep { expires_ms: column.io.unix_ms() + 30, evictable: false };
@@ -257,4 +257,38 @@ fn an_object_without_its_file_is_left_out_and_strange_files_go() {
 fn an_empty_directory_has_nothing() {
     let dir = tempfile::tempdir_in("/var/tmp").expect("a directory on a disk");
     assert_eq!(digests(&dir.path().join("data"), 4), Ok(Vec::new()));
+}
+
+#[test]
+fn a_directory_is_held_once_and_reopens() {
+    let base = tempfile::tempdir_in("/var/tmp").expect("a directory on a disk");
+    let root = base.path().join("new").join("data");
+    on_column(move |column| {
+        let root = root.clone();
+        async move {
+            let first = DataDir::open(&column.io, &root, Guard::Flock).await.expect("fresh");
+            let second = DataDir::open(&column.io, &root, Guard::Flock).await;
+            assert!(matches!(second, Err(DataDirError::InUse(_))));
+            drop(first);
+            DataDir::open(&column.io, &root, Guard::Flock).await.expect("reopens");
+        }
+    });
+}
+
+#[test]
+fn directories_newer_foreign_or_damaged_are_left_untouched() {
+    for (file, text, newer) in
+        [("FORMAT", "basalt-tier 7\nshards 256\n", true), ("FORMAT", "?", false), ("notes.txt", "", false)]
+    {
+        let dir = tempfile::tempdir_in("/var/tmp").expect("a directory on a disk");
+        std::fs::write(dir.path().join(file), text).expect("write");
+        let root = dir.path().to_owned();
+        let refused = on_column(move |column| {
+            let root = root.clone();
+            async move { DataDir::open(&column.io, &root, Guard::Flock).await.map(|_| ()) }
+        });
+        let refused = refused.expect_err("refused");
+        assert_eq!(matches!(refused, DataDirError::Newer(_, 7)), newer, "{refused}");
+        assert_eq!(std::fs::read_dir(dir.path()).expect("list").count(), 1, "{file} {text:?} was touched");
+    }
 }

@@ -3,7 +3,7 @@
 //! Called by `main` for `serve`. Order of a start: kernel, CPUs, ports, data directory (nothing is touched before all of these
 //! are known to be good), recovery on one column, then all columns together.
 
-mod columns;
+pub mod columns;
 mod ops;
 
 use crate::config::Settings;
@@ -14,13 +14,14 @@ use columns::NodePlan;
 use runtime::budget::Budget;
 use runtime::column::{Columns, Plan, Report, start};
 use runtime::cpus::{MachineView, choose};
+use runtime::io::Io;
 use runtime::mesh::Doorbell;
 use runtime::ring::bind;
 use runtime::shards::{SHARDS, ShardMap};
 use runtime::signals::{Signal, forward};
-use runtime::tier::{DataDir, DataDirError, RecoverError, Recovered, recover};
+use runtime::tier::{DataDir, DataDirError, Guard, RecoverError, Recovered, recover};
 use std::net::SocketAddr;
-use std::rc::Rc;
+use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -42,7 +43,7 @@ enum Event {
 }
 
 /// Runs until a signal or a failure ends the node.
-pub fn serve(settings: Settings) -> Result<(), Error> {
+pub(crate) fn serve(settings: Settings) -> Result<(), Error> {
     runtime::probe::io_uring().map_err(|e| doctor::ring::refusal(&e))?;
     raise_file_limit();
     let cpus = choose_cpus(&settings)?;
@@ -61,17 +62,17 @@ pub fn serve(settings: Settings) -> Result<(), Error> {
     for addr in [settings.blob_listen, settings.ops_listen] {
         refuse_taken(addr)?;
     }
-    let dir = DataDir::open(&settings.data_dir).map_err(data_dir_error)?;
     let budget = Budget::new(settings.disk_quota_bytes()?);
     let (send, events) = channel();
     let wrap_send = send.clone();
     forward(wrap_send, Event::Signal).map_err(|e| Error::runtime("signals cannot be received").why(e))?;
-    let dir = Arc::new(dir);
-    let recovered = recover_all(&cpus, &dir, &budget)?;
+    let (dir, recovered) = recover_all(&cpus, &settings.data_dir, &budget)?;
     let plan = Plan { cpus: cpus.clone(), arena_bytes: memory_each as usize, spin_ns: SPIN_NS };
     let node = NodePlan {
-        settings: Arc::new(settings),
-        dir,
+        blob_listen: settings.blob_listen,
+        ops_listen: settings.ops_listen,
+        data_dir: settings.data_dir,
+        dir: Arc::new(dir),
         budget,
         memory_each,
         map: ShardMap::new(cpus.len()),
@@ -129,40 +130,62 @@ fn refuse_taken(addr: SocketAddr) -> Result<(), Error> {
     }
 }
 
-fn data_dir_error(e: DataDirError) -> Error {
-    match e {
-        DataDirError::Newer(..) => Error::config(e.to_string()),
-        _ => Error::runtime(e.to_string()),
+/// Why a data directory cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// It cannot be taken possession of.
+    #[error(transparent)]
+    Dir(#[from] DataDirError),
+    /// It cannot be read.
+    #[error(transparent)]
+    Recover(#[from] RecoverError),
+}
+
+impl From<OpenError> for Error {
+    fn from(e: OpenError) -> Error {
+        match e {
+            OpenError::Dir(DataDirError::Newer(..)) => Error::config(e.to_string()),
+            OpenError::Recover(RecoverError::Corrupt(..)) => {
+                Error::runtime(e.to_string()).fix("restore the file from a copy; nothing was changed")
+            }
+            _ => Error::runtime(e.to_string()),
+        }
     }
 }
 
-type Outcome = Result<Vec<Recovered>, RecoverError>;
+/// Takes possession of a data directory and reads it, on either machine: what each column of `map` starts with.
+pub async fn open<I: Io>(
+    io: &I,
+    root: &Path,
+    guard: Guard,
+    map: ShardMap,
+    budget: &Budget,
+) -> Result<(DataDir, Vec<Recovered>), OpenError> {
+    let dir = DataDir::open(io, root, guard).await?;
+    let recovered = recover(io, dir.names(), map, budget).await?;
+    Ok((dir, recovered))
+}
+
+type Outcome = Result<(DataDir, Vec<Recovered>), OpenError>;
 
 /// Reads the data directory on one column; the node's columns then start with what they own.
-fn recover_all(cpus: &[usize], dir: &Arc<DataDir>, budget: &Budget) -> Result<Vec<Recovered>, Error> {
+fn recover_all(cpus: &[usize], root: &Path, budget: &Budget) -> Result<(DataDir, Vec<Recovered>), Error> {
     let bells = doorbells(1)?;
     let plan = Plan { cpus: cpus[..1].to_vec(), arena_bytes: RECOVERY_BYTES, spin_ns: 0 };
     let map = ShardMap::new(cpus.len());
     let found: Arc<Mutex<Option<Outcome>>> = Arc::default();
-    let (give, dir, budget) = (found.clone(), dir.clone(), budget.clone());
+    let (give, root, budget) = (found.clone(), root.to_owned(), budget.clone());
     let columns = start(&plan, bells, move |column| {
-        let (give, dir, budget) = (give.clone(), dir.clone(), budget.clone());
+        let (give, root, budget) = (give.clone(), root.clone(), budget.clone());
         async move {
-            let recovered = recover(&column.io, dir.names(), map, &budget).await;
-            *give.lock().expect("only this column writes") = Some(recovered);
+            let opened = open(&column.io, &root, Guard::Flock, map, &budget).await;
+            *give.lock().expect("only this column writes") = Some(opened);
             Ok(Box::pin(async {}) as runtime::column::Body)
         }
     });
     columns.map_err(Error::runtime)?.join();
     let outcome = found.lock().expect("the column has ended").take();
-    match outcome {
-        Some(Ok(recovered)) => Ok(recovered),
-        Some(Err(e @ RecoverError::Corrupt(..))) => {
-            Err(Error::runtime(e.to_string()).fix("restore the file from a copy; nothing was changed"))
-        }
-        Some(Err(e)) => Err(Error::runtime(e.to_string())),
-        None => Err(Error::runtime("recovery ended without a result")),
-    }
+    outcome.map_or_else(|| Err(Error::runtime("recovery ended without a result")), |o| Ok(o?))
 }
 
 fn doorbells(count: usize) -> Result<Vec<Arc<Doorbell>>, Error> {
@@ -216,6 +239,3 @@ fn wait(columns: Columns, events: &Receiver<Event>) -> Result<(), Error> {
         Some(reason) => Err(Error::runtime("the node stopped").why(reason)),
     }
 }
-
-/// Shared by all columns, by reference count only.
-type Shared = Rc<NodePlan>;

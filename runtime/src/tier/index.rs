@@ -5,6 +5,7 @@
 //! 2. Every listed digest is of a shard this column owns (the caller routes; `list` walks shards in order).
 
 use super::digest::Digest;
+use crate::hash::{Hashing, hashing};
 use crate::shards::SHARDS;
 use hashbrown::HashMap;
 use std::ops::Bound;
@@ -69,7 +70,7 @@ impl Entry {
     }
 }
 
-type Map = HashMap<Digest, Entry, foldhash::fast::RandomState>;
+type Map = HashMap<Digest, Entry, Hashing>;
 
 /// The objects of one column.
 pub struct Index {
@@ -78,15 +79,14 @@ pub struct Index {
     bytes: u64,
 }
 
-impl Default for Index {
-    fn default() -> Self {
-        let hasher = foldhash::fast::RandomState::default();
+impl Index {
+    /// No objects; `seed`: of the maps' hash function.
+    pub fn new(seed: u64) -> Index {
+        let hasher = hashing(seed);
         let shards = (0..SHARDS).map(|_| Map::with_hasher(hasher.clone())).collect();
         Index { shards, count: 0, bytes: 0 }
     }
-}
 
-impl Index {
     /// Objects, and the sum of their sizes.
     pub fn totals(&self) -> (u64, u64) {
         (self.count, self.bytes)
@@ -181,7 +181,7 @@ mod tests {
 
     #[test]
     fn pages_are_in_order_and_complete() {
-        let mut index = Index::default();
+        let mut index = Index::new(1);
         let mut all: Vec<Digest> = (0..500u32)
             .map(|i| {
                 let mut d = [0; 32];
@@ -220,7 +220,7 @@ mod tests {
 
     #[test]
     fn replaced_objects_count_once() {
-        let mut index = Index::default();
+        let mut index = Index::new(1);
         let digest = Digest([1; 32]);
         assert!(index.insert(digest, entry(5)).is_none());
         assert_eq!(index.insert(digest, entry(7)).map(|e| e.size), Some(5));

@@ -19,6 +19,7 @@ use super::record::{
 use super::segment::Segment;
 use crate::budget::Budget;
 use crate::buffer::Buffer;
+use crate::hash::{Hashing, hashing};
 use crate::io::{File, Io, Open};
 use crate::shards::{SHARDS, ShardMap};
 use hashbrown::HashMap;
@@ -56,13 +57,16 @@ pub struct Recovered {
 }
 
 /// The newest record of each object, and where it was found.
-#[derive(Default)]
 struct Newest {
-    records: HashMap<Digest, (Record, u32, u32)>,
+    records: HashMap<Digest, (Record, u32, u32), Hashing>,
     sequence: u64,
 }
 
 impl Newest {
+    fn new(seed: u64) -> Newest {
+        Newest { records: HashMap::with_hasher(hashing(seed)), sequence: 0 }
+    }
+
     fn offer(&mut self, record: Record, segment: u32, offset: u32) {
         self.sequence = self.sequence.max(record.sequence);
         let found = (record, segment, offset);
@@ -96,7 +100,7 @@ pub async fn recover<I: Io>(
     budget: &Budget,
 ) -> Result<Vec<Recovered>, RecoverError> {
     let found = io.list_dir(names.root()).await.map_err(|e| RecoverError::Io(names.root().to_owned(), e))?;
-    let mut newest = Newest::default();
+    let mut newest = Newest::new(io.random());
     let mut files = Vec::new();
     for (name, size) in found {
         if let Some((kind, number)) = Names::parse_segment(&name) {

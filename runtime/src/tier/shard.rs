@@ -219,7 +219,7 @@ impl<I: Io> Shard<I> {
         let first = recovered.next_number + 2 * plan.column as u32;
         let pack = log(SegmentKind::Pack, pack_segment_bytes(plan.budget.limit()), first);
         let index_log = log(SegmentKind::Index, INDEX_SEGMENT_BYTES, first + 1);
-        let mut index = Index::default();
+        let mut index = Index::new(io.random());
         recovered.entries.into_iter().for_each(|(digest, entry)| {
             let twice = index.insert(digest, entry);
             assert!(twice.is_none(), "recovery found {digest} twice");

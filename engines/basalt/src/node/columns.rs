@@ -1,8 +1,8 @@
 //! One column of the node: its tier, engine, listeners; how it drains.
 
+use super::doorbells;
 use super::ops::OpsService;
-use super::{Shared, doorbells};
-use crate::config::Settings;
+use crate::config::size::Bytes;
 use blobcache::api::{Reply, Request};
 use blobcache::metrics::Metrics;
 use blobcache::{BlobService, Limits, Owner};
@@ -11,10 +11,13 @@ use runtime::budget::Budget;
 use runtime::call::{Letter, letters};
 use runtime::column::{Body, Column, Columns, Plan, start};
 use runtime::io::{Io, Listener as _};
-use runtime::mesh::Port;
-use runtime::ring::{Listener, RingIo};
+use runtime::mesh::{Doorbell, Port};
 use runtime::shards::ShardMap;
 use runtime::tier::{DataDir, Recovered, Shard};
+use std::future::Future;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -30,32 +33,53 @@ const EXPIRY_NS: u64 = 10_000_000_000;
 /// What every column is told.
 #[derive(Clone)]
 pub struct NodePlan {
-    pub settings: Arc<Settings>,
+    /// Where blobs are served.
+    pub blob_listen: SocketAddr,
+    /// Where metrics and health are.
+    pub ops_listen: SocketAddr,
+    /// As it was asked for, to be announced.
+    pub data_dir: PathBuf,
+    /// The directory, held.
     pub dir: Arc<DataDir>,
+    /// Disk bytes, shared by all columns.
     pub budget: Budget,
+    /// Memory of each column, in bytes.
     pub memory_each: u64,
+    /// Who owns what.
     pub map: ShardMap,
     /// Columns whose requests are all answered: until it is every one, the others may still ask this column.
     pub drained: Arc<AtomicUsize>,
 }
 
 type Letters = Port<Letter<Request, Reply>>;
+/// A column's set-up under way.
+pub type SetUp = Pin<Box<dyn Future<Output = Result<Body, String>>>>;
+
+/// What every column of a node runs first, on either machine. `bells[k]` wakes column `k`.
+pub fn wire<I: Io>(
+    node: NodePlan,
+    bells: &[Arc<Doorbell>],
+    recovered: Vec<Recovered>,
+) -> impl Fn(Column<I>) -> SetUp + Clone + Send + 'static {
+    let ports: Vec<Letters> = letters(bells);
+    // Each column takes its own part once.
+    let parts: Vec<_> = ports.into_iter().zip(recovered).map(Some).collect();
+    let parts = Arc::new(Mutex::new(parts));
+    move |column| {
+        let part = parts.lock().expect("columns only take from it")[column.index].take();
+        let node = Rc::new(node.clone());
+        Box::pin(async move {
+            let (port, recovered) = part.expect("a column is set up once");
+            set_up(column, node, port, recovered).await
+        })
+    }
+}
 
 /// Starts all columns; none is left running if one fails.
 pub fn start_all(plan: &Plan, node: NodePlan, recovered: Vec<Recovered>) -> Result<Columns, String> {
     let bells = doorbells(plan.cpus.len()).map_err(|e| e.to_string())?;
-    let ports: Vec<Letters> = letters(&bells);
-    // Each column takes its own part once.
-    let parts: Vec<_> = ports.into_iter().zip(recovered).map(Some).collect();
-    let parts = Arc::new(Mutex::new(parts));
-    start(plan, bells, move |column| {
-        let part = parts.lock().expect("columns only take from it")[column.index].take();
-        let node = node.clone();
-        async move {
-            let (port, recovered) = part.expect("a column is set up once");
-            set_up(column, Rc::new(node), port, recovered).await
-        }
-    })
+    let set_up = wire(node, &bells, recovered);
+    start(plan, bells, set_up)
 }
 
 /// Buffers for I/O come out of the same memory as blobs held in RAM: this much is left to them.
@@ -63,17 +87,22 @@ fn io_bytes(memory: u64) -> u64 {
     (memory / 4).clamp(32 << 20, 512 << 20)
 }
 
-async fn set_up(column: Column, node: Shared, port: Letters, recovered: Recovered) -> Result<Body, String> {
+async fn set_up<I: Io>(
+    column: Column<I>,
+    node: Rc<NodePlan>,
+    port: Letters,
+    recovered: Recovered,
+) -> Result<Body, String> {
     let io_bytes = io_bytes(node.memory_each);
     let failing = column.clone();
-    let arena = column.io.arena();
+    let memory = column.io.clone();
     let tier_plan = runtime::tier::Plan {
         column: column.index,
         columns: node.map.columns(),
         held_bytes: node.memory_each - io_bytes,
         budget: node.budget.clone(),
         hold: Box::new(move |data| {
-            let mut buffer = arena.alloc(data.len())?;
+            let mut buffer = memory.buffer_fitting(data.len())?;
             buffer[..data.len()].copy_from_slice(data);
             Some(buffer.into_shared(data.len()))
         }),
@@ -89,11 +118,11 @@ async fn set_up(column: Column, node: Shared, port: Letters, recovered: Recovere
     column.add_inbox(inbox);
     let blobs = BlobService::new(columns.clone(), column.index, Limits::new(io_bytes));
     let blobs = Server::new(&column.io, blobs, net::Limits::default());
-    let addr = node.settings.blob_listen;
+    let addr = node.blob_listen;
     let blob_listener = column.io.listen(addr).map_err(|e| format!("cannot listen on {addr}: {e}"))?;
     let ops = match column.index {
         0 => {
-            let addr = node.settings.ops_listen;
+            let addr = node.ops_listen;
             let listener = column.io.listen(addr).map_err(|e| format!("cannot listen on {addr}: {e}"))?;
             let service = OpsService::new(columns.clone(), column.clone());
             Some((Server::new(&column.io, service, net::Limits::default()), listener))
@@ -103,14 +132,14 @@ async fn set_up(column: Column, node: Shared, port: Letters, recovered: Recovere
     Ok(Box::pin(run(column, node, blobs, blob_listener, ops)))
 }
 
-type Ops = (Server<RingIo, OpsService>, Listener);
+type Ops<I> = (Server<I, OpsService<I>>, <I as Io>::Listener);
 
-async fn run(
-    column: Column,
-    node: Shared,
-    blobs: Server<RingIo, BlobService<RingIo>>,
-    listener: Listener,
-    ops: Option<Ops>,
+async fn run<I: Io>(
+    column: Column<I>,
+    node: Rc<NodePlan>,
+    blobs: Server<I, BlobService<I>>,
+    listener: I::Listener,
+    ops: Option<Ops<I>>,
 ) {
     if column.index == 0 {
         announce(&node);
@@ -145,22 +174,22 @@ async fn run(
 
 fn announce(node: &NodePlan) {
     tracing::info!(
-        blob = %node.settings.blob_listen,
-        ops = %node.settings.ops_listen,
+        blob = %node.blob_listen,
+        ops = %node.ops_listen,
         columns = node.map.columns(),
-        memory = %crate::config::size::Bytes(node.settings.memory_bytes),
-        disk = %crate::config::size::Bytes(node.budget.limit()),
-        data = %node.settings.data_dir.display(),
+        memory = %Bytes(node.memory_each * node.map.columns() as u64),
+        disk = %Bytes(node.budget.limit()),
+        data = %node.data_dir.display(),
         "serving"
     );
 }
 
 /// Takes connections until the node stops.
-fn spawn_accept<S: Service<RingIo>>(
-    column: &Column,
+fn spawn_accept<I: Io, S: Service<I>>(
+    column: &Column<I>,
     name: &'static str,
-    mut listener: Listener,
-    server: Server<RingIo, S>,
+    mut listener: I::Listener,
+    server: Server<I, S>,
 ) {
     let (me, io) = (column.clone(), column.io.clone());
     column.io.spawn(name, async move {
@@ -183,7 +212,7 @@ fn spawn_accept<S: Service<RingIo>>(
 }
 
 /// Deletes blobs whose time is over.
-fn spawn_expiry(column: &Column, tier: Shard<RingIo>) {
+fn spawn_expiry<I: Io>(column: &Column<I>, tier: Shard<I>) {
     let (me, io) = (column.clone(), column.io.clone());
     column.io.spawn("expiry", async move {
         while !me.is_stopping() {
