@@ -14,6 +14,7 @@
 //! | `shards`, `cpulist`, `cpus` | who owns what, which CPUs we may use |
 //! | `budget`, `clock`, `metrics`, `stall` | bytes, time, counts, and tasks that took too long |
 //! | `hash` | hashing seeded through the seam |
+//! | `planted` | bugs that tests plant, to show that they are caught |
 //! | `probe`, `signals` | what this machine's io_uring can do; signals as values |
 //!
 //! Only this crate names glommio, and only it and `fuse-lowlevel` name io-uring. `unsafe` lives here and there.
@@ -34,6 +35,7 @@ pub mod io;
 pub mod mesh;
 pub mod metrics;
 pub mod oneshot;
+pub mod planted;
 pub mod probe;
 pub mod resident;
 pub mod ring;

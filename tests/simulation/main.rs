@@ -11,6 +11,7 @@
 //! | `random` | many seeds; determinism; every kind of fault fires |
 //! | `images` | short workloads, a crash at every step of the disk |
 //! | `sweep` | the N-th operation of the disk fails, for every N |
+//! | `planted` | bugs planted on purpose, each caught |
 //! | `boundaries` | who may name the twin |
 //!
 //! `BASALT_SEED=7` replays one seed; `BASALT_SEEDS=1000 BASALT_OPERATIONS=2000` is the soak.
@@ -20,6 +21,7 @@ mod boundaries;
 mod client;
 mod images;
 mod model;
+mod planted;
 mod random;
 mod run;
 mod sweep;

@@ -33,7 +33,7 @@ pub fn outcome(plan: Plan) -> Result<Outcome, String> {
 }
 
 fn must_hold(seed: u64) -> Outcome {
-    let plan = Plan { seed, operations: operations() };
+    let plan = Plan { seed, operations: operations(), severity: None };
     outcome(plan).unwrap_or_else(|broken| {
         let commit = Command::new("git").args(["rev-parse", "HEAD"]).output();
         let commit = commit.map(|o| String::from_utf8_lossy(&o.stdout).trim().to_owned()).unwrap_or_default();
@@ -103,7 +103,7 @@ const CHILD: &str = "BASALT_TRACE_OF";
 #[test]
 fn trace_of_a_seed() {
     let seed = number(CHILD).unwrap_or(77);
-    let trace = run(Plan { seed, operations: 120 }).map(|o| o.trace);
+    let trace = run(Plan { seed, operations: 120, severity: None }).map(|o| o.trace);
     println!("trace {seed} {trace:?}");
     assert!(trace.is_ok_and(|(_, events)| events > 1000));
 }

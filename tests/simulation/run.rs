@@ -23,6 +23,8 @@ const TRIES: u32 = 3;
 pub struct Plan {
     pub seed: u64,
     pub operations: u64,
+    /// How much goes wrong, 0 (nothing but crashes) to 7 (disks lie); by the seed if it is not said.
+    pub severity: Option<u64>,
 }
 
 /// What a run was.
@@ -45,8 +47,9 @@ struct Profile {
     strict: bool,
 }
 
-fn profile(rng: &mut Rng) -> Profile {
-    let kind = rng.below(8);
+fn profile(severity: Option<u64>, rng: &mut Rng) -> Profile {
+    let drawn = rng.below(8);
+    let kind = severity.unwrap_or(drawn);
     let mut faults = FaultPlan::none();
     let mut some = |of: &[(Fault, u32)]| {
         for &(fault, ppm) in of {
@@ -124,7 +127,7 @@ pub fn run(plan: Plan) -> Result<Outcome, String> {
     let mut rng = Rng::new(plan.seed);
     let twin = Twin::new(plan.seed, DISK_BYTES, FaultPlan::none());
     let model: SharedModel = Rc::new(RefCell::new(Model::default()));
-    let profile = profile(&mut rng);
+    let profile = profile(plan.severity, &mut rng);
     let shared = Rc::new(Shared {
         model: model.clone(),
         blobs: blobs(plan.seed, &mut rng),

@@ -6,6 +6,7 @@
 
 use super::digest::Digest;
 use crate::hash::{Hashing, hashing};
+use crate::planted::{self, Bug};
 use crate::shards::SHARDS;
 use hashbrown::HashMap;
 use std::ops::Bound;
@@ -61,12 +62,12 @@ impl Entry {
     /// Whether the object is kept at least as well as `keep` asks.
     pub fn is_kept_as(&self, keep: Keep) -> bool {
         let long = self.expires_ms == 0 || (keep.expires_ms != 0 && self.expires_ms >= keep.expires_ms);
-        long && (!self.evictable || keep.evictable)
+        long && (!self.evictable || keep.evictable) || planted::is(Bug::KeepNotBettered)
     }
 
     /// Whether the object is gone at `now_ms`.
     pub fn is_expired(&self, now_ms: u64) -> bool {
-        self.expires_ms != 0 && self.expires_ms <= now_ms
+        self.expires_ms != 0 && self.expires_ms <= now_ms && !planted::is(Bug::ExpiredServed)
     }
 }
 
@@ -153,7 +154,9 @@ impl Index {
                 names.select_nth_unstable_by(room, |a, b| a.0.cmp(&b.0));
                 names.truncate(room);
             }
-            names.sort_unstable();
+            if !planted::is(Bug::ListUnsorted) {
+                names.sort_unstable();
+            }
             page.extend(names);
             if page.len() == limit {
                 break;

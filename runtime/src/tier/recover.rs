@@ -21,6 +21,7 @@ use crate::budget::Budget;
 use crate::buffer::Buffer;
 use crate::hash::{Hashing, hashing};
 use crate::io::{File, Io, Open};
+use crate::planted::{self, Bug};
 use crate::shards::{SHARDS, ShardMap};
 use hashbrown::HashMap;
 use std::io;
@@ -73,7 +74,7 @@ impl Newest {
         self.records
             .entry(record.digest)
             .and_modify(|held| {
-                if held.0.sequence < record.sequence {
+                if held.0.sequence < record.sequence || planted::is(Bug::StaleRecordWins) {
                     *held = found;
                 }
             })
@@ -239,7 +240,7 @@ async fn is_whole<I: Io>(
         return Ok(false);
     }
     let buf = read(io, file, start, len).await?;
-    Ok(check_data(&buf, records).is_ok())
+    Ok(check_data(&buf, records).is_ok() || planted::is(Bug::TornTailAccepted))
 }
 
 /// Leaves out objects whose file is not there, removes files that no record names, counts the rest.
@@ -369,6 +370,10 @@ async fn keep_segments<I: Io>(
         };
         let file = io.open(&pack.path, Open::WriteDirect).await.map_err(failed)?;
         file.truncate(pack.valid_bytes).await.map_err(failed)?;
+        // A process that was killed may have left its last batch written and not synced. From here on it counts as stored.
+        if !planted::is(Bug::RecoveredUnsynced) {
+            file.sync_data().await.map_err(failed)?;
+        }
         budget.adopt(pack.valid_bytes);
         let segment = Segment::new(SegmentKind::Pack, pack.number, pack.valid_bytes, true);
         segment.add_live(bytes);
