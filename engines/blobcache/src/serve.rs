@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `PUT /blobs` | 201, `Location`, `{"digest","size"}` |
 //! | `PUT /blobs/sha256:<hex>` | the same; 422 if the body is another |
-//! | `PUT …?ttl=7d&durability=none` | gone after that time; may be dropped from disk to make room |
+//! | `PUT …?ttl=7d&durability=none&pin=true` | gone after that time; may be dropped from disk to make room; not dropped all the same |
 //! | `GET`/`HEAD /blobs/sha256:<hex>` | 200, 206, 304, 404, 412, 416 (RFC 9110 §13, §14) |
 //! | `DELETE /blobs/sha256:<hex>` | 204, 404 |
 //! | `GET /blobs?after=&limit=` | 200, a page |
@@ -29,18 +29,17 @@ use std::rc::Rc;
 /// The blob HTTP service of one column.
 pub struct BlobService<I: Io> {
     columns: Rc<Columns<I>>,
-    column: usize,
     uploads: Permits,
     uploads_total: Cell<u64>,
     disk_reads: Permits,
 }
 
 impl<I: Io> BlobService<I> {
-    /// The service on column `column`.
-    pub fn new(columns: Rc<Columns<I>>, column: usize, limits: Limits) -> BlobService<I> {
+    /// The service of a column.
+    pub fn new(columns: Rc<Columns<I>>, limits: Limits) -> BlobService<I> {
         let uploads = Permits::new(limits.uploads_max);
         let disk_reads = Permits::new(limits.disk_reads_max);
-        BlobService { columns, column, uploads, uploads_total: Cell::new(0), disk_reads }
+        BlobService { columns, uploads, uploads_total: Cell::new(0), disk_reads }
     }
 
     fn io(&self) -> &I {
@@ -98,7 +97,7 @@ async fn refuse_put<I: Io>(exchange: &mut Exchange<'_, I>, e: &PutError) -> io::
 
 async fn refuse_read<I: Io>(exchange: &mut Exchange<'_, I>, e: &ReadError) -> io::Result<()> {
     let status = match e {
-        ReadError::Busy => Status::ServiceUnavailable,
+        ReadError::Busy | ReadError::Out(_) => Status::ServiceUnavailable,
         ReadError::Damaged(_) | ReadError::Io(..) => Status::InternalServerError,
     };
     exchange.refuse(status, &e.to_string()).await

@@ -52,6 +52,8 @@ pub struct ScanPlan<'p> {
     pub from: Mark,
     /// The next segment of the same journal starts with this sequence, so this one must reach it.
     pub must_reach: Option<u64>,
+    /// Stop after about this many bytes; go on from where that ended.
+    pub step_bytes: Option<u64>,
     /// What is wanted.
     pub what: What,
 }
@@ -69,6 +71,8 @@ pub struct Found<'s> {
 /// What a segment was found to be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Scanned {
+    /// The journal ends here, or the segment does; otherwise the step did.
+    pub is_end: bool,
     /// Bytes of whole batches; what follows was never acknowledged.
     pub valid_bytes: u64,
     /// Sequence after the last record.
@@ -159,7 +163,7 @@ pub async fn scan<I: Io>(
     let from = u64::from(plan.from.offset);
     let window = Window { io, path: plan.path, file: &file, size, at: 0, len: 0, buf: None };
     let next = (from > 0).then_some(plan.from.sequence);
-    let done = Scanned { valid_bytes: from, end: plan.from.sequence };
+    let done = Scanned { is_end: false, valid_bytes: from, end: plan.from.sequence };
     let mut scan = Scan { plan, window, journal: None, next, at: from, waiting: VecDeque::new(), done };
     scan.run(&mut offer).await
 }
@@ -170,13 +174,20 @@ impl<I: Io> Scan<'_, I> {
             if self.next.is_some() && self.next == self.plan.must_reach {
                 // The next segment's first batch claims all of this one.
                 self.settle(u64::MAX, offer).await?;
+                return Ok(Scanned { is_end: true, ..self.done });
+            }
+            if self
+                .plan
+                .step_bytes
+                .is_some_and(|step| self.done.valid_bytes >= u64::from(self.plan.from.offset) + step)
+            {
                 return Ok(self.done);
             }
             match self.read_batch().await? {
                 Ok((batch, frames)) => self.take(batch, frames, offer).await?,
                 Err(damage) => {
                     self.end(damage, offer).await?;
-                    return Ok(self.done);
+                    return Ok(Scanned { is_end: true, ..self.done });
                 }
             }
         }
@@ -255,7 +266,8 @@ impl<I: Io> Scan<'_, I> {
                 let data = bytes.get(from..from + frame.data_bytes as usize).unwrap_or(&[]);
                 offer(Found { frame, offset, data });
             }
-            self.done = Scanned { valid_bytes: at + batch.disk_bytes() as u64, end: batch.end() };
+            self.done =
+                Scanned { is_end: false, valid_bytes: at + batch.disk_bytes() as u64, end: batch.end() };
         }
         Ok(())
     }

@@ -137,7 +137,7 @@ impl Stack {
         // Placeholders: the table has a default for each field but `memory_bytes`, and a test reads them.
         let mut settings = Settings {
             cpuset: None,
-            data_dir: PathBuf::new(),
+            data_dirs: Vec::new(),
             memory: Amount::Bytes(1),
             memory_bytes: 0,
             disk_quota: Amount::Bytes(1),
@@ -234,7 +234,7 @@ mod tests {
     #[test]
     fn the_defaults_need_no_source() {
         let settings = config("", &[], &[]).expect("valid").settings;
-        assert_eq!(settings.data_dir, Path::new("basalt-data"));
+        assert_eq!(settings.data_dirs[0].path, Path::new("basalt-data"));
         assert_eq!(settings.memory_bytes, 4 << 30);
         assert_eq!(settings.blob_listen.to_string(), "127.0.0.1:9000");
         assert_eq!((settings.cpuset, settings.disk_quota), (None, Amount::Percent(90)));

@@ -46,7 +46,10 @@ impl<I: Io> BlobService<I> {
         exchange: &mut Exchange<'_, I>,
     ) -> io::Result<()> {
         let expires_ms = lifetime.ttl_ms.map_or(0, |ttl_ms| exchange.io().unix_ms() + ttl_ms);
-        let wanted = Wanted { expected, keep: Keep { expires_ms, evictable: lifetime.evictable } };
+        let wanted = Wanted {
+            expected,
+            keep: Keep { expires_ms, evictable: lifetime.evictable, pinned: lifetime.pinned },
+        };
         match exchange.body_length() {
             Some(length) if length <= PACKED_BYTES_MAX as u64 => {
                 self.put_small(length as usize, wanted, exchange).await
@@ -171,10 +174,11 @@ impl<I: Io> BlobService<I> {
     ) -> io::Result<()> {
         let tier = &self.columns.local().tier;
         self.uploads_total.set(self.uploads_total.get() + 1);
-        let path = tier.names().incoming(self.column, self.uploads_total.get());
-        let mut created = ObjectWriter::create(exchange.io(), &path, tier.budget(), length).await;
+        let number = self.uploads_total.get();
+        tier.ready().await;
+        let mut created = tier.begin_object(number, length).await;
         if matches!(created, Err(WriteError::NoSpace)) && self.evict(length.unwrap_or(EVICT_BYTES)).await {
-            created = ObjectWriter::create(exchange.io(), &path, tier.budget(), length).await;
+            created = tier.begin_object(number, length).await;
         }
         let writer = match created {
             Ok(writer) => writer,

@@ -4,10 +4,11 @@
 
 use super::super::digest::Digest;
 use super::super::index::{NOT_HELD, Place};
-use super::super::names::{BLOCK_BYTES, EXTENT_BYTES, SECTOR_BYTES, SegmentKind};
+use super::super::names::{BLOCK_BYTES, EXTENT_BYTES, SECTOR_BYTES};
 use super::{Found, Held, Key, Object, Pinned, Shard, State, bump};
 use crate::buffer::footprint_bytes;
 use crate::io::Io;
+use crate::journal::{Purpose, segment_path};
 use crate::resident::Resident;
 use bytes::Bytes;
 use crc32c::crc32c;
@@ -65,10 +66,15 @@ impl<I: Io> Shard<I> {
         {
             let (from, len) = (offset as usize % SECTOR_BYTES, entry.size as usize);
             let start = u64::from(offset) - from as u64;
-            let path = self.inner.names.segment(SegmentKind::Pack, segment);
+            let disk = &self.inner.disks[usize::from(entry.disk)];
+            let path = segment_path(disk.names.root(), Purpose::Pack, segment);
+            let reading = disk.store.get(segment).expect("an entry names a segment that exists").reading();
             let verify = move |bytes: &[u8]| crc32c(&bytes[from..]) == entry.crc;
             match self.inner.io.pin_resident(&path, start, from + len, verify).await {
-                Ok(Some(pages)) => self.hold_pinned(&digest, entry.sequence, Pinned { pages, from, len }),
+                Ok(Some(pages)) => {
+                    let pinned = Pinned { pages, from, len, _reading: reading };
+                    self.hold_pinned(&digest, entry.sequence, pinned);
+                }
                 Ok(None) => {}
                 Err(e) => tracing::debug!(%digest, error = %e, "packed object not pinned"),
             }
