@@ -79,6 +79,7 @@ struct State<F> {
     journal: Option<u32>,
     next_sequence: u64,
     mark: Option<Mark>,
+    written_bytes: u64,
     stopped: Option<Rc<str>>,
 }
 
@@ -134,6 +135,7 @@ impl<I: Io> Journal<I> {
             journal: None,
             next_sequence: 0,
             mark: None,
+            written_bytes: 0,
             stopped: None,
         };
         let on_sealed = RefCell::new(None);
@@ -173,6 +175,11 @@ impl<I: Io> Journal<I> {
     /// Where the journal stands: everything before is synced. `None` while nothing was written.
     pub fn mark(&self) -> Option<Mark> {
         self.inner.state.borrow().mark
+    }
+
+    /// Bytes written since it began, padding and all.
+    pub fn written_bytes(&self) -> u64 {
+        self.inner.state.borrow().written_bytes
     }
 
     /// Why the journal has stopped, if it has.
@@ -249,6 +256,7 @@ impl<I: Io> Journal<I> {
         active.at += bytes as u32;
         let mut state = self.inner.state.borrow_mut();
         state.next_sequence += group.len() as u64;
+        state.written_bytes += bytes as u64;
         let (segment, offset, sequence) = (active.segment.number, active.at, state.next_sequence);
         state.mark = Some(Mark { segment, offset, sequence });
         state.active = Some(active);

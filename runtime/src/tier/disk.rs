@@ -48,7 +48,7 @@ pub struct Disk<I: Io> {
     pub(super) first_number: u32,
     /// This column's newest checkpoint of this boot: number and bytes.
     pub(super) checkpoint: Cell<Option<(u32, u64)>>,
-    /// Bytes appended to the index since.
+    /// What the index journal had written by then.
     pub(super) index_bytes: Cell<u64>,
     out: RefCell<Option<Rc<str>>>,
 }
@@ -109,6 +109,11 @@ impl<I: Io> Disk<I> {
     /// Where a journal of this boot stands. Before its first record it stands behind everything of earlier boots.
     pub(super) fn mark(&self, journal: &Journal<I>) -> Mark {
         journal.mark().unwrap_or(Mark { segment: self.first_number, offset: 0, sequence: 0 })
+    }
+
+    /// Bytes of index journal worth a checkpoint: they count against the quota, and a start reads them.
+    pub(super) fn checkpoint_bytes_min(&self) -> u64 {
+        (self.store.budget().limit() / 64).clamp(1 << 20, 8 << 20)
     }
 
     /// Bytes that fit yet.

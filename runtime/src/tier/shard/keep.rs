@@ -24,8 +24,10 @@ const STEP_BYTES: u64 = 4 << 20;
 const LISTED_AT_ONCE: usize = 1024;
 /// Objects moved out of a pack at a time: enough for full groups.
 const MOVED_AT_ONCE: usize = 64;
-/// An index journal shorter than this is not worth a checkpoint.
-const CHECKPOINT_BYTES_MIN: u64 = 8 << 20;
+/// Packs rewritten in one round of upkeep.
+const RECLAIMS_AT_ONCE: usize = 32;
+/// When a put found the disk full, packs are rewritten that have this much or less in them.
+const RECLAIM_WHEN_FULL: f64 = 0.9;
 
 /// Of a pack, the part that is still wanted below which it is rewritten: low while there is room, for then it may die by
 /// itself; high when the space is needed. Rewriting at 0.2 costs a quarter of what it frees.
@@ -45,7 +47,11 @@ impl<I: Io> Shard<I> {
         for disk in &self.inner.disks {
             if disk.out().is_none() {
                 self.remove_dead_packs(disk).await;
-                self.reclaim_one(disk, None).await;
+                for _ in 0..RECLAIMS_AT_ONCE {
+                    if self.reclaim_one(disk, None).await == 0 {
+                        break;
+                    }
+                }
                 self.maybe_checkpoint(disk).await;
                 disk.store.forget_retired();
             }
@@ -155,11 +161,26 @@ impl<I: Io> Shard<I> {
         if let Err(e) = self.move_out(disk, &worst).await {
             tracing::warn!(segment = worst.number, error = %e, "pack could not be rewritten");
         }
-        if !worst.claim_dead() {
-            return 0;
+        if worst.claim_dead() {
+            disk.store.retire(worst.number).await;
         }
-        disk.store.retire(worst.number).await;
-        worst.disk_bytes
+        // Another column may yet want some of it.
+        if worst.is_retired() { worst.disk_bytes } else { 0 }
+    }
+
+    /// Makes room for `bytes` by rewriting packs, the emptiest first; returns how many came back.
+    pub(super) async fn reclaim(&self, bytes: u64) -> u64 {
+        let mut freed = 0;
+        for disk in self.inner.disks.iter().filter(|d| d.out().is_none()) {
+            self.remove_dead_packs(disk).await;
+            while freed < bytes {
+                match self.reclaim_one(disk, Some(RECLAIM_WHEN_FULL)).await {
+                    0 => break,
+                    more => freed += more,
+                }
+            }
+        }
+        freed
     }
 
     /// Moves what this column still wants of a pack to its own.
@@ -248,13 +269,15 @@ impl<I: Io> Shard<I> {
             old
         };
         if let Place::Packed { segment, .. } = old.place {
-            self.sub_live(disk, segment, &old);
+            let known = disk.store.get(segment).expect("an entry names a segment that exists");
+            known.sub_live(record::packed_bytes(old.size));
         }
     }
 
     async fn maybe_checkpoint(&self, disk: &Rc<Disk<I>>) {
         let last = disk.checkpoint.get().map_or(0, |(_, bytes)| bytes);
-        let grown = disk.index_bytes.get() > last.max(CHECKPOINT_BYTES_MIN);
+        let grown =
+            disk.index.written_bytes() - disk.index_bytes.get() > last.max(disk.checkpoint_bytes_min());
         let stale = disk.checkpoint.get().is_none() && self.inner.stale.get();
         if grown || stale {
             self.checkpoint(disk).await;
@@ -266,7 +289,7 @@ impl<I: Io> Shard<I> {
         if self.inner.checkpointing.replace(true) {
             return;
         }
-        disk.index_bytes.set(0);
+        disk.index_bytes.set(disk.index.written_bytes());
         match self.write_checkpoint(disk).await {
             Ok((made, index)) => {
                 let before = disk.checkpoint.replace(Some(made));
@@ -343,9 +366,7 @@ impl<I: Io> Shard<I> {
         disk: &Rc<Disk<I>>,
         record: &Record,
     ) -> Result<crate::journal::Appended, JournalError> {
-        let frame = record.frame();
-        disk.index_bytes.set(disk.index_bytes.get() + frame.bytes() as u64);
-        disk.index.append(frame, Bytes::new())
+        disk.index.append(record.frame(), Bytes::new())
     }
 
     /// Appends to the index journal; returns when it is on stable storage.

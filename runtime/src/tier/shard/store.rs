@@ -173,7 +173,8 @@ impl<I: Io> Shard<I> {
         Ok(())
     }
 
-    /// Deletes evictable objects, the oldest first, until `bytes` of them are gone; returns how many were.
+    /// Makes room on disk: deletes evictable objects, the oldest first, until `bytes` of them are gone, and rewrites packs that are
+    /// mostly dead. Returns about how much.
     pub async fn evict_from_disk(&self, bytes: u64) -> Result<u64, PutError> {
         let mut freed = 0;
         while freed < bytes {
@@ -186,7 +187,8 @@ impl<I: Io> Shard<I> {
                 freed += self.remove(digest).await?;
             }
         }
-        Ok(freed)
+        // Packed objects give their space back with their pack.
+        Ok(freed.max(self.reclaim(bytes).await))
     }
 
     /// What the index has, expired or not.
