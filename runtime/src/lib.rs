@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `io` | the seam: what engines may ask of the machine (files, connections, clock, tasks) |
 //! | `ring` | its real implementation: one io_uring a column, the driver task, files, connections, listeners |
+//! | `twin` | its deterministic twin: executor, clock, disk, network and faults out of one seed |
 //! | `column` | pinned executors, started and stopped together |
 //! | `mesh` | bounded queues between columns and the doorbell that wakes a sleeper |
 //! | `call` | requests and answers over the mesh |
@@ -41,3 +42,4 @@ pub mod signals;
 pub mod stall;
 pub mod sync;
 pub mod tier;
+pub mod twin;

@@ -27,7 +27,6 @@ const ACCEPT_RETRY_NS: u64 = 100_000_000;
 const EXPIRY_NS: u64 = 10_000_000_000;
 /// Dead packs, reclaim, checkpoints.
 const UPKEEP_NS: u64 = 1_000_000_000;
-const RUN_DELAY_SAMPLE_NS: u64 = 1_000_000_000;
 
 /// What every column is told.
 #[derive(Clone)]
@@ -83,7 +82,7 @@ async fn set_up(column: Column, node: Shared, port: Letters, recovered: Recovere
     let tier = Shard::new(column.io.clone(), tier_plan, recovered);
     tier.prepare().await.map_err(|e| e.to_string())?;
     spawn_upkeep(&column, tier.clone());
-    let stalls = column.io.stalls().clone();
+    let stalls = column.stalls().clone();
     let metrics = Metrics::new(column.index);
     let owner = Owner::new(column.io.clone(), tier.clone(), metrics, Box::new(move || stalls.total()));
     let (columns, inbox) = blobcache::Columns::connect(column.index, node.map, owner, port);
@@ -117,7 +116,6 @@ async fn run(
     if column.index == 0 {
         announce(&node);
     }
-    spawn_run_delay_sampler(&column);
     spawn_accept(&column, "accept-blob", listener, blobs.clone());
     let ops = ops.map(|(server, listener)| {
         spawn_accept(&column, "accept-ops", listener, server.clone());
@@ -206,17 +204,6 @@ fn spawn_upkeep(column: &Column, tier: Shard<RingIo>) {
             }
             tier.upkeep().await;
             io.sleep(UPKEEP_NS).await;
-        }
-    });
-}
-
-/// Keeps what the stall detector subtracts for a waiting thread recent.
-fn spawn_run_delay_sampler(column: &Column) {
-    let (me, io) = (column.clone(), column.io.clone());
-    column.io.spawn("run-delay", async move {
-        while !me.is_stopping() {
-            io.stalls().sample_run_delay();
-            io.sleep(RUN_DELAY_SAMPLE_NS).await;
         }
     });
 }
