@@ -5,7 +5,7 @@
 //! |---|---|
 //! | `names` | every name and size on disk |
 //! | `record` | the bytes of a log segment |
-//! | `digest`, `index`, `policy` | pure state: which objects, where, and what stays in RAM |
+//! | `digest`, `index`, `policy` (with `fifo`, `ghosts`) | pure state: which objects, where, and what stays in RAM |
 //! | `log`, `segment` | group commit into segments; how much of each is live |
 //! | `object` | streaming a larger object into a file of its own |
 //! | `shard` | the owner of a column's objects: get, put, delete, list |
@@ -39,6 +39,8 @@
 
 mod data_dir;
 mod digest;
+mod fifo;
+mod ghosts;
 mod index;
 mod log;
 mod names;
@@ -55,6 +57,7 @@ pub use digest::{Digest, DigestError};
 pub use index::{Keep, LIST_MAX};
 pub use names::{BLOCK_BYTES, EXTENT_BYTES, Names, PACKED_BYTES_MAX};
 pub use object::{Incoming, ObjectWriter, WRITE_BYTES, WriteError, disk_bytes};
+pub use policy::Policy;
 pub use reader::{ObjectReader, ReadError};
 pub use recover::{RecoverError, Recovered, recover};
 pub use shard::{Found, Object, Pinned, Plan, PutError, Shard, Stats, Stored};

@@ -230,7 +230,7 @@ impl<I: Io> Shard<I> {
         let evictable = VecDeque::from(evictable);
         let state = State {
             index,
-            policy: Policy::new(plan.held_bytes),
+            policy: Policy::new(plan.held_bytes, io.random()),
             held: Vec::new(),
             slots: HashMap::new(),
             promoting: HashSet::new(),
