@@ -6,6 +6,7 @@
 //! | `names` | every name and size on disk |
 //! | `record` | the bytes of a log segment |
 //! | `digest`, `index`, `policy` (with `fifo`, `ghosts`) | pure state: which objects, where, and what stays in RAM |
+//! | `disk_policy`, `admission` | pure state: which of the evictable objects stay on disk, and which come there |
 //! | `log`, `segment` | group commit into segments; how much of each is live |
 //! | `object` | streaming a larger object into a file of its own |
 //! | `shard` | the owner of a column's objects: get, put, delete, list |
@@ -37,8 +38,10 @@
 //! 3. Disk bytes never pass the budget; RAM never passes the arena's length plus what it lent to pinned pages.
 //! 4. The operations on one digest happen one after the other.
 
+mod admission;
 mod data_dir;
 mod digest;
+mod disk_policy;
 mod fifo;
 mod ghosts;
 mod index;
@@ -54,6 +57,7 @@ mod shard;
 
 pub use data_dir::{DataDir, DataDirError};
 pub use digest::{Digest, DigestError};
+pub use disk_policy::{DISK_PINS_MAX, DiskPolicy, PinsFull};
 pub use index::{Keep, LIST_MAX};
 pub use names::{BLOCK_BYTES, EXTENT_BYTES, Names, PACKED_BYTES_MAX};
 pub use object::{Incoming, ObjectWriter, WRITE_BYTES, WriteError, disk_bytes};

@@ -157,44 +157,49 @@ impl<K: Hash + Clone> Policy<K> {
 
     /// Takes one key out; `None` when nothing is held.
     pub fn evict(&mut self) -> Option<(K, u32)> {
+        let id = self.next_victim()?;
         self.was_full = true;
+        let slot = self.take(id);
+        if !slot.main {
+            let name = self.hasher.hash_one(&slot.key);
+            self.remember(name, slot.weight);
+        }
+        Some((slot.key, id))
+    }
+
+    /// Gives the oldest their chances until one has none left: it is at the front of the queue whose turn it is.
+    fn next_victim(&mut self) -> Option<u32> {
         loop {
-            let from_small = self.small_is_next();
-            let id = if from_small { self.small.front()? } else { self.main.front()? };
+            let small = self.small_is_next();
+            let id = if small { self.small.front()? } else { self.main.front()? };
             let frequency = self.frequencies[id as usize];
-            let stays = frequency >= if from_small { MOVE_TO_MAIN_FREQUENCY } else { 1 };
-            if stays {
-                self.move_on(id, from_small, frequency);
-                continue;
+            if frequency < if small { MOVE_TO_MAIN_FREQUENCY } else { 1 } {
+                return Some(id);
             }
-            let slot = self.take(id);
-            if from_small {
-                let name = self.hasher.hash_one(&slot.key);
-                self.remember(name, slot.weight);
-            }
-            return Some((slot.key, id));
+            self.move_on(id, small, frequency);
         }
     }
 
     /// To the back of the main queue: from the small one as if new, from the main one with a chance less.
-    fn move_on(&mut self, id: u32, from_small: bool, frequency: u8) {
+    fn move_on(&mut self, id: u32, small: bool, frequency: u8) {
         let slot = self.slots[id as usize].as_mut().expect("queued slots are held");
-        assert_eq!(slot.main, !from_small, "a slot is in the queue it says");
+        assert_eq!(slot.main, !small, "a slot is in the queue it says");
         slot.main = true;
-        self.frequencies[id as usize] = if from_small { 0 } else { frequency - 1 };
-        let queue = if from_small { &mut self.small } else { &mut self.main };
+        self.frequencies[id as usize] = if small { 0 } else { frequency - 1 };
+        let queue = if small { &mut self.small } else { &mut self.main };
         queue.remove(&mut self.links, id, slot.weight);
         self.main.push(&mut self.links, id, slot.weight);
     }
 
-    /// The keys that would be let go of next, and their weights: of the queue whose turn it is, those without a chance.
-    pub fn coldest(&self) -> impl Iterator<Item = (&K, u64)> {
+    /// Keys that would be let go of next, and their weights: those without a chance among the oldest `scanned_max` of the
+    /// queue whose turn it is. None only when nothing is held.
+    pub fn coldest(&mut self, scanned_max: usize) -> impl Iterator<Item = (&K, u64)> {
+        self.next_victim();
+        let me = &*self;
         let (queue, least) =
-            if self.small_is_next() { (&self.small, MOVE_TO_MAIN_FREQUENCY) } else { (&self.main, 1) };
-        queue
-            .iter(&self.links)
-            .filter(move |&id| self.frequencies[id as usize] < least)
-            .map(|id| self.get(id))
+            if me.small_is_next() { (&me.small, MOVE_TO_MAIN_FREQUENCY) } else { (&me.main, 1) };
+        let oldest = queue.iter(&me.links).take(scanned_max);
+        oldest.filter(move |&id| me.frequencies[id as usize] < least).map(|id| me.get(id))
     }
 }
 
@@ -221,12 +226,16 @@ mod tests {
     fn a_key_that_comes_back_outlives_a_scan() {
         let mut policy = Policy::new(100, 1);
         let mut victims = Vec::new();
-        (0..101).for_each(|k| drop(policy.insert(k, 1, &mut victims)));
+        for k in 0..101 {
+            policy.insert(k, 1, &mut victims);
+        }
         let (gone, _) = victims.pop().expect("one too many");
         policy.insert(gone, 1, &mut victims);
         // What it was remembered for has happened: it is not let in by that twice.
         assert!(!policy.ghosts.contains(policy.hasher.hash_one(gone)));
-        (1000..1080).for_each(|k| drop(policy.insert(k, 1, &mut victims)));
+        for k in 1000..1080 {
+            policy.insert(k, 1, &mut victims);
+        }
         assert!(victims.iter().all(|&(k, _)| k != gone), "a scan evicted what came back");
     }
 
@@ -278,7 +287,7 @@ mod tests {
                 }
                 let sum: u64 = held.values().map(|h| h.1).sum();
                 prop_assert!(held.iter().all(|(key, &(slot, weight))| policy.get(slot) == (key, weight)));
-                prop_assert!(policy.coldest().all(|(key, _)| held.contains_key(key)));
+                prop_assert!(policy.coldest(9).all(|(key, _)| held.contains_key(key)));
                 prop_assert_eq!(policy.usage().0, sum);
                 prop_assert!(sum <= 500);
             }
