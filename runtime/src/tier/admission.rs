@@ -1,6 +1,6 @@
 //! How often a name was asked for lately: TinyLFU's sketch (Einziger, Friedman, Manes, ACM TOS 13(4), 2017). Pure.
 //!
-//! Called by `disk_policy`, which writes to disk only what is asked for more often than what would have to go. A first
+//! Called by `disk_policy`, which writes to a full disk only what is asked for again, or more often than what would go. A first
 //! request is noted in a Bloom filter (the doorkeeper), further ones in a count-min sketch of 4-bit counters; after ten
 //! requests per object all counters are halved and the doorkeeper is cleared, a few words with each request, so that no
 //! request waits for all of them.

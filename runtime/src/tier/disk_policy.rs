@@ -1,8 +1,9 @@
 //! What stays on disk of the objects that an origin can give again: what may be written, what goes first, what never goes.
 //! Pure.
 //!
-//! Called by `shard`. S3-FIFO by bytes on disk chooses the victims; TinyLFU keeps out what is asked for less often than
-//! they are, because a page written for one reader wears the disk and pushes out another's. A pinned object is in no queue.
+//! Called by `shard`. S3-FIFO by bytes on disk chooses the victims; a gate by TinyLFU's sketch keeps out what is asked
+//! for once, because a page written for one reader wears the disk and pushes out another's. What the gate saves and costs
+//! is measured in `benches/tests/hit_ratio.rs`. A pinned object is in no queue.
 //!
 //! Invariants
 //! 1. A pinned object is never a victim.
@@ -23,6 +24,8 @@ pub const DISK_PINS_MAX: usize = 1 << 17;
 const VICTIMS_MAX: usize = 256;
 /// Objects let off in one call because they are hot in RAM.
 const SPARED_MAX: usize = 64;
+/// As many requests lately show that it is not asked for once only.
+const ASKED_AGAIN: u64 = 2;
 /// Next victims that a candidate is compared with.
 const COMPARED_MAX: usize = 16;
 
@@ -95,8 +98,9 @@ impl DiskPolicy {
     }
 
     /// Whether an object that was fetched may be written. With room for it always, and when it is pinned; else when it was
-    /// asked for more often than what it would push out: the mean of the next victims, by bytes, since as many bytes go as
-    /// come.
+    /// asked for again lately, or more often than what it would push out: the mean of the next victims, by bytes, since as
+    /// many bytes go as come. By the comparison alone (TinyLFU proper) nothing new comes in where requests go by time and
+    /// not by popularity: loops over ten times the disk fetched 60 % of their bytes instead of 40 %.
     pub fn admits(&mut self, digest: &Digest, bytes: u64, room_bytes: u64) -> bool {
         if bytes <= room_bytes || self.pinned.contains_key(digest) {
             return true;
@@ -112,7 +116,7 @@ impl DiskPolicy {
             }
         }
         // Nothing may go: no.
-        u128::from(asked) * victim_bytes > victim_asked
+        victim_bytes > 0 && (asked >= ASKED_AGAIN || u128::from(asked) * victim_bytes > victim_asked)
     }
 
     /// Takes out objects with at least `bytes` on disk, as far as there are and one call gives; the caller deletes them (and
