@@ -5,7 +5,8 @@
 //! |---|---|
 //! | `names` | every name and size on disk |
 //! | `record` | what is said in the journals |
-//! | `digest`, `index`, `policy` | pure state: which objects, where, and what stays in RAM |
+//! | `digest`, `index`, `policy` (with `fifo`, `ghosts`) | pure state: which objects, where, and what stays in RAM |
+//! | `disk_policy`, `admission` | pure state: which of the evictable objects stay on disk, and which come there |
 //! | `disk` | one data directory as one column sees it |
 //! | `checkpoint` | all a column knew, in one file |
 //! | `object` | streaming a larger object into a file of its own |
@@ -38,10 +39,14 @@
 //! 3. Disk bytes never pass the budget; RAM never passes the arena's length plus what it lent to pinned pages.
 //! 4. The operations on one digest happen one after the other.
 
+mod admission;
 mod checkpoint;
 mod data_dir;
 mod digest;
 mod disk;
+mod disk_policy;
+mod fifo;
+mod ghosts;
 mod index;
 mod names;
 mod object;
@@ -54,9 +59,11 @@ mod shard;
 pub use data_dir::{DataDir, DataDirError};
 pub use digest::{Digest, DigestError};
 pub use disk::{DISKS_MAX, Disk, DiskPlan};
+pub use disk_policy::{DISK_PINS_MAX, DiskPolicy, PinsFull};
 pub use index::{Keep, LIST_MAX};
 pub use names::{BLOCK_BYTES, EXTENT_BYTES, Names, PACKED_BYTES_MAX};
 pub use object::{Incoming, ObjectWriter, WRITE_BYTES, WriteError, disk_bytes};
+pub use policy::Policy;
 pub use reader::{ObjectReader, ReadError};
 pub use recover::{RecoverError, Recovered, recover_all};
 pub use shard::{Found, Object, Pinned, Plan, PutError, Shard, Stats, Stored};

@@ -159,7 +159,7 @@ impl<I: Io> Shard<I> {
             // While there is room everything is kept; after that what is asked for a second time.
             let (used, most) = state.policy.usage();
             let room = used + ((state.promoting.len() + 1) * EXTENT_BYTES) as u64 <= most;
-            let wanted = first && (state.policy.miss(&key) || room);
+            let wanted = first && (room || state.policy.miss(&key, EXTENT_BYTES as u64));
             let busy = state.promoting.len() >= PROMOTIONS_MAX
                 || !state.index.get(digest).is_some_and(|e| e.place == Place::Object);
             if !wanted || busy || !state.promoting.insert((*digest, number)) {
