@@ -54,7 +54,7 @@ pub use data_dir::{DataDir, DataDirError};
 pub use digest::{Digest, DigestError};
 pub use index::{Keep, LIST_MAX};
 pub use names::{BLOCK_BYTES, EXTENT_BYTES, Names, PACKED_BYTES_MAX};
-pub use object::{Incoming, ObjectWriter, WRITE_BYTES, WriteError, disk_bytes};
+pub use object::{Incoming, ObjectWriter, WRITE_BYTES, WRITES_MAX, WriteError, disk_bytes};
 pub use reader::{ObjectReader, ReadError};
 pub use recover::{RecoverError, Recovered, recover};
 pub use shard::{Found, Object, Pinned, Plan, PutError, Shard, Stats, Stored};
