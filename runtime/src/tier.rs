@@ -62,7 +62,7 @@ pub use disk::{DISKS_MAX, Disk, DiskPlan};
 pub use disk_policy::{DISK_PINS_MAX, DiskPolicy, PinsFull};
 pub use index::{Keep, LIST_MAX};
 pub use names::{BLOCK_BYTES, EXTENT_BYTES, Names, PACKED_BYTES_MAX};
-pub use object::{Incoming, ObjectWriter, WRITE_BYTES, WriteError, disk_bytes};
+pub use object::{Incoming, ObjectWriter, WRITE_BYTES, WRITES_MAX, WriteError, disk_bytes};
 pub use policy::Policy;
 pub use reader::{ObjectReader, ReadError};
 pub use recover::{RecoverError, Recovered, recover_all};

@@ -19,10 +19,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Bytes given to the disk at a time: few enough that the buffers under way stay in the core's cache.
-pub const WRITE_BYTES: usize = 256 << 10;
+/// Bytes given to the disk at a time, and received at a time before that.
+pub const WRITE_BYTES: usize = 1 << 20;
 /// Writes under way per object: enough to keep hash and disk both busy.
-const WRITES_MAX: usize = 4;
+pub const WRITES_MAX: usize = 2;
 /// Space is reserved in steps of this size when the length is not known.
 const RESERVE_STEP_BYTES: u64 = 64 << 20;
 
