@@ -58,3 +58,11 @@ pub use object::{Incoming, ObjectWriter, WRITE_BYTES, WriteError, disk_bytes};
 pub use reader::{ObjectReader, ReadError};
 pub use recover::{RecoverError, Recovered, recover};
 pub use shard::{Found, Object, Pinned, Plan, PutError, Shard, Stats, Stored};
+
+/// The pure parts, for the bench program that counts their instructions; engines have no use for them.
+pub mod parts {
+    pub use super::index::{Entry, Index, NOT_HELD, Place};
+    pub use super::names::SegmentKind;
+    pub use super::policy::Policy;
+    pub use super::record::{Batch, Record, RecordKind, batch_bytes, check_data, encode_batch};
+}

@@ -14,6 +14,8 @@ mod list;
 mod put;
 mod route;
 
+pub use list::render as render_page;
+
 use crate::limits::Limits;
 use crate::permits::Permits;
 use crate::shard::Columns;
