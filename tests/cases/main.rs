@@ -20,3 +20,4 @@ mod quick_start;
 mod ranges;
 mod refusals;
 mod slow;
+mod stall;
