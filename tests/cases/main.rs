@@ -21,3 +21,4 @@ mod ranges;
 mod refusals;
 mod slow;
 mod stall;
+mod suites;
