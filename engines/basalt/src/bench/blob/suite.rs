@@ -10,7 +10,7 @@
 //! | `hits` | what the server says of it |
 
 use std::net::SocketAddr;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::talk::Stored;
 use crate::bench::report::Report;
@@ -54,7 +54,7 @@ struct Suite<'a> {
 /// How long a case goes on.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Length {
-    /// Until the order ends.
+    /// Until the order ends; all of it is measured.
     Once,
     /// `--seconds`.
     Timed,
@@ -130,7 +130,8 @@ impl Suite<'_> {
             let blobs = self.put(&vec![size; count])?;
             let blobs = self.measure(1, Length::Once, blobs, order::in_turn(false))?.blobs;
             let case = format!("sequential, {count} of {}", Bytes(size));
-            self.case(&case, 1, Length::Timed, blobs, order::in_turn(true))?;
+            let time = Duration::from_secs(self.args.run.seconds);
+            self.case(&case, 1, Length::Once, blobs, order::in_turn_for(time))?;
         }
         Ok(())
     }

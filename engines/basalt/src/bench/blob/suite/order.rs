@@ -1,5 +1,7 @@
 //! Orders in which a suite fetches its blobs. Repeatable: the same choices in every run.
 
+use std::time::{Duration, Instant};
+
 use super::checking::{Fetch, Order};
 use super::store::Blob;
 
@@ -12,6 +14,17 @@ pub fn in_turn(again: bool) -> Order {
         }
         next += 1;
         (next <= blobs.len()).then(|| Fetch { blob: next - 1, part: None })
+    })
+}
+
+/// Every blob, whole, in turn, until `time` is over: a blob begun in time is fetched to its end, so that even one that takes
+/// longer than that is measured.
+pub fn in_turn_for(time: Duration) -> Order {
+    let mut end = None;
+    let mut next = in_turn(true);
+    Box::new(move |blobs: &[Blob]| {
+        let end = *end.get_or_insert_with(|| Instant::now() + time);
+        (Instant::now() < end).then(|| next(blobs)).flatten()
     })
 }
 
@@ -124,6 +137,10 @@ mod tests {
         let take = |mut order: Order| (0..5).map_while(|_| order(&blobs)).map(|f| f.blob).collect::<Vec<_>>();
         assert_eq!(take(in_turn(false)), [0, 1]);
         assert_eq!(take(in_turn(true)), [0, 1, 0, 1, 0]);
+        let mut brief = in_turn_for(Duration::from_millis(1));
+        assert!(brief(&blobs).is_some(), "one at least");
+        std::thread::sleep(Duration::from_millis(2));
+        assert_eq!(brief(&blobs), None);
     }
 
     #[test]
