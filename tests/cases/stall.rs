@@ -153,3 +153,23 @@ fn no_task_stalls_its_column_under_mixed_load() {
     });
     assert_eq!(stalls(&node), 0.0, "BASALT_TEST_SEED={seed}, in {seconds} s:\n{}", names(&node));
 }
+
+/// Larger than what can be unpinned in 10 ms many times over.
+const LARGE_SIZE_BYTES: usize = 512 << 20;
+
+#[test]
+fn deleting_a_large_blob_that_is_in_ram_stalls_nobody() {
+    let node = Setup::new().memory("2GiB").start();
+    let mut client = node.client();
+    for seed in 0..2 {
+        let digest = client.put(&content::bytes(seed, LARGE_SIZE_BYTES));
+        for _ in 0..3 {
+            assert_eq!(client.get_through(&digest, &mut |_| ()), LARGE_SIZE_BYTES as u64);
+        }
+        assert_eq!(client.delete(&digest), 204);
+        assert_eq!(client.list().len(), 0);
+    }
+    // What is let go after the answer must not stall either.
+    thread::sleep(Duration::from_secs(2));
+    assert_eq!(stalls(&node), 0.0, "{}", names(&node));
+}

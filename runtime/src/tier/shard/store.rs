@@ -7,7 +7,7 @@ use super::super::names::{EXTENT_BYTES, Names, PACKED_BYTES_MAX, SegmentKind};
 use super::super::object::{Incoming, disk_bytes};
 use super::super::record::{Record, RecordKind};
 use super::held::take_held;
-use super::{Key, PutError, Shard, Stored};
+use super::{Held, Key, PutError, Shard, Stored};
 use crate::io::Io;
 use crate::shards::SHARDS;
 use bytes::Bytes;
@@ -141,7 +141,9 @@ impl<I: Io> Shard<I> {
             evictable: false,
         };
         self.inner.index_log.append(record, Bytes::new()).await?;
-        let Some(old) = self.forget(&digest) else { return Ok(0) };
+        let Some((old, held)) = self.forget(&digest) else { return Ok(0) };
+        // Before the file is unlinked: its last descriptor to close would free all of its blocks, here.
+        self.let_go(held).await;
         self.free_disk(&digest, &old).await;
         Ok(old.size)
     }
@@ -193,7 +195,7 @@ impl<I: Io> Shard<I> {
     }
 
     pub(super) fn insert(&self, record: &Record, place: Place) {
-        let old = self.forget(&record.digest);
+        let old = self.forget(&record.digest).map(|(old, _)| old);
         let state = &mut *self.inner.state.borrow_mut();
         let Record { digest, size, sequence, expires_ms, data_crc: crc, evictable, .. } = *record;
         state.damaged.remove(&digest);
@@ -212,7 +214,7 @@ impl<I: Io> Shard<I> {
     }
 
     /// Takes an object out of index and RAM.
-    pub(super) fn forget(&self, digest: &Digest) -> Option<Entry> {
+    pub(super) fn forget(&self, digest: &Digest) -> Option<(Entry, Vec<Held>)> {
         let state = &mut *self.inner.state.borrow_mut();
         let old = state.index.remove(digest)?;
         let mut slots = vec![old.held];
@@ -221,11 +223,21 @@ impl<I: Io> Shard<I> {
             let extents = old.size.div_ceil(EXTENT_BYTES as u64) as u32;
             slots.extend((0..extents).filter_map(|n| state.slots.remove(&Key::Extent(*digest, n))));
         }
+        let mut held = Vec::new();
         for slot in slots.into_iter().filter(|&s| s != NOT_HELD) {
             state.policy.remove(slot);
-            take_held(state, slot);
+            held.extend(take_held(state, slot));
         }
-        Some(old)
+        Some((old, held))
+    }
+
+    /// Unpinning an extent takes about half a millisecond: those of a large object go one by one, with turns of other
+    /// tasks between them.
+    async fn let_go(&self, held: Vec<Held>) {
+        for one in held {
+            drop(one);
+            self.inner.io.yield_now().await;
+        }
     }
 
     pub(super) async fn free_disk(&self, digest: &Digest, old: &Entry) {
