@@ -67,3 +67,11 @@ pub use policy::Policy;
 pub use reader::{ObjectReader, ReadError};
 pub use recover::{RecoverError, Recovered, recover_all};
 pub use shard::{Found, Object, Pinned, Plan, PutError, Shard, Stats, Stored};
+
+/// The pure parts, for the bench program that counts their instructions; engines have no use for them.
+pub mod parts {
+    pub use super::index::{Entry, Index, NOT_HELD, Place};
+    pub use super::policy::Policy;
+    pub use super::record::{Record, Said, read};
+    pub use crate::journal::{Batch, Frame, Purpose, batch_bytes, check_data, encode_batch};
+}

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use crate::error::Error;
 use crate::machine::MemoryCeiling;
 
+pub mod aliases;
 pub mod file;
 pub mod flags;
 pub mod keys;
@@ -36,6 +37,8 @@ pub struct Settings {
     pub memory_bytes: u64,
     /// The most to store, of each file system when a percentage, of all together otherwise.
     pub disk_quota: Amount,
+    /// How long a blob is kept that was put without a time of its own; `None`: until it is deleted.
+    pub object_ttl_ms: Option<u64>,
     /// Where the blob HTTP interface listens.
     pub blob_listen: SocketAddr,
     /// Where metrics and health listen.
@@ -141,6 +144,8 @@ pub struct Config {
     pub settings: Settings,
     /// The winning value and origin of each key.
     pub layers: Layers,
+    /// What was accepted and has no effect, for the log.
+    pub warnings: Vec<String>,
 }
 
 /// Reads the file, the environment and the flags of this process.
@@ -164,7 +169,8 @@ pub fn resolve(
     ceiling: MemoryCeiling,
 ) -> Result<Config, Error> {
     let mut faults = Vec::new();
-    let (mut settings, layers) = layers::stack(file, env, flags, &mut faults);
+    let mut warnings = Vec::new();
+    let (mut settings, layers) = layers::stack(file, env, flags, &mut faults, &mut warnings);
     match resolve_memory_bytes(settings.memory, ceiling) {
         Ok(bytes) => settings.memory_bytes = bytes,
         Err(why) => faults.push(layers.origin("memory").fault("memory", &why)),
@@ -175,7 +181,7 @@ pub fn resolve(
     }
     match Error::all(faults) {
         Some(error) => Err(error),
-        None => Ok(Config { settings, layers }),
+        None => Ok(Config { settings, layers, warnings }),
     }
 }
 

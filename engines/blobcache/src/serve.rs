@@ -14,6 +14,9 @@ mod list;
 mod put;
 mod route;
 
+pub use list::render as render_page;
+pub use route::parse_ttl_ms;
+
 use crate::limits::Limits;
 use crate::permits::Permits;
 use crate::shard::Columns;
@@ -32,6 +35,7 @@ pub struct BlobService<I: Io> {
     uploads: Permits,
     uploads_total: Cell<u64>,
     disk_reads: Permits,
+    ttl_ms: Option<u64>,
 }
 
 impl<I: Io> BlobService<I> {
@@ -39,7 +43,13 @@ impl<I: Io> BlobService<I> {
     pub fn new(columns: Rc<Columns<I>>, limits: Limits) -> BlobService<I> {
         let uploads = Permits::new(limits.uploads_max);
         let disk_reads = Permits::new(limits.disk_reads_max);
-        BlobService { columns, uploads, uploads_total: Cell::new(0), disk_reads }
+        BlobService { columns, uploads, uploads_total: Cell::new(0), disk_reads, ttl_ms: None }
+    }
+
+    /// Keeps blobs this long that are put without a time of their own.
+    pub fn with_ttl_ms(mut self, ttl_ms: Option<u64>) -> BlobService<I> {
+        self.ttl_ms = ttl_ms;
+        self
     }
 
     fn io(&self) -> &I {

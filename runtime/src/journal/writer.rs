@@ -110,11 +110,13 @@ pub struct Journal<I: Io> {
     inner: Rc<Inner<I>>,
 }
 
+type OnSealed = Box<dyn Fn(Arc<Segment>)>;
+
 struct Inner<I: Io> {
     store: Store<I>,
     plan: JournalPlan,
     on_stop: Box<dyn Fn(String)>,
-    on_sealed: RefCell<Option<Box<dyn Fn(Arc<Segment>)>>>,
+    on_sealed: RefCell<Option<OnSealed>>,
     state: RefCell<State<I::File>>,
 }
 
@@ -143,7 +145,7 @@ impl<I: Io> Journal<I> {
     }
 
     /// `hear` is called when a segment takes no more, in the turn in which it is sealed.
-    pub fn on_sealed(&self, hear: Box<dyn Fn(Arc<Segment>)>) {
+    pub fn on_sealed(&self, hear: OnSealed) {
         *self.inner.on_sealed.borrow_mut() = Some(hear);
     }
 

@@ -84,7 +84,7 @@ const LISTENERS: &str = "Listeners";
 const LOGS: &str = "Logs";
 
 /// The table, in the order in which help and `config show` list it.
-pub static KEYS: [Key; 10] = [
+pub static KEYS: [Key; 11] = [
     Key {
         name: "cpuset",
         value_name: "CPULIST",
@@ -146,6 +146,19 @@ pub static KEYS: [Key; 10] = [
             };
             settings.data_dirs.iter().map(quota).collect::<Vec<_>>().join(" + ")
         }),
+    },
+    Key {
+        name: "object-ttl",
+        value_name: "TIME",
+        kind: Kind::Text,
+        default: "none",
+        help: "How long blobs stay that are put without ?ttl=, such as 90s, 12h or 7d; none is until deleted",
+        heading: MACHINE,
+        set: |settings, values| {
+            settings.object_ttl_ms = parse_ttl(one(values)?)?;
+            Ok(())
+        },
+        understood: None,
     },
     Key {
         name: "engines",
@@ -268,6 +281,16 @@ fn parse_data_dir(value: &str) -> Result<DataDir, String> {
     }
 }
 
+fn parse_ttl(text: &str) -> Result<Option<u64>, String> {
+    match text {
+        "none" => Ok(None),
+        text => match blobcache::serve::parse_ttl_ms(text) {
+            Some(ttl_ms) => Ok(Some(ttl_ms)),
+            None => Err(format!("`{text}` is neither none nor a number of s, m, h or d, such as 90s or 7d")),
+        },
+    }
+}
+
 fn parse_addr(text: &str) -> Result<SocketAddr, String> {
     let numeric = match text.strip_prefix("localhost:") {
         Some(port) => format!("127.0.0.1:{port}"),
@@ -340,6 +363,8 @@ mod tests {
         assert!(parse_addr("[::1]:9000").is_ok() && parse_addr(":9000").is_err());
         assert_eq!([parse_switch("1"), parse_switch("false")], [Ok(true), Ok(false)]);
         assert!(parse_switch("maybe").is_err());
+        assert_eq!([parse_ttl("none"), parse_ttl("2m")], [Ok(None), Ok(Some(120_000))]);
+        assert!(parse_ttl("").is_err() && parse_ttl("0s").is_err() && parse_ttl("1y").is_err());
         assert!(parse_log_level("info,runtime::ring=debug").is_ok());
         assert!(parse_log_level("inof").is_err() && parse_log_level("run time=info").is_err());
     }

@@ -87,7 +87,8 @@ async fn set_up(column: Column, node: Shared, port: Letters, recovered: Recovere
     let owner = Owner::new(column.io.clone(), tier.clone(), metrics, Box::new(move || stalls.total()));
     let (columns, inbox) = blobcache::Columns::connect(column.index, node.map, owner, port);
     column.add_inbox(inbox);
-    let blobs = BlobService::new(columns.clone(), Limits::new(io_bytes));
+    let blobs =
+        BlobService::new(columns.clone(), Limits::new(io_bytes)).with_ttl_ms(node.settings.object_ttl_ms);
     let blobs = Server::new(&column.io, blobs, net::Limits::default());
     let addr = node.settings.blob_listen;
     let blob_listener = column.io.listen(addr).map_err(|e| format!("cannot listen on {addr}: {e}"))?;

@@ -45,7 +45,8 @@ impl<I: Io> BlobService<I> {
         lifetime: Lifetime,
         exchange: &mut Exchange<'_, I>,
     ) -> io::Result<()> {
-        let expires_ms = lifetime.ttl_ms.map_or(0, |ttl_ms| exchange.io().unix_ms() + ttl_ms);
+        let ttl_ms = lifetime.ttl_ms.or(self.ttl_ms);
+        let expires_ms = ttl_ms.map_or(0, |ttl_ms| exchange.io().unix_ms() + ttl_ms);
         let wanted = Wanted {
             expected,
             keep: Keep { expires_ms, evictable: lifetime.evictable, pinned: lifetime.pinned },

@@ -107,7 +107,7 @@ fn lifetime(query: &str) -> Result<Lifetime, Refusal> {
 }
 
 /// `90`, `90s`, `15m`, `12h`, `7d`; at most a thousand years, so that nothing overflows.
-fn parse_ttl_ms(text: &str) -> Option<u64> {
+pub fn parse_ttl_ms(text: &str) -> Option<u64> {
     let digits = text.trim_end_matches(['s', 'm', 'h', 'd']);
     let seconds = match &text[digits.len()..] {
         "" | "s" => 1,

@@ -234,15 +234,17 @@ pub(super) fn insert_held(
     Some(slot)
 }
 
-pub(super) fn take_held(state: &mut State, slot: u32) {
-    if let Some(Held::Pinned(_)) = state.held[slot as usize].take() {
+pub(super) fn take_held(state: &mut State, slot: u32) -> Option<Held> {
+    let held = state.held[slot as usize].take();
+    if let Some(Held::Pinned(_)) = held {
         state.pins -= 1;
     }
+    held
 }
 
 pub(super) fn drop_held(state: &mut State, (key, slot): (Key, u32), evictions: &Cell<u64>) {
     bump(evictions);
-    take_held(state, slot);
+    drop(take_held(state, slot));
     match key {
         Key::Packed(digest) => {
             let entry = state.index.get_mut(&digest).expect("what is held is in the index");

@@ -225,7 +225,7 @@ impl<I: Io> Shard<I> {
                 let segment = disk.store.get(segment).expect("just seen");
                 segment.add_live(super::super::record::packed_bytes(entry.size));
             }
-            let old = self.forget(&record.digest);
+            let old = self.forget(&record.digest).map(|(old, _)| old);
             let state = &mut *self.inner.state.borrow_mut();
             if entry.evictable {
                 state.evictable.push_back((record.digest, entry.sequence));

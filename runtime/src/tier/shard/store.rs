@@ -7,7 +7,7 @@ use super::super::names::{EXTENT_BYTES, Names, PACKED_BYTES_MAX};
 use super::super::object::{Incoming, ObjectWriter, WriteError, disk_bytes};
 use super::super::record::{Record, Said, packed_bytes};
 use super::held::take_held;
-use super::{Key, PutError, Shard, Stored};
+use super::{Held, Key, PutError, Shard, Stored};
 use crate::io::Io;
 use crate::shards::SHARDS;
 use bytes::Bytes;
@@ -150,7 +150,9 @@ impl<I: Io> Shard<I> {
             pinned: false,
         };
         self.append_index(&disk, &record).await?;
-        let Some(old) = self.forget(&digest) else { return Ok(0) };
+        let Some((old, held)) = self.forget(&digest) else { return Ok(0) };
+        // Before the file is unlinked: its last descriptor to close would free all of its blocks, here.
+        self.let_go(held).await;
         self.free_disk(&digest, &old).await;
         Ok(old.size)
     }
@@ -210,7 +212,7 @@ impl<I: Io> Shard<I> {
 
     /// The object is stored: from here on it is served. What it replaces is dead.
     async fn insert(&self, disk: &Rc<Disk<I>>, record: &Record, place: Place) {
-        let old = self.forget(&record.digest);
+        let old = self.forget(&record.digest).map(|(old, _)| old);
         {
             let state = &mut *self.inner.state.borrow_mut();
             let Record { digest, size, sequence, expires_ms, crc, evictable, pinned, .. } = *record;
@@ -246,7 +248,7 @@ impl<I: Io> Shard<I> {
     }
 
     /// Takes an object out of index and RAM.
-    pub(super) fn forget(&self, digest: &Digest) -> Option<Entry> {
+    pub(super) fn forget(&self, digest: &Digest) -> Option<(Entry, Vec<Held>)> {
         let state = &mut *self.inner.state.borrow_mut();
         let old = state.index.remove(digest)?;
         let mut slots = vec![old.held];
@@ -255,11 +257,21 @@ impl<I: Io> Shard<I> {
             let extents = old.size.div_ceil(EXTENT_BYTES as u64) as u32;
             slots.extend((0..extents).filter_map(|n| state.slots.remove(&Key::Extent(*digest, n))));
         }
+        let mut held = Vec::new();
         for slot in slots.into_iter().filter(|&s| s != NOT_HELD) {
             state.policy.remove(slot);
-            take_held(state, slot);
+            held.extend(take_held(state, slot));
         }
-        Some(old)
+        Some((old, held))
+    }
+
+    /// Unpinning an extent takes about half a millisecond: those of a large object go one by one, with turns of other
+    /// tasks between them.
+    async fn let_go(&self, held: Vec<Held>) {
+        for one in held {
+            drop(one);
+            self.inner.io.yield_now().await;
+        }
     }
 
     pub(super) async fn free_disk(&self, digest: &Digest, old: &Entry) {
