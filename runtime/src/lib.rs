@@ -10,6 +10,7 @@
 //! | `call` | requests and answers over the mesh |
 //! | `buffer` | the huge-page arena: pools of 1, 4 and 16 MiB and smaller classes |
 //! | `resident` | file pages pinned in the page cache, sent without a copy |
+//! | `journal` | records made durable in groups; what is a torn tail and what is corruption |
 //! | `tier` | the page store under blobcache and slicecache: RAM over disk |
 //! | `shards`, `cpulist`, `cpus` | who owns what, which CPUs we may use |
 //! | `budget`, `clock`, `metrics`, `stall` | bytes, time, counts, and tasks that took too long |
@@ -32,6 +33,7 @@ pub mod cpulist;
 pub mod cpus;
 mod hash;
 pub mod io;
+pub mod journal;
 pub mod mesh;
 pub mod metrics;
 pub mod oneshot;

@@ -37,10 +37,18 @@ pub enum Bug {
     KeepNotBettered,
     /// A page of the listing is in no order.
     ListUnsorted,
+    /// What an earlier life left in a segment that is written over is taken for this one's.
+    IncarnationUnchecked,
+    /// A checkpoint gets its name before it is synced.
+    CheckpointUnsynced,
+    /// Making room drops what is pinned, too.
+    PinnedEvicted,
+    /// A pack is retired while the index still names objects in it.
+    LivePackRetired,
 }
 
 /// All of them.
-pub const BUGS: [Bug; 15] = [
+pub const BUGS: [Bug; 19] = [
     Bug::LogSyncSkipped,
     Bug::AckBeforeSync,
     Bug::ObjectSyncSkipped,
@@ -56,6 +64,10 @@ pub const BUGS: [Bug; 15] = [
     Bug::ExpiredServed,
     Bug::KeepNotBettered,
     Bug::ListUnsorted,
+    Bug::IncarnationUnchecked,
+    Bug::CheckpointUnsynced,
+    Bug::PinnedEvicted,
+    Bug::LivePackRetired,
 ];
 
 #[cfg(feature = "planted")]

@@ -1,16 +1,16 @@
 //! A node on the twin, started as the binary starts one: recovery on a column of its own, then all columns together.
 
 use basalt::node::columns::{NodePlan, wire};
-use basalt::node::{self, OpenError};
+use basalt::node::{self, DirPlan, OpenError, Opened};
 use runtime::budget::Budget;
 use runtime::column::Body;
 use runtime::mesh::Doorbell;
 use runtime::shards::ShardMap;
-use runtime::tier::{DataDir, Guard, Recovered};
+use runtime::tier::Guard;
 use runtime::twin::{Node, Twin, TwinIo};
 use std::cell::RefCell;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -28,16 +28,14 @@ fn ops_addr() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 2381))
 }
 
-type Opened = Result<(DataDir, Vec<Recovered>), OpenError>;
-
 /// Reads the data directory as the binary does before its columns start.
-fn recover(twin: &mut Twin, columns: usize, budget: &Budget) -> Opened {
-    let outcome: Rc<RefCell<Option<Opened>>> = Rc::default();
-    let (give, budget, map) = (outcome.clone(), budget.clone(), ShardMap::new(columns));
+fn recover(twin: &mut Twin, columns: usize, dir: DirPlan) -> Result<Opened, OpenError> {
+    let outcome: Rc<RefCell<Option<Result<Opened, OpenError>>>> = Rc::default();
+    let (give, dirs, map) = (outcome.clone(), [dir], ShardMap::new(columns));
     let set_up = move |column: runtime::column::Column<TwinIo>| {
-        let (give, budget) = (give.clone(), budget.clone());
+        let (give, dirs) = (give.clone(), dirs.clone());
         async move {
-            let opened = node::open(&column.io, Path::new("/data"), Guard::Alone, map, &budget).await;
+            let opened = node::open(&column.io, &dirs, Guard::Alone, map).await;
             *give.borrow_mut() = Some(opened);
             Ok(Box::pin(async {}) as Body)
         }
@@ -54,15 +52,14 @@ fn recover(twin: &mut Twin, columns: usize, budget: &Budget) -> Opened {
 
 /// Starts a node; the reason when it does not.
 pub fn start(twin: &mut Twin, columns: usize, quota_bytes: u64) -> Result<Node, String> {
-    let budget = Budget::new(quota_bytes);
-    let (dir, recovered) = recover(twin, columns, &budget).map_err(|e| e.to_string())?;
+    let dir = DirPlan { path: PathBuf::from("/data"), budget: Budget::new(quota_bytes), weight: 1 };
+    let (disks, recovered) = recover(twin, columns, dir).map_err(|e| e.to_string())?;
     let plan = NodePlan {
         blob_listen: blob_addr(),
         ops_listen: ops_addr(),
-        data_dir: PathBuf::from("/data"),
-        dir: Arc::new(dir),
-        budget,
-        memory_each: COLUMN_BYTES as u64,
+        object_ttl_ms: None,
+        disks,
+        memory_bytes: (COLUMN_BYTES * columns) as u64,
         map: ShardMap::new(columns),
         drained: Arc::default(),
     };

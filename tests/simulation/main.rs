@@ -9,8 +9,6 @@
 //! | `workload` | clients that do anything at random and tell the model |
 //! | `run` | one seed: boots, crashes, faults, the last check |
 //! | `random` | many seeds; determinism; every kind of fault fires |
-//! | `images` | short workloads, a crash at every step of the disk |
-//! | `sweep` | the N-th operation of the disk fails, for every N |
 //! | `planted` | bugs planted on purpose, each caught |
 //! | `boundaries` | who may name the twin |
 //!
@@ -19,10 +17,8 @@
 mod boot;
 mod boundaries;
 mod client;
-mod images;
 mod model;
 mod planted;
 mod random;
 mod run;
-mod sweep;
 mod workload;

@@ -19,9 +19,9 @@ use runtime::mesh::Doorbell;
 use runtime::ring::bind;
 use runtime::shards::{SHARDS, ShardMap};
 use runtime::signals::{Signal, forward};
-use runtime::tier::{DataDir, DataDirError, Guard, RecoverError, Recovered, recover};
+use runtime::tier::{DataDir, DataDirError, DiskPlan, Guard, RecoverError, Recovered, recover_all};
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -62,19 +62,18 @@ pub(crate) fn serve(settings: Settings) -> Result<(), Error> {
     for addr in [settings.blob_listen, settings.ops_listen] {
         refuse_taken(addr)?;
     }
-    let budget = Budget::new(settings.disk_quota_bytes()?);
+    let dirs = dir_plans(&settings)?;
     let (send, events) = channel();
     let wrap_send = send.clone();
     forward(wrap_send, Event::Signal).map_err(|e| Error::runtime("signals cannot be received").why(e))?;
-    let (dir, recovered) = recover_all(&cpus, &settings.data_dir, &budget)?;
+    let (disks, recovered) = recover_disks(&cpus, dirs)?;
     let plan = Plan { cpus: cpus.clone(), arena_bytes: memory_each as usize, spin_ns: SPIN_NS };
     let node = NodePlan {
         blob_listen: settings.blob_listen,
         ops_listen: settings.ops_listen,
-        data_dir: settings.data_dir,
-        dir: Arc::new(dir),
-        budget,
-        memory_each,
+        object_ttl_ms: settings.object_ttl_ms,
+        disks,
+        memory_bytes: settings.memory_bytes,
         map: ShardMap::new(cpus.len()),
         drained: Arc::default(),
     };
@@ -130,6 +129,25 @@ fn refuse_taken(addr: SocketAddr) -> Result<(), Error> {
     }
 }
 
+/// A data directory to be opened.
+#[derive(Clone)]
+pub struct DirPlan {
+    /// Where.
+    pub path: PathBuf,
+    /// Its bytes.
+    pub budget: Budget,
+    /// Its share of new objects, relative to the others.
+    pub weight: u32,
+}
+
+fn dir_plans(settings: &Settings) -> Result<Vec<DirPlan>, Error> {
+    let plans = settings.data_dirs.iter().map(|dir| {
+        let budget = Budget::new(settings.disk_quota_bytes(dir)?);
+        Ok(DirPlan { path: dir.path.clone(), budget, weight: dir.weight })
+    });
+    plans.collect()
+}
+
 /// Why a data directory cannot be served.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -144,8 +162,8 @@ pub enum OpenError {
 impl From<OpenError> for Error {
     fn from(e: OpenError) -> Error {
         match e {
-            OpenError::Dir(DataDirError::Newer(..)) => Error::config(e.to_string()),
-            OpenError::Recover(RecoverError::Corrupt(..)) => {
+            OpenError::Dir(DataDirError::Newer(..) | DataDirError::Older(..)) => Error::config(e.to_string()),
+            OpenError::Recover(ref why) if !why.is_io() => {
                 Error::runtime(e.to_string()).fix("restore the file from a copy; nothing was changed")
             }
             _ => Error::runtime(e.to_string()),
@@ -153,32 +171,31 @@ impl From<OpenError> for Error {
     }
 }
 
-/// Takes possession of a data directory and reads it, on either machine: what each column of `map` starts with.
-pub async fn open<I: Io>(
-    io: &I,
-    root: &Path,
-    guard: Guard,
-    map: ShardMap,
-    budget: &Budget,
-) -> Result<(DataDir, Vec<Recovered>), OpenError> {
-    let dir = DataDir::open(io, root, guard).await?;
-    let recovered = recover(io, dir.names(), map, budget).await?;
-    Ok((dir, recovered))
+/// The data directories, and what each column starts with.
+pub type Opened = (Vec<DiskPlan>, Vec<Recovered>);
+
+/// Takes possession of the data directories and reads them, on either machine.
+pub async fn open<I: Io>(io: &I, dirs: &[DirPlan], guard: Guard, map: ShardMap) -> Result<Opened, OpenError> {
+    let mut disks = Vec::with_capacity(dirs.len());
+    for DirPlan { path, budget, weight } in dirs {
+        let dir = Arc::new(DataDir::open(io, path, guard).await?);
+        disks.push(DiskPlan { dir, budget: budget.clone(), weight: *weight });
+    }
+    let recovered = recover_all(io, &disks, map).await?;
+    Ok((disks, recovered))
 }
 
-type Outcome = Result<(DataDir, Vec<Recovered>), OpenError>;
-
-/// Reads the data directory on one column; the node's columns then start with what they own.
-fn recover_all(cpus: &[usize], root: &Path, budget: &Budget) -> Result<(DataDir, Vec<Recovered>), Error> {
+/// Reads the data directories on one column; the node's columns then start with what they own.
+fn recover_disks(cpus: &[usize], dirs: Vec<DirPlan>) -> Result<Opened, Error> {
     let bells = doorbells(1)?;
     let plan = Plan { cpus: cpus[..1].to_vec(), arena_bytes: RECOVERY_BYTES, spin_ns: 0 };
     let map = ShardMap::new(cpus.len());
-    let found: Arc<Mutex<Option<Outcome>>> = Arc::default();
-    let (give, root, budget) = (found.clone(), root.to_owned(), budget.clone());
+    let found: Arc<Mutex<Option<Result<Opened, OpenError>>>> = Arc::default();
+    let give = found.clone();
     let columns = start(&plan, bells, move |column| {
-        let (give, root, budget) = (give.clone(), root.clone(), budget.clone());
+        let (give, dirs) = (give.clone(), dirs.clone());
         async move {
-            let opened = open(&column.io, &root, Guard::Flock, map, &budget).await;
+            let opened = open(&column.io, &dirs, Guard::Flock, map).await;
             *give.lock().expect("only this column writes") = Some(opened);
             Ok(Box::pin(async {}) as runtime::column::Body)
         }

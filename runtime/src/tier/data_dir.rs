@@ -1,5 +1,5 @@
 //! Taking possession of a data directory: version, lock, the fixed directories. Called once by the node, on one column, before
-//! the others start. A directory that is in use, unreadable or of a newer format is left untouched.
+//! the others start. A directory that is in use, unreadable or of another format is left untouched.
 
 use super::names::{FORMAT_VERSION, Names, SECTOR_BYTES};
 use crate::io::{File as _, Io, Open};
@@ -18,6 +18,9 @@ pub enum DataDirError {
     /// The file system refuses.
     #[error("data directory {path}: {1}", path = .0.display())]
     Io(PathBuf, io::Error),
+    /// Written by a build from before the first release.
+    #[error("data directory {path} has format {1}, which only builds from before the first release wrote: store its blobs anew in an empty directory", path = .0.display())]
+    Older(PathBuf, u32),
     /// Written by a newer build.
     #[error("data directory {path} has format {1}, this build knows up to {FORMAT_VERSION}: run the newer build", path = .0.display())]
     Newer(PathBuf, u32),
@@ -39,6 +42,7 @@ pub enum Guard {
 #[derive(Debug)]
 pub struct DataDir {
     names: Names,
+    seed: u32,
     _lock: Option<File>,
 }
 
@@ -46,27 +50,29 @@ impl DataDir {
     /// Opens or creates `root`.
     pub async fn open<I: Io>(io: &I, root: &Path, guard: Guard) -> Result<DataDir, DataDirError> {
         let names = Names::new(root);
-        let is_new = match read_format(io, &names.format()).await {
-            Ok(text) => {
-                check_format(root, &text)?;
-                false
-            }
-            Err(e) if e.kind() == io::ErrorKind::NotFound => true,
+        let known = match read_format(io, &names.format()).await {
+            Ok(text) => Some(check_format(root, &text)?),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => None,
             Err(e) => return Err(DataDirError::Io(names.format(), e)),
         };
         let lock = match guard {
-            Guard::Flock => Some(take_lock(&names, is_new)?),
+            Guard::Flock => Some(take_lock(&names, known.is_none())?),
             Guard::Alone => None,
         };
-        let objects = names.objects_dir();
-        let fixed = [names.root().to_owned(), names.incoming_dir(), objects].into_iter();
+        let fixed = [names.root().to_owned(), names.incoming_dir(), names.objects_dir()].into_iter();
         for dir in fixed.chain((0..SHARDS).map(|s| names.shard_dir(s as u8))) {
             io.make_dir(&dir).await.map_err(|e| DataDirError::Io(dir, e))?;
         }
-        if is_new {
-            write_format(io, &names).await.map_err(|e| DataDirError::Io(names.format(), e))?;
-        }
-        Ok(DataDir { names, _lock: lock })
+        let seed = match known {
+            Some(seed) => seed,
+            None => write_format(io, &names).await.map_err(|e| DataDirError::Io(names.format(), e))?,
+        };
+        Ok(DataDir { names, seed, _lock: lock })
+    }
+
+    /// What its journals' checksums start from.
+    pub fn seed(&self) -> u32 {
+        self.seed
     }
 
     /// The names in it.
@@ -90,12 +96,15 @@ fn take_lock(names: &Names, is_new: bool) -> Result<File, DataDirError> {
     }
 }
 
-fn check_format(root: &Path, text: &str) -> Result<(), DataDirError> {
-    let field =
-        |name: &str| -> Option<u32> { text.lines().find_map(|l| l.strip_prefix(name)?.trim().parse().ok()) };
-    match (field("basalt-tier "), field("shards ")) {
-        (Some(version), _) if version > FORMAT_VERSION => Err(DataDirError::Newer(root.to_owned(), version)),
-        (Some(_), Some(shards)) if shards as usize == SHARDS => Ok(()),
+/// The seed of a directory of this format.
+fn check_format(root: &Path, text: &str) -> Result<u32, DataDirError> {
+    let field = |name: &str| text.lines().find_map(|l| l.strip_prefix(name)).map(str::trim);
+    let number = |name: &str| field(name).and_then(|v| v.parse::<u32>().ok());
+    let seed = field("seed ").filter(|s| s.len() == 8).and_then(|s| u32::from_str_radix(s, 16).ok());
+    match (number("basalt-tier "), number("shards "), seed) {
+        (Some(v), ..) if v > FORMAT_VERSION => Err(DataDirError::Newer(root.to_owned(), v)),
+        (Some(v), ..) if v < FORMAT_VERSION => Err(DataDirError::Older(root.to_owned(), v)),
+        (Some(_), Some(shards), Some(seed)) if shards as usize == SHARDS => Ok(seed),
         _ => Err(DataDirError::Strange(root.to_owned(), "FORMAT is damaged: not a basalt tier".into())),
     }
 }
@@ -125,14 +134,15 @@ async fn read_format<I: Io>(io: &I, path: &Path) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&buf[..len]).into_owned())
 }
 
-async fn write_format<I: Io>(io: &I, names: &Names) -> io::Result<()> {
+async fn write_format<I: Io>(io: &I, names: &Names) -> io::Result<u32> {
     let temporary = names.root().join("FORMAT.new");
     // Left by a first start that was interrupted.
     match io.unlink(&temporary).await {
         Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
         _ => {}
     }
-    let text = format!("basalt-tier {FORMAT_VERSION}\nshards {SHARDS}\n");
+    let seed = io.random() as u32;
+    let text = format!("basalt-tier {FORMAT_VERSION}\nshards {SHARDS}\nseed {seed:08x}\n");
     let mut buf = io.buffer(SECTOR_BYTES).ok_or(io::ErrorKind::OutOfMemory)?;
     buf[..SECTOR_BYTES].fill(0);
     buf[..text.len()].copy_from_slice(text.as_bytes());
@@ -140,15 +150,16 @@ async fn write_format<I: Io>(io: &I, names: &Names) -> io::Result<()> {
     file.write_at(buf, SECTOR_BYTES, 0).await.0?;
     file.truncate(text.len() as u64).await?;
     file.sync_data().await?;
-    io.rename(&temporary, &names.format()).await?;
     // The directories before the file that says they are there.
     io.sync_dir(&names.objects_dir()).await?;
+    io.sync_dir(names.root()).await?;
+    io.rename(&temporary, &names.format()).await?;
     io.sync_dir(names.root()).await?;
     // Its own name, too, where its parent lets itself be looked at.
     let parent = names.root().parent().unwrap_or(Path::new("/"));
     let parent = if parent == Path::new("") { Path::new(".") } else { parent };
     match io.sync_dir(parent).await {
-        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => Ok(()),
-        synced => synced,
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => Ok(seed),
+        synced => synced.map(|()| seed),
     }
 }

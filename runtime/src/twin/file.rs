@@ -59,6 +59,7 @@ enum Kind {
     Segment,
     Object,
     Sums,
+    Checkpoint,
     Other,
 }
 
@@ -67,6 +68,7 @@ fn kind_of(path: &Path) -> Kind {
     match name {
         _ if name.ends_with(".sums") => Kind::Sums,
         _ if name.starts_with("pack-") || name.starts_with("index-") => Kind::Segment,
+        _ if name.starts_with("new-checkpoint-") => Kind::Checkpoint,
         _ if path.parent().is_some_and(|dir| dir.ends_with("incoming")) => Kind::Object,
         _ => Kind::Other,
     }
@@ -197,6 +199,7 @@ impl Handle {
             Kind::Segment => Bug::LogSyncSkipped,
             Kind::Object => Bug::ObjectSyncSkipped,
             Kind::Sums => Bug::SumsSyncSkipped,
+            Kind::Checkpoint => Bug::CheckpointUnsynced,
             Kind::Other => return self.sync_now(),
         };
         if planted::is(left_out) { Ok(()) } else { self.sync_now() }

@@ -7,16 +7,14 @@ use blobcache::api::{Reply, Request};
 use blobcache::metrics::Metrics;
 use blobcache::{BlobService, Limits, Owner};
 use net::{Server, Service};
-use runtime::budget::Budget;
 use runtime::call::{Letter, letters};
 use runtime::column::{Body, Column, Columns, Plan, start};
 use runtime::io::{Io, Listener as _};
 use runtime::mesh::{Doorbell, Port};
 use runtime::shards::ShardMap;
-use runtime::tier::{DataDir, Recovered, Shard};
+use runtime::tier::{DiskPlan, Recovered, Shard};
 use std::future::Future;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -29,6 +27,8 @@ const DRAIN_LOOK_NS: u64 = 20_000_000;
 const ACCEPT_RETRY_NS: u64 = 100_000_000;
 /// Expired blobs are not served; this is when their space comes back.
 const EXPIRY_NS: u64 = 10_000_000_000;
+/// Dead packs, reclaim, checkpoints.
+const UPKEEP_NS: u64 = 1_000_000_000;
 
 /// What every column is told.
 #[derive(Clone)]
@@ -37,14 +37,12 @@ pub struct NodePlan {
     pub blob_listen: SocketAddr,
     /// Where metrics and health are.
     pub ops_listen: SocketAddr,
-    /// As it was asked for, to be announced.
-    pub data_dir: PathBuf,
-    /// The directory, held.
-    pub dir: Arc<DataDir>,
-    /// Disk bytes, shared by all columns.
-    pub budget: Budget,
-    /// Memory of each column, in bytes.
-    pub memory_each: u64,
+    /// How long a blob stays whose put does not say.
+    pub object_ttl_ms: Option<u64>,
+    /// The data directories, held.
+    pub disks: Vec<DiskPlan>,
+    /// Memory of all columns together.
+    pub memory_bytes: u64,
     /// Who owns what.
     pub map: ShardMap,
     /// Columns whose requests are all answered: until it is every one, the others may still ask this column.
@@ -76,7 +74,7 @@ pub fn wire<I: Io>(
 }
 
 /// Starts all columns; none is left running if one fails.
-pub fn start_all(plan: &Plan, node: NodePlan, recovered: Vec<Recovered>) -> Result<Columns, String> {
+pub(super) fn start_all(plan: &Plan, node: NodePlan, recovered: Vec<Recovered>) -> Result<Columns, String> {
     let bells = doorbells(plan.cpus.len()).map_err(|e| e.to_string())?;
     let set_up = wire(node, &bells, recovered);
     start(plan, bells, set_up)
@@ -93,14 +91,15 @@ async fn set_up<I: Io>(
     port: Letters,
     recovered: Recovered,
 ) -> Result<Body, String> {
-    let io_bytes = io_bytes(node.memory_each);
+    let memory_each = node.memory_bytes / node.map.columns() as u64;
+    let io_bytes = io_bytes(memory_each);
     let failing = column.clone();
     let memory = column.io.clone();
     let tier_plan = runtime::tier::Plan {
         column: column.index,
-        columns: node.map.columns(),
-        held_bytes: node.memory_each - io_bytes,
-        budget: node.budget.clone(),
+        map: node.map,
+        held_bytes: memory_each - io_bytes,
+        disks: node.disks.clone(),
         hold: Box::new(move |data| {
             let mut buffer = memory.buffer_fitting(data.len())?;
             buffer[..data.len()].copy_from_slice(data);
@@ -108,15 +107,15 @@ async fn set_up<I: Io>(
         }),
         on_stop: Rc::new(move |reason| failing.fail(reason)),
     };
-    let tier = Shard::new(column.io.clone(), &node.dir, tier_plan, recovered);
+    let tier = Shard::new(column.io.clone(), tier_plan, recovered);
     tier.prepare().await.map_err(|e| e.to_string())?;
-    spawn_expiry(&column, tier.clone());
+    spawn_upkeep(&column, tier.clone());
     let stalls = column.stalls().clone();
     let metrics = Metrics::new(column.index);
-    let owner = Owner::new(column.io.clone(), tier, metrics, Box::new(move || stalls.total()));
+    let owner = Owner::new(column.io.clone(), tier.clone(), metrics, Box::new(move || stalls.total()));
     let (columns, inbox) = blobcache::Columns::connect(column.index, node.map, owner, port);
     column.add_inbox(inbox);
-    let blobs = BlobService::new(columns.clone(), column.index, Limits::new(io_bytes));
+    let blobs = BlobService::new(columns.clone(), Limits::new(io_bytes)).with_ttl_ms(node.object_ttl_ms);
     let blobs = Server::new(&column.io, blobs, net::Limits::default());
     let addr = node.blob_listen;
     let blob_listener = column.io.listen(addr).map_err(|e| format!("cannot listen on {addr}: {e}"))?;
@@ -129,7 +128,7 @@ async fn set_up<I: Io>(
         }
         _ => None,
     };
-    Ok(Box::pin(run(column, node, blobs, blob_listener, ops)))
+    Ok(Box::pin(run(column, node, tier, blobs, blob_listener, ops)))
 }
 
 type Ops<I> = (Server<I, OpsService<I>>, <I as Io>::Listener);
@@ -137,6 +136,7 @@ type Ops<I> = (Server<I, OpsService<I>>, <I as Io>::Listener);
 async fn run<I: Io>(
     column: Column<I>,
     node: Rc<NodePlan>,
+    tier: Shard<I>,
     blobs: Server<I, BlobService<I>>,
     listener: I::Listener,
     ops: Option<Ops<I>>,
@@ -160,6 +160,8 @@ async fn run<I: Io>(
     while node.drained.load(Ordering::Acquire) < node.map.columns() && column.io.now_ns() < due_ns {
         column.io.sleep(DRAIN_LOOK_NS).await;
     }
+    // Nobody stores anything any more.
+    tier.close().await;
     if let Some(ops) = ops {
         ops.drain();
     }
@@ -177,9 +179,9 @@ fn announce(node: &NodePlan) {
         blob = %node.blob_listen,
         ops = %node.ops_listen,
         columns = node.map.columns(),
-        memory = %Bytes(node.memory_each * node.map.columns() as u64),
-        disk = %Bytes(node.budget.limit()),
-        data = %node.data_dir.display(),
+        memory = %Bytes(node.memory_bytes),
+        disk = %Bytes(node.disks.iter().map(|d| d.budget.limit()).sum()),
+        data = %node.disks.iter().map(|d| d.dir.names().root().display().to_string()).collect::<Vec<_>>().join(" "),
         "serving"
     );
 }
@@ -211,15 +213,25 @@ fn spawn_accept<I: Io, S: Service<I>>(
     });
 }
 
-/// Deletes blobs whose time is over.
-fn spawn_expiry<I: Io>(column: &Column<I>, tier: Shard<I>) {
+/// Reads what recovery left; then deletes blobs whose time is over and keeps the disks tidy.
+fn spawn_upkeep<I: Io>(column: &Column<I>, tier: Shard<I>) {
     let (me, io) = (column.clone(), column.io.clone());
-    column.io.spawn("expiry", async move {
+    column.io.spawn("upkeep", async move {
+        // A failure has stopped the node already.
+        if tier.load_all().await.is_err() {
+            return;
+        }
+        tier.ready().await;
+        let mut expiry_due_ns = 0;
         while !me.is_stopping() {
-            io.sleep(EXPIRY_NS).await;
-            if let Err(e) = tier.sweep_expired().await {
-                tracing::warn!(error = %e, "expired blobs stay until the next sweep");
+            if io.now_ns() >= expiry_due_ns {
+                expiry_due_ns = io.now_ns() + EXPIRY_NS;
+                if let Err(e) = tier.sweep_expired().await {
+                    tracing::warn!(error = %e, "expired blobs stay until the next sweep");
+                }
             }
+            tier.upkeep().await;
+            io.sleep(UPKEEP_NS).await;
         }
     });
 }
