@@ -25,9 +25,11 @@ impl<I: Io> Shard<I> {
     pub async fn put_packed(&self, digest: Digest, data: Bytes, keep: Keep) -> Result<Stored, PutError> {
         assert!(data.len() <= PACKED_BYTES_MAX, "{} bytes are no packed object", data.len());
         let _lock = self.lock(digest).await;
-        if self.whole(&digest).is_some_and(|e| e.is_kept_as(keep)) {
-            return Ok(Stored::Already);
-        }
+        let keep = match self.whole(&digest) {
+            Some(entry) if entry.is_kept_as(keep) => return Ok(Stored::Already),
+            Some(entry) => entry.kept_as_well(keep),
+            None => keep,
+        };
         let disk = self.choose_disk(hash_of(&digest), packed_bytes(data.len() as u64))?;
         let record = Record {
             said: Said::Packed,
@@ -103,6 +105,7 @@ impl<I: Io> Shard<I> {
         if entry.is_kept_as(keep) {
             return Ok(());
         }
+        let keep = entry.kept_as_well(keep);
         let disk = self.inner.disks[usize::from(entry.disk)].clone();
         let record = Record {
             said: Said::File,
