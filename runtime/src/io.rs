@@ -94,6 +94,8 @@ pub trait Io: Clone + 'static {
     fn sync_dir(&self, dir: &Path) -> impl Future<Output = io::Result<()>>;
     /// Names and sizes of the regular files in a directory, in no order.
     fn list_dir(&self, dir: &Path) -> impl Future<Output = io::Result<Vec<(String, u64)>>>;
+    /// Bytes that files of the file system under `dir` may yet take.
+    fn free_bytes(&self, dir: &Path) -> impl Future<Output = io::Result<u64>>;
     /// Maps and pins `len` bytes of a file at `offset` in memory, having checked them with `verify`.
     /// `Ok(None)`: this machine does not let us pin.
     fn pin_resident(

@@ -61,7 +61,7 @@ fn plan(column: &Column, disks: &[DiskPlan], map: ShardMap, index: usize) -> Pla
 
 fn disk(root: &Path) -> DiskPlan {
     let dir = Arc::new(DataDir::open(root).expect("opens"));
-    DiskPlan { dir, budget: Budget::new(QUOTA), weight: 1 }
+    DiskPlan { dir, budget: Budget::new(QUOTA), weight: 1, floor_bytes: 0 }
 }
 
 /// The shards of all columns, loaded.
@@ -305,7 +305,7 @@ fn packs_are_listed_reclaimed_and_checkpointed_and_nothing_is_lost() {
     let root = base.path().join("data");
     let small_disk = |root: &Path| {
         let dir = Arc::new(DataDir::open(root).expect("opens"));
-        DiskPlan { dir, budget: Budget::new(24 << 20), weight: 1 }
+        DiskPlan { dir, budget: Budget::new(24 << 20), weight: 1, floor_bytes: 0 }
     };
     let fill_root = root.clone();
     on_column(move |column| {

@@ -129,8 +129,9 @@ fn refuse_taken(addr: SocketAddr) -> Result<(), Error> {
 fn open_disks(settings: &Settings) -> Result<Vec<DiskPlan>, Error> {
     let open = |dir: &config::DataDir| {
         let opened = DataDir::open(&dir.path).map_err(data_dir_error)?;
-        let budget = Budget::new(settings.disk_quota_bytes(dir)?);
-        Ok(DiskPlan { dir: Arc::new(opened), budget, weight: dir.weight })
+        let (quota_bytes, floor_bytes) = settings.disk_bytes(dir)?;
+        let budget = Budget::new(quota_bytes);
+        Ok(DiskPlan { dir: Arc::new(opened), budget, weight: dir.weight, floor_bytes })
     };
     settings.data_dirs.iter().map(open).collect()
 }

@@ -158,6 +158,11 @@ impl Io for RingIo {
         glommio::executor().spawn_blocking(move || list(&dir)).await
     }
 
+    async fn free_bytes(&self, dir: &Path) -> io::Result<u64> {
+        let dir = dir.to_owned();
+        glommio::executor().spawn_blocking(move || free(&dir)).await
+    }
+
     async fn pin_resident(
         &self,
         path: &Path,
@@ -171,6 +176,11 @@ impl Io for RingIo {
         let path = path.to_owned();
         glommio::executor().spawn_blocking(move || Resident::pin(&path, offset, len, loan, verify)).await
     }
+}
+
+fn free(dir: &Path) -> io::Result<u64> {
+    let stat = rustix::fs::statvfs(dir)?;
+    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
 }
 
 fn list(dir: &Path) -> io::Result<Vec<(String, u64)>> {

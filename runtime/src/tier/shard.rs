@@ -281,6 +281,12 @@ impl<I: Io> Shard<I> {
                 Shard { inner }.on_pack_sealed(&disk, segment);
             }
         }));
+        let (me, weak) = (Rc::downgrade(&self.inner), Rc::downgrade(disk));
+        disk.index.on_sealed(Box::new(move |_| {
+            if let (Some(inner), Some(disk)) = (me.upgrade(), weak.upgrade()) {
+                Shard { inner }.on_index_sealed(&disk);
+            }
+        }));
     }
 
     /// Takes the space that deletions need, while there is some. Called once, before the first request.

@@ -198,6 +198,16 @@ impl Io for TwinIo {
         listed.await
     }
 
+    async fn free_bytes(&self, dir: &Path) -> io::Result<u64> {
+        let dir = dir.to_owned();
+        let free = self.names(NAME_NS, move |world| {
+            let disk = world.disk.borrow();
+            disk.list(&dir)?;
+            Ok(disk.free_bytes())
+        });
+        free.await
+    }
+
     async fn pin_resident(
         &self,
         path: &Path,

@@ -51,6 +51,7 @@ pub async fn errors_have_their_numbers<I: Io>(place: Rc<Place<I>>) {
     assert_eq!(io.rename(&there, &here).await.expect_err("no such file").kind(), ErrorKind::NotFound);
     assert_eq!(io.sync_dir(&there).await.expect_err("no such dir").kind(), ErrorKind::NotFound);
     assert_eq!(io.list_dir(&there).await.expect_err("no such dir").kind(), ErrorKind::NotFound);
+    assert_eq!(io.free_bytes(&there).await.expect_err("no such dir").kind(), ErrorKind::NotFound);
     let pinned = io.pin_resident(&there, 0, 4096, |_| true).await;
     assert_eq!(pinned.expect_err("no such file").kind(), ErrorKind::NotFound);
 }
@@ -98,6 +99,7 @@ pub async fn directories_are_made_once_and_list_their_files<I: Io>(place: Rc<Pla
         }
     }
     drop(io.open(&dir.join("inner").join("c"), Open::CreateDirect).await.expect("made"));
+    assert!(io.free_bytes(&dir).await.expect("seen") > 0, "what was written fitted");
     let mut found = io.list_dir(&dir).await.expect("listed");
     found.sort();
     assert_eq!(found, [("a".to_owned(), 0), ("b".to_owned(), 4096)], "files only, of this directory only");

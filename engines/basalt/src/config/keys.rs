@@ -84,7 +84,7 @@ const LISTENERS: &str = "Listeners";
 const LOGS: &str = "Logs";
 
 /// The table, in the order in which help and `config show` list it.
-pub static KEYS: [Key; 11] = [
+pub static KEYS: [Key; 12] = [
     Key {
         name: "cpuset",
         value_name: "CPULIST",
@@ -145,6 +145,25 @@ pub static KEYS: [Key; 11] = [
                 Err(error) => format!("file system not readable: {error}"),
             };
             settings.data_dirs.iter().map(quota).collect::<Vec<_>>().join(" + ")
+        }),
+    },
+    Key {
+        name: "disk-free-min",
+        value_name: "SIZE|PCT%",
+        kind: Kind::Size,
+        default: "1%",
+        help: "What stays free of each data directory's file system, whoever uses it; at least 16 MiB",
+        heading: MACHINE,
+        set: |settings, values| {
+            settings.disk_free_min = Amount::parse(one(values)?)?;
+            Ok(())
+        },
+        understood: Some(|settings| {
+            let floor = |dir: &DataDir| match file_system_bytes(&dir.path) {
+                Ok(total_bytes) => Bytes(settings.disk_free_min_of(total_bytes)).to_string(),
+                Err(error) => format!("file system not readable: {error}"),
+            };
+            settings.data_dirs.iter().map(floor).collect::<Vec<_>>().join(" + ")
         }),
     },
     Key {

@@ -161,6 +161,7 @@ impl Stack {
             memory: Amount::Bytes(1),
             memory_bytes: 0,
             disk_quota: Amount::Bytes(1),
+            disk_free_min: Amount::Bytes(1),
             object_ttl_ms: None,
             blob_listen: unset,
             ops_listen: unset,

@@ -46,6 +46,7 @@ impl<I: Io> Shard<I> {
     pub async fn upkeep(&self) {
         for disk in &self.inner.disks {
             if disk.out().is_none() {
+                disk.see_room().await;
                 self.remove_dead_packs(disk).await;
                 for _ in 0..RECLAIMS_AT_ONCE {
                     if self.reclaim_one(disk, None).await == 0 {
@@ -272,6 +273,16 @@ impl<I: Io> Shard<I> {
             let known = disk.store.get(segment).expect("an entry names a segment that exists");
             known.sub_live(record::packed_bytes(old.size));
         }
+    }
+
+    /// A segment of the index is full. A flood of deletions must not outrun the upkeep.
+    pub(super) fn on_index_sealed(&self, disk: &Rc<Disk<I>>) {
+        let (me, disk) = (self.clone(), disk.clone());
+        self.inner.io.spawn("index-sealed", async move {
+            if me.is_ready() && disk.out().is_none() {
+                me.maybe_checkpoint(&disk).await;
+            }
+        });
     }
 
     async fn maybe_checkpoint(&self, disk: &Rc<Disk<I>>) {

@@ -74,6 +74,9 @@ impl<I: Io> Shard<I> {
             self.inner.io.yield_now().await;
         }
         self.order_evictable();
+        for disk in self.inner.disks.iter().filter(|d| d.out().is_none()) {
+            disk.see_room().await;
+        }
         self.inner.loaded.set(true);
         for disk in &self.inner.disks {
             let left = &disk.old.loading;
