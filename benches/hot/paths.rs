@@ -63,7 +63,7 @@ impl Path for RangeParse {
 
 /// An index of [`OBJECTS`] objects and their names.
 fn objects() -> (Index, Vec<Digest>) {
-    let (mut index, mut rng) = (Index::default(), Rng::new(7));
+    let (mut index, mut rng) = (Index::new(7), Rng::new(7));
     let mut names = Vec::new();
     for at in 0..OBJECTS {
         let mut digest = Digest([0; 32]);

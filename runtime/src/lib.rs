@@ -14,6 +14,8 @@
 //! | `tier` | the page store under blobcache and slicecache: RAM over disk |
 //! | `shards`, `cpulist`, `cpus` | who owns what, which CPUs we may use |
 //! | `budget`, `clock`, `metrics`, `stall` | bytes, time, counts, and tasks that took too long |
+//! | `hash` | hashing seeded through the seam |
+//! | `planted` | bugs that tests plant, to show that they are caught |
 //! | `probe`, `signals` | what this machine's io_uring can do; signals as values |
 //!
 //! Only this crate names glommio, and only it and `fuse-lowlevel` name io-uring. `unsafe` lives here and there.
@@ -29,11 +31,13 @@ pub mod clock;
 pub mod column;
 pub mod cpulist;
 pub mod cpus;
+mod hash;
 pub mod io;
 pub mod journal;
 pub mod mesh;
 pub mod metrics;
 pub mod oneshot;
+pub mod planted;
 pub mod probe;
 pub mod resident;
 pub mod ring;

@@ -56,7 +56,7 @@ mod record;
 mod recover;
 mod shard;
 
-pub use data_dir::{DataDir, DataDirError};
+pub use data_dir::{DataDir, DataDirError, Guard};
 pub use digest::{Digest, DigestError};
 pub use disk::{DISKS_MAX, Disk, DiskPlan};
 pub use disk_policy::{DISK_PINS_MAX, DiskPolicy, PinsFull};

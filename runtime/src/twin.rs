@@ -56,6 +56,11 @@ impl Twin {
         TwinIo::new(&self.world, OUTSIDE, None)
     }
 
+    /// What tasks may look at.
+    pub fn watch(&self) -> Watch {
+        Watch { world: self.world.clone() }
+    }
+
     /// The seed.
     pub fn seed(&self) -> u64 {
         self.world.seed()
@@ -124,6 +129,24 @@ impl Twin {
     /// Hash and number of all events so far.
     pub fn trace(&self) -> (u64, u64) {
         self.world.trace()
+    }
+}
+
+/// The date and the faults of a world, for tasks inside it.
+#[derive(Clone)]
+pub struct Watch {
+    world: Rc<World>,
+}
+
+impl Watch {
+    /// As [`Twin::unix_ms`].
+    pub fn unix_ms(&self) -> u64 {
+        self.world.calendar_ms()
+    }
+
+    /// As [`Twin::counted`].
+    pub fn counted(&self, fault: Fault) -> u64 {
+        self.world.faults(|faults| faults.counted(fault))
     }
 }
 

@@ -9,8 +9,8 @@ use runtime::mesh::Doorbell;
 use runtime::ring::RingIo;
 use runtime::shards::ShardMap;
 use runtime::tier::{
-    DataDir, Digest, DiskPlan, Found, Keep, Names, Plan, RecoverError, Shard, Stored, WRITE_BYTES,
-    recover_all,
+    DataDir, DataDirError, Digest, DiskPlan, Found, Guard, Keep, Names, Plan, RecoverError, Shard, Stored,
+    WRITE_BYTES, recover_all,
 };
 use sha2::{Digest as _, Sha256};
 use std::future::Future;
@@ -59,9 +59,13 @@ fn plan(column: &Column, disks: &[DiskPlan], map: ShardMap, index: usize) -> Pla
     }
 }
 
-fn disk(root: &Path) -> DiskPlan {
-    let dir = Arc::new(DataDir::open(root).expect("opens"));
-    DiskPlan { dir, budget: Budget::new(QUOTA), weight: 1, floor_bytes: 0 }
+async fn disk_of(column: &Column, root: &Path, quota: u64) -> DiskPlan {
+    let dir = Arc::new(DataDir::open(&column.io, root, Guard::Flock).await.expect("opens"));
+    DiskPlan { dir, budget: Budget::new(quota), weight: 1, floor_bytes: 0 }
+}
+
+async fn disk(column: &Column, root: &Path) -> DiskPlan {
+    disk_of(column, root, QUOTA).await
 }
 
 /// The shards of all columns, loaded.
@@ -81,7 +85,7 @@ async fn open_all(
 }
 
 async fn open_one(column: &Column, root: &Path) -> Shard<RingIo> {
-    open_all(column, &[disk(root)], 1).await.expect("recovers").remove(0)
+    open_all(column, &[disk(column, root).await], 1).await.expect("recovers").remove(0)
 }
 
 fn bytes_of(seed: u8, len: usize) -> Vec<u8> {
@@ -144,7 +148,8 @@ fn digests(root: &Path, columns: usize) -> Result<Vec<Digest>, String> {
     on_column(move |column| {
         let root = root.clone();
         async move {
-            let shards = open_all(&column, &[disk(&root)], columns).await.map_err(|e| e.to_string())?;
+            let disks = [disk(&column, &root).await];
+            let shards = open_all(&column, &disks, columns).await.map_err(|e| e.to_string())?;
             let mut all: Vec<Digest> =
                 shards.iter().flat_map(|s| s.list(None, 1000)).map(|(digest, _)| digest).collect();
             all.sort_unstable();
@@ -303,15 +308,11 @@ fn is_left(n: u32, to: u32) -> bool {
 fn packs_are_listed_reclaimed_and_checkpointed_and_nothing_is_lost() {
     let base = tempfile::tempdir_in("/var/tmp").expect("a directory on a disk");
     let root = base.path().join("data");
-    let small_disk = |root: &Path| {
-        let dir = Arc::new(DataDir::open(root).expect("opens"));
-        DiskPlan { dir, budget: Budget::new(24 << 20), weight: 1, floor_bytes: 0 }
-    };
     let fill_root = root.clone();
     on_column(move |column| {
         let root = fill_root.clone();
         async move {
-            let disks = [small_disk(&root)];
+            let disks = [disk_of(&column, &root, 24 << 20).await];
             let tier = open_all(&column, &disks, 1).await.expect("recovers").remove(0);
             for round in 0..40 {
                 churn(&column, &tier, round * 100, (round + 1) * 100).await;
@@ -327,7 +328,8 @@ fn packs_are_listed_reclaimed_and_checkpointed_and_nothing_is_lost() {
         on_column(move |column| {
             let (root, stored) = (root.clone(), stored.clone());
             async move {
-                let tiers = open_all(&column, &[disk(&root)], columns).await.expect("recovers");
+                let disks = [disk(&column, &root).await];
+                let tiers = open_all(&column, &disks, columns).await.expect("recovers");
                 let listed: usize = tiers.iter().map(|t| t.list(None, 1000).len()).sum();
                 assert_eq!(listed, stored.len());
                 for n in stored {
@@ -346,5 +348,39 @@ fn packs_are_listed_reclaimed_and_checkpointed_and_nothing_is_lost() {
                 }
             }
         });
+    }
+}
+
+#[test]
+fn a_directory_is_held_once_and_reopens() {
+    let base = tempfile::tempdir_in("/var/tmp").expect("a directory on a disk");
+    let root = base.path().join("new").join("data");
+    on_column(move |column| {
+        let root = root.clone();
+        async move {
+            let first = DataDir::open(&column.io, &root, Guard::Flock).await.expect("fresh");
+            let second = DataDir::open(&column.io, &root, Guard::Flock).await;
+            assert!(matches!(second, Err(DataDirError::InUse(_))));
+            drop(first);
+            DataDir::open(&column.io, &root, Guard::Flock).await.expect("reopens");
+        }
+    });
+}
+
+#[test]
+fn directories_newer_foreign_or_damaged_are_left_untouched() {
+    for (file, text, newer) in
+        [("FORMAT", "basalt-tier 7\nshards 256\n", true), ("FORMAT", "?", false), ("notes.txt", "", false)]
+    {
+        let dir = tempfile::tempdir_in("/var/tmp").expect("a directory on a disk");
+        std::fs::write(dir.path().join(file), text).expect("write");
+        let root = dir.path().to_owned();
+        let refused = on_column(move |column| {
+            let root = root.clone();
+            async move { DataDir::open(&column.io, &root, Guard::Flock).await.map(|_| ()) }
+        });
+        let refused = refused.expect_err("refused");
+        assert_eq!(matches!(refused, DataDirError::Newer(_, 7)), newer, "{refused}");
+        assert_eq!(std::fs::read_dir(dir.path()).expect("list").count(), 1, "{file} {text:?} was touched");
     }
 }

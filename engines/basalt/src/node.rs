@@ -3,24 +3,25 @@
 //! Called by `main` for `serve`. Order of a start: kernel, CPUs, ports, data directory (nothing is touched before all of these
 //! are known to be good), recovery on one column, then all columns together.
 
-mod columns;
+pub mod columns;
 mod ops;
 
+use crate::config::Settings;
 use crate::config::size::Bytes;
-use crate::config::{self, Settings};
 use crate::error::Error;
 use crate::{doctor, ports};
 use columns::NodePlan;
 use runtime::budget::Budget;
 use runtime::column::{Columns, Plan, Report, start};
 use runtime::cpus::{MachineView, choose};
+use runtime::io::Io;
 use runtime::mesh::Doorbell;
 use runtime::ring::bind;
 use runtime::shards::{SHARDS, ShardMap};
 use runtime::signals::{Signal, forward};
-use runtime::tier::{DataDir, DataDirError, DiskPlan, RecoverError, Recovered, recover_all};
+use runtime::tier::{DataDir, DataDirError, DiskPlan, Guard, RecoverError, Recovered, recover_all};
 use std::net::SocketAddr;
-use std::rc::Rc;
+use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -42,7 +43,7 @@ enum Event {
 }
 
 /// Runs until a signal or a failure ends the node.
-pub fn serve(settings: Settings) -> Result<(), Error> {
+pub(crate) fn serve(settings: Settings) -> Result<(), Error> {
     runtime::probe::io_uring().map_err(|e| doctor::ring::refusal(&e))?;
     raise_file_limit();
     let cpus = choose_cpus(&settings)?;
@@ -61,16 +62,18 @@ pub fn serve(settings: Settings) -> Result<(), Error> {
     for addr in [settings.blob_listen, settings.ops_listen] {
         refuse_taken(addr)?;
     }
-    let disks = open_disks(&settings)?;
+    let dirs = dir_plans(&settings)?;
     let (send, events) = channel();
     let wrap_send = send.clone();
     forward(wrap_send, Event::Signal).map_err(|e| Error::runtime("signals cannot be received").why(e))?;
-    let recovered = recover_disks(&cpus, &disks)?;
+    let (disks, recovered) = recover_disks(&cpus, dirs)?;
     let plan = Plan { cpus: cpus.clone(), arena_bytes: memory_each as usize, spin_ns: SPIN_NS };
     let node = NodePlan {
-        settings: Arc::new(settings),
+        blob_listen: settings.blob_listen,
+        ops_listen: settings.ops_listen,
+        object_ttl_ms: settings.object_ttl_ms,
         disks,
-        memory_each,
+        memory_bytes: settings.memory_bytes,
         map: ShardMap::new(cpus.len()),
         drained: Arc::default(),
     };
@@ -126,50 +129,83 @@ fn refuse_taken(addr: SocketAddr) -> Result<(), Error> {
     }
 }
 
-fn open_disks(settings: &Settings) -> Result<Vec<DiskPlan>, Error> {
-    let open = |dir: &config::DataDir| {
-        let opened = DataDir::open(&dir.path).map_err(data_dir_error)?;
-        let (quota_bytes, floor_bytes) = settings.disk_bytes(dir)?;
-        let budget = Budget::new(quota_bytes);
-        Ok(DiskPlan { dir: Arc::new(opened), budget, weight: dir.weight, floor_bytes })
-    };
-    settings.data_dirs.iter().map(open).collect()
+/// A data directory to be opened.
+#[derive(Clone)]
+pub struct DirPlan {
+    /// Where.
+    pub path: PathBuf,
+    /// Its bytes.
+    pub budget: Budget,
+    /// Its share of new objects, relative to the others.
+    pub weight: u32,
+    /// Bytes of its file system that stay free.
+    pub floor_bytes: u64,
 }
 
-fn data_dir_error(e: DataDirError) -> Error {
-    match e {
-        DataDirError::Newer(..) | DataDirError::Older(..) => Error::config(e.to_string()),
-        _ => Error::runtime(e.to_string()),
+fn dir_plans(settings: &Settings) -> Result<Vec<DirPlan>, Error> {
+    let plans = settings.data_dirs.iter().map(|dir| {
+        let (quota_bytes, floor_bytes) = settings.disk_bytes(dir)?;
+        let budget = Budget::new(quota_bytes);
+        Ok(DirPlan { path: dir.path.clone(), budget, weight: dir.weight, floor_bytes })
+    });
+    plans.collect()
+}
+
+/// Why a data directory cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// It cannot be taken possession of.
+    #[error(transparent)]
+    Dir(#[from] DataDirError),
+    /// It cannot be read.
+    #[error(transparent)]
+    Recover(#[from] RecoverError),
+}
+
+impl From<OpenError> for Error {
+    fn from(e: OpenError) -> Error {
+        match e {
+            OpenError::Dir(DataDirError::Newer(..) | DataDirError::Older(..)) => Error::config(e.to_string()),
+            OpenError::Recover(ref why) if !why.is_io() => {
+                Error::runtime(e.to_string()).fix("restore the file from a copy; nothing was changed")
+            }
+            _ => Error::runtime(e.to_string()),
+        }
     }
 }
 
-type Outcome = Result<Vec<Recovered>, RecoverError>;
+/// The data directories, and what each column starts with.
+pub type Opened = (Vec<DiskPlan>, Vec<Recovered>);
+
+/// Takes possession of the data directories and reads them, on either machine.
+pub async fn open<I: Io>(io: &I, dirs: &[DirPlan], guard: Guard, map: ShardMap) -> Result<Opened, OpenError> {
+    let mut disks = Vec::with_capacity(dirs.len());
+    for &DirPlan { ref path, ref budget, weight, floor_bytes } in dirs {
+        let dir = Arc::new(DataDir::open(io, path, guard).await?);
+        disks.push(DiskPlan { dir, budget: budget.clone(), weight, floor_bytes });
+    }
+    let recovered = recover_all(io, &disks, map).await?;
+    Ok((disks, recovered))
+}
 
 /// Reads the data directories on one column; the node's columns then start with what they own.
-fn recover_disks(cpus: &[usize], disks: &[DiskPlan]) -> Result<Vec<Recovered>, Error> {
+fn recover_disks(cpus: &[usize], dirs: Vec<DirPlan>) -> Result<Opened, Error> {
     let bells = doorbells(1)?;
     let plan = Plan { cpus: cpus[..1].to_vec(), arena_bytes: RECOVERY_BYTES, spin_ns: 0 };
     let map = ShardMap::new(cpus.len());
-    let found: Arc<Mutex<Option<Outcome>>> = Arc::default();
-    let (give, disks) = (found.clone(), disks.to_vec());
+    let found: Arc<Mutex<Option<Result<Opened, OpenError>>>> = Arc::default();
+    let give = found.clone();
     let columns = start(&plan, bells, move |column| {
-        let (give, disks) = (give.clone(), disks.clone());
+        let (give, dirs) = (give.clone(), dirs.clone());
         async move {
-            let recovered = recover_all(&column.io, &disks, map).await;
-            *give.lock().expect("only this column writes") = Some(recovered);
+            let opened = open(&column.io, &dirs, Guard::Flock, map).await;
+            *give.lock().expect("only this column writes") = Some(opened);
             Ok(Box::pin(async {}) as runtime::column::Body)
         }
     });
     columns.map_err(Error::runtime)?.join();
     let outcome = found.lock().expect("the column has ended").take();
-    match outcome {
-        Some(Ok(recovered)) => Ok(recovered),
-        Some(Err(e)) if e.is_io() => Err(Error::runtime(e.to_string())),
-        Some(Err(e)) => {
-            Err(Error::runtime(e.to_string()).fix("restore the file from a copy; nothing was changed"))
-        }
-        None => Err(Error::runtime("recovery ended without a result")),
-    }
+    outcome.map_or_else(|| Err(Error::runtime("recovery ended without a result")), |o| Ok(o?))
 }
 
 fn doorbells(count: usize) -> Result<Vec<Arc<Doorbell>>, Error> {
@@ -223,6 +259,3 @@ fn wait(columns: Columns, events: &Receiver<Event>) -> Result<(), Error> {
         Some(reason) => Err(Error::runtime("the node stopped").why(reason)),
     }
 }
-
-/// Shared by all columns, by reference count only.
-type Shared = Rc<NodePlan>;

@@ -1,11 +1,12 @@
-//! Taking possession of a data directory: version, lock, the fixed directories. Called once by the node, before any column
-//! starts, so it may block. A directory that is in use, unreadable or of a newer format is left untouched.
+//! Taking possession of a data directory: version, lock, the fixed directories. Called once by the node, on one column, before
+//! the others start. A directory that is in use, unreadable or of another format is left untouched.
 
-use super::names::{FORMAT_VERSION, Names};
+use super::names::{FORMAT_VERSION, Names, SECTOR_BYTES};
+use crate::io::{File as _, Io, Open};
 use crate::shards::SHARDS;
 use rustix::fs::{FlockOperation, flock};
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// Why a data directory cannot be used.
@@ -28,45 +29,43 @@ pub enum DataDirError {
     Strange(PathBuf, String),
 }
 
-/// A locked data directory of a known format.
+/// What keeps others out of a data directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Guard {
+    /// flock(2) of its LOCK file. Taking it looks at the real file system and may wait for it.
+    Flock,
+    /// Nothing: no other process can reach it, since it is simulated.
+    Alone,
+}
+
+/// A data directory of a known format, held.
 #[derive(Debug)]
 pub struct DataDir {
     names: Names,
     seed: u32,
-    _lock: File,
+    _lock: Option<File>,
 }
 
 impl DataDir {
     /// Opens or creates `root`.
-    pub fn open(root: &Path) -> Result<DataDir, DataDirError> {
+    pub async fn open<I: Io>(io: &I, root: &Path, guard: Guard) -> Result<DataDir, DataDirError> {
         let names = Names::new(root);
-        let io_error = |path: &Path| {
-            let path = path.to_owned();
-            move |e| DataDirError::Io(path, e)
-        };
-        fs::create_dir_all(root).map_err(io_error(root))?;
-        let known = match fs::read_to_string(names.format()) {
+        let known = match read_format(io, &names.format()).await {
             Ok(text) => Some(check_format(root, &text)?),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                refuse_foreign(root)?;
-                None
-            }
+            Err(e) if e.kind() == io::ErrorKind::NotFound => None,
             Err(e) => return Err(DataDirError::Io(names.format(), e)),
         };
-        let lock = File::options().create(true).truncate(false).write(true).open(names.lock());
-        let lock = lock.map_err(io_error(&names.lock()))?;
-        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(rustix::io::Errno::AGAIN) => return Err(DataDirError::InUse(root.to_owned())),
-            Err(e) => return Err(DataDirError::Io(names.lock(), e.into())),
-        }
-        let wanted = [names.incoming_dir()].into_iter().chain((0..SHARDS).map(|s| names.shard_dir(s as u8)));
-        for dir in wanted {
-            fs::create_dir_all(&dir).map_err(io_error(&dir))?;
+        let lock = match guard {
+            Guard::Flock => Some(take_lock(&names, known.is_none())?),
+            Guard::Alone => None,
+        };
+        let fixed = [names.root().to_owned(), names.incoming_dir(), names.objects_dir()].into_iter();
+        for dir in fixed.chain((0..SHARDS).map(|s| names.shard_dir(s as u8))) {
+            io.make_dir(&dir).await.map_err(|e| DataDirError::Io(dir, e))?;
         }
         let seed = match known {
             Some(seed) => seed,
-            None => write_format(&names).map_err(io_error(&names.format()))?,
+            None => write_format(io, &names).await.map_err(|e| DataDirError::Io(names.format(), e))?,
         };
         Ok(DataDir { names, seed, _lock: lock })
     }
@@ -79,6 +78,21 @@ impl DataDir {
     /// The names in it.
     pub fn names(&self) -> &Names {
         &self.names
+    }
+}
+
+fn take_lock(names: &Names, is_new: bool) -> Result<File, DataDirError> {
+    let root = names.root();
+    fs::create_dir_all(root).map_err(|e| DataDirError::Io(root.to_owned(), e))?;
+    if is_new {
+        refuse_foreign(root)?;
+    }
+    let lock = File::options().create(true).truncate(false).write(true).open(names.lock());
+    let lock = lock.map_err(|e| DataDirError::Io(names.lock(), e))?;
+    match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(lock),
+        Err(rustix::io::Errno::AGAIN) => Err(DataDirError::InUse(root.to_owned())),
+        Err(e) => Err(DataDirError::Io(names.lock(), e.into())),
     }
 }
 
@@ -110,46 +124,42 @@ fn refuse_foreign(root: &Path) -> Result<(), DataDirError> {
     Ok(())
 }
 
-fn write_format(names: &Names) -> io::Result<u32> {
-    let mut seed = [0; 4];
-    rustix::rand::getrandom(&mut seed, rustix::rand::GetRandomFlags::empty())?;
-    let seed = u32::from_le_bytes(seed);
-    let temporary = names.root().join("FORMAT.new");
-    let mut file = File::create(&temporary)?;
-    write!(file, "basalt-tier {FORMAT_VERSION}\nshards {SHARDS}\nseed {seed:08x}\n")?;
-    file.sync_all()?;
-    fs::rename(&temporary, names.format())?;
-    File::open(names.root().join("objects"))?.sync_all()?;
-    File::open(names.root())?.sync_all()?;
-    Ok(seed)
+/// The whole file, or what of it fits a sector: ours does.
+async fn read_format<I: Io>(io: &I, path: &Path) -> io::Result<String> {
+    let file = io.open(path, Open::ReadDirect).await?;
+    let len = file.size().await?.min(SECTOR_BYTES as u64) as usize;
+    let buf = io.buffer(SECTOR_BYTES).ok_or(io::ErrorKind::OutOfMemory)?;
+    let (read, buf) = file.read_at(buf, len, 0).await;
+    read?;
+    Ok(String::from_utf8_lossy(&buf[..len]).into_owned())
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn is_held_once_and_reopens() {
-        let dir = tempfile::tempdir().expect("temp dir");
-        let root = dir.path().join("data");
-        let first = DataDir::open(&root).expect("fresh");
-        assert!(matches!(DataDir::open(&root), Err(DataDirError::InUse(_))));
-        drop(first);
-        DataDir::open(&root).expect("reopens");
+async fn write_format<I: Io>(io: &I, names: &Names) -> io::Result<u32> {
+    let temporary = names.root().join("FORMAT.new");
+    // Left by a first start that was interrupted.
+    match io.unlink(&temporary).await {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+        _ => {}
     }
-
-    #[test]
-    fn newer_foreign_and_damaged_are_left_untouched() {
-        for (file, text, newer) in [
-            ("FORMAT", "basalt-tier 7\nshards 256\n", true),
-            ("FORMAT", "?", false),
-            ("notes.txt", "", false),
-        ] {
-            let dir = tempfile::tempdir().expect("temp dir");
-            fs::write(dir.path().join(file), text).expect("write");
-            let refused = DataDir::open(dir.path()).expect_err("refused");
-            assert_eq!(matches!(refused, DataDirError::Newer(_, 7)), newer, "{refused}");
-            assert_eq!(fs::read_dir(dir.path()).expect("list").count(), 1, "{file} {text:?} was touched");
-        }
+    let seed = io.random() as u32;
+    let text = format!("basalt-tier {FORMAT_VERSION}\nshards {SHARDS}\nseed {seed:08x}\n");
+    let mut buf = io.buffer(SECTOR_BYTES).ok_or(io::ErrorKind::OutOfMemory)?;
+    buf[..SECTOR_BYTES].fill(0);
+    buf[..text.len()].copy_from_slice(text.as_bytes());
+    let file = io.open(&temporary, Open::CreateDirect).await?;
+    file.write_at(buf, SECTOR_BYTES, 0).await.0?;
+    file.truncate(text.len() as u64).await?;
+    file.sync_data().await?;
+    // The directories before the file that says they are there.
+    io.sync_dir(&names.objects_dir()).await?;
+    io.sync_dir(names.root()).await?;
+    io.rename(&temporary, &names.format()).await?;
+    io.sync_dir(names.root()).await?;
+    // Its own name, too, where its parent lets itself be looked at.
+    let parent = names.root().parent().unwrap_or(Path::new("/"));
+    let parent = if parent == Path::new("") { Path::new(".") } else { parent };
+    match io.sync_dir(parent).await {
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => Ok(seed),
+        synced => synced.map(|()| seed),
     }
 }

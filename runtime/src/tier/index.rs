@@ -5,6 +5,8 @@
 //! 2. Every listed digest is of a shard this column owns (the caller routes; `list` walks shards in order).
 
 use super::digest::Digest;
+use crate::hash::{Hashing, hashing};
+use crate::planted::{self, Bug};
 use crate::shards::SHARDS;
 use hashbrown::HashMap;
 use std::ops::Bound;
@@ -66,16 +68,17 @@ impl Entry {
     /// Whether the object is kept at least as well as `keep` asks.
     pub fn is_kept_as(&self, keep: Keep) -> bool {
         let long = self.expires_ms == 0 || (keep.expires_ms != 0 && self.expires_ms >= keep.expires_ms);
-        long && (!self.evictable || keep.evictable) && (self.pinned || !keep.pinned)
+        let kept = long && (!self.evictable || keep.evictable) && (self.pinned || !keep.pinned);
+        kept || planted::is(Bug::KeepNotBettered)
     }
 
     /// Whether the object is gone at `now_ms`.
     pub fn is_expired(&self, now_ms: u64) -> bool {
-        self.expires_ms != 0 && self.expires_ms <= now_ms
+        self.expires_ms != 0 && self.expires_ms <= now_ms && !planted::is(Bug::ExpiredServed)
     }
 }
 
-type Map = HashMap<Digest, Entry, foldhash::fast::RandomState>;
+type Map = HashMap<Digest, Entry, Hashing>;
 
 /// The objects of one column.
 pub struct Index {
@@ -84,15 +87,14 @@ pub struct Index {
     bytes: u64,
 }
 
-impl Default for Index {
-    fn default() -> Self {
-        let hasher = foldhash::fast::RandomState::default();
+impl Index {
+    /// No objects; `seed`: of the maps' hash function.
+    pub fn new(seed: u64) -> Index {
+        let hasher = hashing(seed);
         let shards = (0..SHARDS).map(|_| Map::with_hasher(hasher.clone())).collect();
         Index { shards, count: 0, bytes: 0 }
     }
-}
 
-impl Index {
     /// Objects, and the sum of their sizes.
     pub fn totals(&self) -> (u64, u64) {
         (self.count, self.bytes)
@@ -159,7 +161,9 @@ impl Index {
                 names.select_nth_unstable_by(room, |a, b| a.0.cmp(&b.0));
                 names.truncate(room);
             }
-            names.sort_unstable();
+            if !planted::is(Bug::ListUnsorted) {
+                names.sort_unstable();
+            }
             page.extend(names);
             if page.len() == limit {
                 break;
@@ -189,7 +193,7 @@ mod tests {
 
     #[test]
     fn pages_are_in_order_and_complete() {
-        let mut index = Index::default();
+        let mut index = Index::new(1);
         let mut all: Vec<Digest> = (0..500u32)
             .map(|i| {
                 let mut d = [0; 32];
@@ -228,7 +232,7 @@ mod tests {
 
     #[test]
     fn replaced_objects_count_once() {
-        let mut index = Index::default();
+        let mut index = Index::new(1);
         let digest = Digest([1; 32]);
         assert!(index.insert(digest, entry(5)).is_none());
         assert_eq!(index.insert(digest, entry(7)).map(|e| e.size), Some(5));

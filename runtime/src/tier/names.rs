@@ -63,9 +63,14 @@ impl Names {
         self.incoming_dir().join(format!("{column}-{number}"))
     }
 
+    /// The directory of all object files.
+    pub fn objects_dir(&self) -> PathBuf {
+        self.root.join("objects")
+    }
+
     /// The directory of a shard's object files.
     pub fn shard_dir(&self, shard: u8) -> PathBuf {
-        self.root.join("objects").join(format!("{shard:02x}"))
+        self.objects_dir().join(format!("{shard:02x}"))
     }
 
     /// An object file.

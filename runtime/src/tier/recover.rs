@@ -19,6 +19,7 @@ use crate::io::{File, Io, Open};
 use crate::journal::{
     Mark, Purpose, ScanError, ScanPlan, Segment, What, parse_name, peek, scan, segment_path,
 };
+use crate::planted::{self, Bug};
 use crate::shards::{SHARDS, Shard, ShardMap};
 use hashbrown::HashMap;
 use std::io;
@@ -166,6 +167,8 @@ struct Survey<'s, I: Io> {
     tail: Tail,
     /// Packs whose records are in the index up to this offset.
     covered: HashMap<u32, u32>,
+    /// The last segment of each journal: what was written last may not be synced.
+    last: Vec<(Purpose, u32)>,
     next_sequence: u64,
     next_number: u32,
 }
@@ -186,6 +189,7 @@ pub async fn recover<I: Io>(
         trailers: Vec::new(),
         tail: Tail::default(),
         covered: HashMap::new(),
+        last: Vec::new(),
         next_sequence: 1,
         next_number: listing.next_number,
     };
@@ -194,6 +198,7 @@ pub async fn recover<I: Io>(
     let kept = survey.read_packs(&listing.packs).await?;
     // All is known to be good: from here on the directory may be changed.
     let old = tidy(io, names, &listing, &kept, &plan.budget, map).await?;
+    sync_last(io, root, &survey.last, &kept).await?;
     let unlisted = listing.indexes.len() + kept.iter().filter(|k| k.scanned).count();
     let next_sequence = survey.next_sequence;
     Ok((survey.route(map, Arc::new(old), unlisted > 0), next_sequence))
@@ -281,6 +286,9 @@ impl<I: Io> Survey<'_, I> {
         must_reach: Option<u64>,
     ) -> Result<u64, RecoverError> {
         let path = segment_path(self.root, purpose, number);
+        if must_reach.is_none() {
+            self.last.push((purpose, number));
+        }
         let plan = ScanPlan {
             seed: self.seed,
             path: &path,
@@ -306,6 +314,8 @@ impl<I: Io> Survey<'_, I> {
     fn offer(&mut self, purpose: Purpose, number: u32, offset: u32, read: Read) {
         let mut record = match read {
             Read::Covered { segment, offset } => {
+                // The pack may be gone by now: its number is not free for all that.
+                self.next_number = self.next_number.max(segment + 1);
                 let covered = self.covered.entry(segment).or_default();
                 *covered = offset.max(*covered);
                 return;
@@ -320,7 +330,7 @@ impl<I: Io> Survey<'_, I> {
             record.said = Said::Listed { segment: number, offset };
         }
         let newest = self.tail.entry(record.digest).or_insert(record);
-        if newest.sequence <= record.sequence {
+        if newest.sequence <= record.sequence || planted::is(Bug::StaleRecordWins) {
             *newest = record;
         }
     }
@@ -416,6 +426,28 @@ async fn tidy<I: Io>(
     *old.loading.get_mut() = map.columns();
     *old.checkpointing.get_mut() = map.columns();
     Ok(old)
+}
+
+/// A process that was killed may have left its last batches written and not synced. They count as stored from here on: they
+/// are served, and said anew nowhere.
+async fn sync_last<I: Io>(
+    io: &I,
+    root: &Path,
+    last: &[(Purpose, u32)],
+    kept: &[KeptPack],
+) -> Result<(), RecoverError> {
+    let is_gone = |purpose, number| {
+        purpose == Purpose::Pack && kept.iter().any(|pack| pack.number == number && pack.bytes == 0)
+    };
+    for &(purpose, number) in last.iter().filter(|&&(purpose, number)| !is_gone(purpose, number)) {
+        let path = segment_path(root, purpose, number);
+        let synced = async {
+            let file = io.open(&path, Open::WriteDirect).await?;
+            if planted::is(Bug::RecoveredUnsynced) { Ok(()) } else { file.sync_data().await }
+        };
+        synced.await.map_err(|e| RecoverError::Io(path.clone(), e))?;
+    }
+    Ok(())
 }
 
 /// Reads all disks. One of several that fails is left out; with only one, its failure is the node's.

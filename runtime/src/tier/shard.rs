@@ -187,10 +187,10 @@ struct State {
 }
 
 impl State {
-    fn new((held_bytes, seed): (u64, u64), next_sequence: u64) -> State {
+    fn new(held_bytes: u64, (policy_seed, index_seed): (u64, u64), next_sequence: u64) -> State {
         State {
-            index: Index::default(),
-            policy: Policy::new(held_bytes, seed),
+            index: Index::new(index_seed),
+            policy: Policy::new(held_bytes, policy_seed),
             held: Vec::new(),
             slots: HashMap::new(),
             promoting: HashSet::new(),
@@ -254,7 +254,11 @@ impl<I: Io> Shard<I> {
             let disks = disks.map(|(n, (d, found))| Disk::new(&io, n as u8, d, place, found, on_out.clone()));
             Inner {
                 disks: disks.collect(),
-                state: RefCell::new(State::new((plan.held_bytes, io.random()), recovered.next_sequence)),
+                state: RefCell::new(State::new(
+                    plan.held_bytes,
+                    (io.random(), io.random()),
+                    recovered.next_sequence,
+                )),
                 stale: Cell::new(recovered.disks.iter().any(|d| d.stale)),
                 loading: RefCell::new(Loading::new(recovered.disks)),
                 loaded: Cell::new(false),

@@ -16,6 +16,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 
+/// Bits that change together, anywhere on the disk.
+const FLIPS: usize = 8;
+
 /// A boot of a node.
 pub struct Node {
     world: Rc<World>,
@@ -123,7 +126,9 @@ impl Node {
             faults.count(Fault::LostName, losses.lost_names);
         });
         if world.happens(Fault::BitFlip) {
-            world.draw(|rng| world.disk.borrow_mut().flip(rng));
+            for _ in 0..FLIPS {
+                world.draw(|rng| world.disk.borrow_mut().flip(rng));
+            }
         }
     }
 

@@ -1,8 +1,8 @@
 //! One column of the node: its tier, engine, listeners; how it drains.
 
+use super::doorbells;
 use super::ops::OpsService;
-use super::{Shared, doorbells};
-use crate::config::Settings;
+use crate::config::size::Bytes;
 use blobcache::api::{Reply, Request};
 use blobcache::metrics::Metrics;
 use blobcache::{BlobService, Limits, Owner};
@@ -10,10 +10,12 @@ use net::{Server, Service};
 use runtime::call::{Letter, letters};
 use runtime::column::{Body, Column, Columns, Plan, start};
 use runtime::io::{Io, Listener as _};
-use runtime::mesh::Port;
-use runtime::ring::{Listener, RingIo};
+use runtime::mesh::{Doorbell, Port};
 use runtime::shards::ShardMap;
 use runtime::tier::{DiskPlan, Recovered, Shard};
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -31,31 +33,51 @@ const UPKEEP_NS: u64 = 1_000_000_000;
 /// What every column is told.
 #[derive(Clone)]
 pub struct NodePlan {
-    pub settings: Arc<Settings>,
+    /// Where blobs are served.
+    pub blob_listen: SocketAddr,
+    /// Where metrics and health are.
+    pub ops_listen: SocketAddr,
+    /// How long a blob stays whose put does not say.
+    pub object_ttl_ms: Option<u64>,
+    /// The data directories, held.
     pub disks: Vec<DiskPlan>,
-    pub memory_each: u64,
+    /// Memory of all columns together.
+    pub memory_bytes: u64,
+    /// Who owns what.
     pub map: ShardMap,
     /// Columns whose requests are all answered: until it is every one, the others may still ask this column.
     pub drained: Arc<AtomicUsize>,
 }
 
 type Letters = Port<Letter<Request, Reply>>;
+/// A column's set-up under way.
+pub type SetUp = Pin<Box<dyn Future<Output = Result<Body, String>>>>;
 
-/// Starts all columns; none is left running if one fails.
-pub fn start_all(plan: &Plan, node: NodePlan, recovered: Vec<Recovered>) -> Result<Columns, String> {
-    let bells = doorbells(plan.cpus.len()).map_err(|e| e.to_string())?;
-    let ports: Vec<Letters> = letters(&bells);
+/// What every column of a node runs first, on either machine. `bells[k]` wakes column `k`.
+pub fn wire<I: Io>(
+    node: NodePlan,
+    bells: &[Arc<Doorbell>],
+    recovered: Vec<Recovered>,
+) -> impl Fn(Column<I>) -> SetUp + Clone + Send + 'static {
+    let ports: Vec<Letters> = letters(bells);
     // Each column takes its own part once.
     let parts: Vec<_> = ports.into_iter().zip(recovered).map(Some).collect();
     let parts = Arc::new(Mutex::new(parts));
-    start(plan, bells, move |column| {
+    move |column| {
         let part = parts.lock().expect("columns only take from it")[column.index].take();
-        let node = node.clone();
-        async move {
+        let node = Rc::new(node.clone());
+        Box::pin(async move {
             let (port, recovered) = part.expect("a column is set up once");
-            set_up(column, Rc::new(node), port, recovered).await
-        }
-    })
+            set_up(column, node, port, recovered).await
+        })
+    }
+}
+
+/// Starts all columns; none is left running if one fails.
+pub(super) fn start_all(plan: &Plan, node: NodePlan, recovered: Vec<Recovered>) -> Result<Columns, String> {
+    let bells = doorbells(plan.cpus.len()).map_err(|e| e.to_string())?;
+    let set_up = wire(node, &bells, recovered);
+    start(plan, bells, set_up)
 }
 
 /// Buffers for I/O come out of the same memory as blobs held in RAM: this much is left to them.
@@ -63,17 +85,23 @@ fn io_bytes(memory: u64) -> u64 {
     (memory / 4).clamp(32 << 20, 512 << 20)
 }
 
-async fn set_up(column: Column, node: Shared, port: Letters, recovered: Recovered) -> Result<Body, String> {
-    let io_bytes = io_bytes(node.memory_each);
+async fn set_up<I: Io>(
+    column: Column<I>,
+    node: Rc<NodePlan>,
+    port: Letters,
+    recovered: Recovered,
+) -> Result<Body, String> {
+    let memory_each = node.memory_bytes / node.map.columns() as u64;
+    let io_bytes = io_bytes(memory_each);
     let failing = column.clone();
-    let arena = column.io.arena();
+    let memory = column.io.clone();
     let tier_plan = runtime::tier::Plan {
         column: column.index,
         map: node.map,
-        held_bytes: node.memory_each - io_bytes,
+        held_bytes: memory_each - io_bytes,
         disks: node.disks.clone(),
         hold: Box::new(move |data| {
-            let mut buffer = arena.alloc(data.len())?;
+            let mut buffer = memory.buffer_fitting(data.len())?;
             buffer[..data.len()].copy_from_slice(data);
             Some(buffer.into_shared(data.len()))
         }),
@@ -87,14 +115,13 @@ async fn set_up(column: Column, node: Shared, port: Letters, recovered: Recovere
     let owner = Owner::new(column.io.clone(), tier.clone(), metrics, Box::new(move || stalls.total()));
     let (columns, inbox) = blobcache::Columns::connect(column.index, node.map, owner, port);
     column.add_inbox(inbox);
-    let blobs =
-        BlobService::new(columns.clone(), Limits::new(io_bytes)).with_ttl_ms(node.settings.object_ttl_ms);
+    let blobs = BlobService::new(columns.clone(), Limits::new(io_bytes)).with_ttl_ms(node.object_ttl_ms);
     let blobs = Server::new(&column.io, blobs, net::Limits::default());
-    let addr = node.settings.blob_listen;
+    let addr = node.blob_listen;
     let blob_listener = column.io.listen(addr).map_err(|e| format!("cannot listen on {addr}: {e}"))?;
     let ops = match column.index {
         0 => {
-            let addr = node.settings.ops_listen;
+            let addr = node.ops_listen;
             let listener = column.io.listen(addr).map_err(|e| format!("cannot listen on {addr}: {e}"))?;
             let service = OpsService::new(columns.clone(), column.clone());
             Some((Server::new(&column.io, service, net::Limits::default()), listener))
@@ -104,15 +131,15 @@ async fn set_up(column: Column, node: Shared, port: Letters, recovered: Recovere
     Ok(Box::pin(run(column, node, tier, blobs, blob_listener, ops)))
 }
 
-type Ops = (Server<RingIo, OpsService>, Listener);
+type Ops<I> = (Server<I, OpsService<I>>, <I as Io>::Listener);
 
-async fn run(
-    column: Column,
-    node: Shared,
-    tier: Shard<RingIo>,
-    blobs: Server<RingIo, BlobService<RingIo>>,
-    listener: Listener,
-    ops: Option<Ops>,
+async fn run<I: Io>(
+    column: Column<I>,
+    node: Rc<NodePlan>,
+    tier: Shard<I>,
+    blobs: Server<I, BlobService<I>>,
+    listener: I::Listener,
+    ops: Option<Ops<I>>,
 ) {
     if column.index == 0 {
         announce(&node);
@@ -149,22 +176,22 @@ async fn run(
 
 fn announce(node: &NodePlan) {
     tracing::info!(
-        blob = %node.settings.blob_listen,
-        ops = %node.settings.ops_listen,
+        blob = %node.blob_listen,
+        ops = %node.ops_listen,
         columns = node.map.columns(),
-        memory = %crate::config::size::Bytes(node.settings.memory_bytes),
-        disk = %crate::config::size::Bytes(node.disks.iter().map(|d| d.budget.limit()).sum()),
-        data = %node.settings.data_dirs.iter().map(|d| d.path.display().to_string()).collect::<Vec<_>>().join(" "),
+        memory = %Bytes(node.memory_bytes),
+        disk = %Bytes(node.disks.iter().map(|d| d.budget.limit()).sum()),
+        data = %node.disks.iter().map(|d| d.dir.names().root().display().to_string()).collect::<Vec<_>>().join(" "),
         "serving"
     );
 }
 
 /// Takes connections until the node stops.
-fn spawn_accept<S: Service<RingIo>>(
-    column: &Column,
+fn spawn_accept<I: Io, S: Service<I>>(
+    column: &Column<I>,
     name: &'static str,
-    mut listener: Listener,
-    server: Server<RingIo, S>,
+    mut listener: I::Listener,
+    server: Server<I, S>,
 ) {
     let (me, io) = (column.clone(), column.io.clone());
     column.io.spawn(name, async move {
@@ -187,7 +214,7 @@ fn spawn_accept<S: Service<RingIo>>(
 }
 
 /// Reads what recovery left; then deletes blobs whose time is over and keeps the disks tidy.
-fn spawn_upkeep(column: &Column, tier: Shard<RingIo>) {
+fn spawn_upkeep<I: Io>(column: &Column<I>, tier: Shard<I>) {
     let (me, io) = (column.clone(), column.io.clone());
     column.io.spawn("upkeep", async move {
         // A failure has stopped the node already.

@@ -5,9 +5,9 @@ use blobcache::api::{Reply, Request};
 use net::http1::{Head, Method, Status};
 use net::{Exchange, Refusal, Service};
 use runtime::column::Column;
+use runtime::io::Io;
 use runtime::metrics::process::ProcessStats;
 use runtime::metrics::{CONTENT_TYPE, render};
-use runtime::ring::RingIo;
 use std::io;
 use std::rc::Rc;
 
@@ -23,18 +23,18 @@ pub enum Asked {
 }
 
 /// The ops service.
-pub struct OpsService {
-    columns: Rc<Columns<RingIo>>,
-    column: Column,
+pub struct OpsService<I: Io> {
+    columns: Rc<Columns<I>>,
+    column: Column<I>,
 }
 
-impl OpsService {
+impl<I: Io> OpsService<I> {
     /// Serves what `columns` know.
-    pub fn new(columns: Rc<Columns<RingIo>>, column: Column) -> OpsService {
+    pub fn new(columns: Rc<Columns<I>>, column: Column<I>) -> OpsService<I> {
         OpsService { columns, column }
     }
 
-    async fn metrics(&self, exchange: &mut Exchange<'_, RingIo>) -> io::Result<()> {
+    async fn metrics(&self, exchange: &mut Exchange<'_, I>) -> io::Result<()> {
         let mut snapshots = Vec::new();
         for column in 0..self.columns.count() {
             match self.columns.ask_column(column, Request::Scrape).await {
@@ -57,7 +57,7 @@ impl OpsService {
         name: &str,
         ok: bool,
         verbose: bool,
-        exchange: &mut Exchange<'_, RingIo>,
+        exchange: &mut Exchange<'_, I>,
     ) -> io::Result<()> {
         let status = if ok { Status::Ok } else { Status::ServiceUnavailable };
         let text = match (verbose, ok) {
@@ -73,7 +73,7 @@ impl OpsService {
     }
 }
 
-impl Service<RingIo> for OpsService {
+impl<I: Io> Service<I> for OpsService<I> {
     type Request = Asked;
 
     fn route(&self, head: &Head<'_>) -> Result<Asked, Refusal> {
@@ -90,7 +90,7 @@ impl Service<RingIo> for OpsService {
         }
     }
 
-    async fn respond(&self, asked: Asked, exchange: &mut Exchange<'_, RingIo>) -> io::Result<()> {
+    async fn respond(&self, asked: Asked, exchange: &mut Exchange<'_, I>) -> io::Result<()> {
         match asked {
             Asked::Metrics => self.metrics(exchange).await,
             Asked::Live { verbose } => self.health("livez", true, verbose, exchange).await,

@@ -9,6 +9,7 @@ use super::super::record::{Record, Said, packed_bytes};
 use super::held::take_held;
 use super::{Held, Key, PutError, Shard, Stored};
 use crate::io::Io;
+use crate::planted::{self, Bug};
 use crate::shards::SHARDS;
 use bytes::Bytes;
 use crc32c::crc32c;
@@ -149,7 +150,9 @@ impl<I: Io> Shard<I> {
             evictable: false,
             pinned: false,
         };
-        self.append_index(&disk, &record).await?;
+        if !planted::is(Bug::DeletionUnrecorded) {
+            self.append_index(&disk, &record).await?;
+        }
         let Some((old, held)) = self.forget(&digest) else { return Ok(0) };
         // Before the file is unlinked: its last descriptor to close would free all of its blocks, here.
         self.let_go(held).await;
@@ -183,7 +186,8 @@ impl<I: Io> Shard<I> {
             let Some((digest, sequence)) = self.inner.state.borrow_mut().evictable.pop_front() else { break };
             let _lock = self.lock(digest).await;
             // What was deleted, or stored for good since, is not the object that was queued.
-            let same = |e: &Entry| e.evictable && !e.pinned && e.sequence == sequence;
+            let may_go = |e: &Entry| !e.pinned || planted::is(Bug::PinnedEvicted);
+            let same = |e: &Entry| e.evictable && may_go(e) && e.sequence == sequence;
             let still = self.inner.state.borrow().index.get(&digest).is_some_and(same);
             if still {
                 freed += self.remove(digest).await?;

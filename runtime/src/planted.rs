@@ -1,0 +1,103 @@
+//! Bugs planted on purpose, one at a time, to show that the simulation catches them. Without the feature `planted`, which
+//! only tests turn on, `is` is the constant `false` and costs nothing.
+//!
+//! Called at the place of each bug: in the tier where a decision is wrong, in the twin where a call is left out (the program
+//! asks for a sync; the twin acts as if it had not).
+
+/// Every planted bug.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bug {
+    /// A group of records is written and not synced.
+    LogSyncSkipped,
+    /// Records are acknowledged when they are written, and synced later.
+    AckBeforeSync,
+    /// An object file is not synced before it is named.
+    ObjectSyncSkipped,
+    /// Nor are its checksums.
+    SumsSyncSkipped,
+    /// The directory of an object's name is not synced.
+    RenameSyncSkipped,
+    /// The directory of a new segment is not synced.
+    SegmentNameSyncSkipped,
+    /// What is left of a segment after a restart is not synced before it is built upon.
+    RecoveredUnsynced,
+    /// The checksum of a packed object is not looked at when it is read.
+    PackedUnverified,
+    /// Nor those of an object file.
+    ObjectUnverified,
+    /// A deletion is not recorded.
+    DeletionUnrecorded,
+    /// Of two records of an object any may win, not the newer one.
+    StaleRecordWins,
+    /// A batch that did not reach the disk whole is taken for whole.
+    TornTailAccepted,
+    /// An object whose time is over is served.
+    ExpiredServed,
+    /// Who stores for longer what is there already is told that it is, and it is not.
+    KeepNotBettered,
+    /// A page of the listing is in no order.
+    ListUnsorted,
+    /// What an earlier life left in a segment that is written over is taken for this one's.
+    IncarnationUnchecked,
+    /// A checkpoint gets its name before it is synced.
+    CheckpointUnsynced,
+    /// Making room drops what is pinned, too.
+    PinnedEvicted,
+    /// A pack is retired while the index still names objects in it.
+    LivePackRetired,
+}
+
+/// All of them.
+pub const BUGS: [Bug; 19] = [
+    Bug::LogSyncSkipped,
+    Bug::AckBeforeSync,
+    Bug::ObjectSyncSkipped,
+    Bug::SumsSyncSkipped,
+    Bug::RenameSyncSkipped,
+    Bug::SegmentNameSyncSkipped,
+    Bug::RecoveredUnsynced,
+    Bug::PackedUnverified,
+    Bug::ObjectUnverified,
+    Bug::DeletionUnrecorded,
+    Bug::StaleRecordWins,
+    Bug::TornTailAccepted,
+    Bug::ExpiredServed,
+    Bug::KeepNotBettered,
+    Bug::ListUnsorted,
+    Bug::IncarnationUnchecked,
+    Bug::CheckpointUnsynced,
+    Bug::PinnedEvicted,
+    Bug::LivePackRetired,
+];
+
+#[cfg(feature = "planted")]
+mod switch {
+    use super::Bug;
+    use std::cell::Cell;
+
+    thread_local! {
+        static PLANTED: Cell<Option<Bug>> = const { Cell::new(None) };
+    }
+
+    /// Plants a bug for this thread, or none.
+    pub fn plant(bug: Option<Bug>) {
+        PLANTED.set(bug);
+    }
+
+    /// Whether that bug is planted.
+    pub(crate) fn is(bug: Bug) -> bool {
+        PLANTED.get() == Some(bug)
+    }
+}
+
+#[cfg(feature = "planted")]
+pub(crate) use switch::is;
+#[cfg(feature = "planted")]
+pub use switch::plant;
+
+/// No bug is planted in what users run.
+#[cfg(not(feature = "planted"))]
+#[inline(always)]
+pub(crate) const fn is(_bug: Bug) -> bool {
+    false
+}

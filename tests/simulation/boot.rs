@@ -1,0 +1,91 @@
+//! A node on the twin, started as the binary starts one: recovery on a column of its own, then all columns together.
+
+use basalt::node::columns::{NodePlan, wire};
+use basalt::node::{self, DirPlan, OpenError, Opened};
+use runtime::budget::Budget;
+use runtime::column::Body;
+use runtime::mesh::Doorbell;
+use runtime::shards::ShardMap;
+use runtime::tier::Guard;
+use runtime::twin::{Node, Twin, TwinIo};
+use std::cell::RefCell;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// Memory of a column.
+const COLUMN_BYTES: usize = 64 << 20;
+/// Simulated time that a start or a stop may take.
+const LIMIT_NS: u64 = 600_000_000_000;
+
+/// Where blobs are served.
+pub fn blob_addr() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 9000))
+}
+
+fn ops_addr() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 2381))
+}
+
+/// Reads the data directory as the binary does before its columns start.
+fn recover(twin: &mut Twin, columns: usize, dir: DirPlan) -> Result<Opened, OpenError> {
+    let outcome: Rc<RefCell<Option<Result<Opened, OpenError>>>> = Rc::default();
+    let (give, dirs, map) = (outcome.clone(), [dir], ShardMap::new(columns));
+    let set_up = move |column: runtime::column::Column<TwinIo>| {
+        let (give, dirs) = (give.clone(), dirs.clone());
+        async move {
+            let opened = node::open(&column.io, &dirs, Guard::Alone, map).await;
+            *give.borrow_mut() = Some(opened);
+            Ok(Box::pin(async {}) as Body)
+        }
+    };
+    let mut one = twin.start(1, COLUMN_BYTES, set_up);
+    twin.run_until(LIMIT_NS, || {
+        one.watch();
+        one.has_ended()
+    });
+    one.kill();
+    let opened = outcome.take();
+    opened.expect("recovery ends with an outcome")
+}
+
+/// Starts a node; the reason when it does not.
+pub fn start(twin: &mut Twin, columns: usize, quota_bytes: u64) -> Result<Node, String> {
+    let dir =
+        DirPlan { path: PathBuf::from("/data"), budget: Budget::new(quota_bytes), weight: 1, floor_bytes: 0 };
+    let (disks, recovered) = recover(twin, columns, dir).map_err(|e| e.to_string())?;
+    let plan = NodePlan {
+        blob_listen: blob_addr(),
+        ops_listen: ops_addr(),
+        object_ttl_ms: None,
+        disks,
+        memory_bytes: (COLUMN_BYTES * columns) as u64,
+        map: ShardMap::new(columns),
+        drained: Arc::default(),
+    };
+    let bells: Vec<Arc<Doorbell>> =
+        (0..columns).map(|_| Arc::new(Doorbell::new().expect("an eventfd"))).collect();
+    let mut node = twin.start(columns, COLUMN_BYTES, wire::<TwinIo>(plan, &bells, recovered));
+    twin.run_until(LIMIT_NS, || {
+        node.watch();
+        node.is_running() || node.failure().is_some()
+    });
+    match node.failure().map(str::to_owned) {
+        Some(reason) => {
+            node.kill();
+            Err(reason)
+        }
+        None => Ok(node),
+    }
+}
+
+/// An orderly stop.
+pub fn stop(twin: &Twin, mut node: Node) {
+    node.stop();
+    twin.run_until(LIMIT_NS, || {
+        node.watch();
+        node.has_ended()
+    });
+    node.kill();
+}

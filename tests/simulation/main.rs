@@ -1,0 +1,24 @@
+//! The node on the deterministic twin: started through the same wiring as the binary, asked through bytes on simulated
+//! connections, crashed and started again, and held against a naive model.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `boot` | a node on the twin: recovery, columns, restarts |
+//! | `client` | HTTP/1.1 as a client speaks it, over simulated connections |
+//! | `model` | what each blob may be, after everything that was acknowledged |
+//! | `workload` | clients that do anything at random and tell the model |
+//! | `run` | one seed: boots, crashes, faults, the last check |
+//! | `random` | many seeds; determinism; every kind of fault fires |
+//! | `planted` | bugs planted on purpose, each caught |
+//! | `boundaries` | who may name the twin |
+//!
+//! `BASALT_SEED=7` replays one seed; `BASALT_SEEDS=1000 BASALT_OPERATIONS=2000` is the soak.
+
+mod boot;
+mod boundaries;
+mod client;
+mod model;
+mod planted;
+mod random;
+mod run;
+mod workload;
