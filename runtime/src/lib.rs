@@ -3,6 +3,7 @@
 //! | file | holds |
 //! |---|---|
 //! | `io` | the seam: what engines may ask of the machine (files, connections, clock, tasks) |
+//! | `classes` | which disk operation of a column starts next, by class |
 //! | `ring` | its real implementation: one io_uring a column, the driver task, files, connections, listeners |
 //! | `column` | pinned executors, started and stopped together |
 //! | `mesh` | bounded queues between columns and the doorbell that wakes a sleeper |
@@ -23,6 +24,7 @@
 pub mod budget;
 pub mod buffer;
 pub mod call;
+pub mod classes;
 pub mod clock;
 pub mod column;
 pub mod cpulist;
