@@ -196,10 +196,7 @@ impl<T> Scheduler<T> {
     pub fn in_flight(&self, class: Class) -> Load {
         let with_below = self.in_flight[class as usize];
         let below = self.in_flight.get(class as usize + 1).copied().unwrap_or_default();
-        Load {
-            operations: with_below.operations - below.operations,
-            bytes: with_below.bytes - below.bytes,
-        }
+        Load { operations: with_below.operations - below.operations, bytes: with_below.bytes - below.bytes }
     }
 
     #[inline]
@@ -226,9 +223,9 @@ impl<T> Scheduler<T> {
     }
 
     fn is_overdue(&self, class: Class) -> bool {
-        self.waiting[class as usize]
-            .front()
-            .is_some_and(|first| self.passed_cost[class as usize] >= TURNS[class as usize] * cost(first.bytes))
+        self.waiting[class as usize].front().is_some_and(|first| {
+            self.passed_cost[class as usize] >= TURNS[class as usize] * cost(first.bytes)
+        })
     }
 
     fn next_class(&self) -> Option<Class> {

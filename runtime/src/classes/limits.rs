@@ -32,10 +32,8 @@ impl Limits {
     pub const BYTES_UNMEASURED: u64 = 16 << 20;
 
     /// No limits, for measuring.
-    pub const UNLIMITED: Limits = Limits {
-        caps: [Load { operations: u32::MAX, bytes: u64::MAX }; CLASSES],
-        raft_operations: u32::MAX,
-    };
+    pub const UNLIMITED: Limits =
+        Limits { caps: [Load { operations: u32::MAX, bytes: u64::MAX }; CLASSES], raft_operations: u32::MAX };
 
     /// `operations` and `bytes` in flight of everything but Raft syncs.
     pub fn new(operations: u32, bytes: u64) -> Limits {

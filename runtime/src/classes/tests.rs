@@ -244,7 +244,8 @@ fn the_queue_is_bounded() {
 
 #[test]
 fn caps_nest_whatever_the_share() {
-    for (operations, bytes, columns) in [(1, 1, 1), (8, 1 << 20, 64), (1000, 1 << 30, 3), (128, 64 << 20, 2)] {
+    for (operations, bytes, columns) in [(1, 1, 1), (8, 1 << 20, 64), (1000, 1 << 30, 3), (128, 64 << 20, 2)]
+    {
         let limits = Limits::share(operations, bytes, columns);
         let caps: Vec<Load> = (0..CLASSES).map(|level| limits.cap(level)).collect();
         assert!(caps.is_sorted_by(|a, b| a.operations >= b.operations && a.bytes >= b.bytes), "{caps:?}");

@@ -4,8 +4,10 @@ use super::core::Ring;
 use super::file::{RingFile, c_path, open_flags};
 use super::listener::{Listener, bind, connect};
 use crate::buffer::{Arena, Buffer};
+use crate::classes::Limits;
 use crate::clock::Clock;
 use crate::io::{Io, Open};
+use crate::metrics::Sample;
 use crate::resident::Resident;
 use crate::ring::RingConn;
 use crate::stall::{Stalls, Watched};
@@ -46,6 +48,16 @@ impl RingIo {
     /// The column's ring, for benchmarks of it.
     pub fn ring(&self) -> Rc<Ring> {
         self.inner.ring.clone()
+    }
+
+    /// Bounds this column's disk I/O in flight from now on.
+    pub fn limit_disk(&self, limits: Limits) {
+        self.inner.ring.disk().set_limits(limits);
+    }
+
+    /// What can be seen of this column's disk queue.
+    pub fn disk_samples(&self) -> Vec<Sample> {
+        self.inner.ring.disk().samples()
     }
 
     /// Polls that took too long, by task name.

@@ -8,6 +8,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use runtime::buffer::Buffer;
+use runtime::classes::Limits;
 use runtime::column::Plan;
 use runtime::io::{File, Io, Open};
 use runtime::ring::RingFile;
@@ -209,6 +210,8 @@ impl Walk {
 
 async fn load(loader: Loader, work: Work) -> Result<(), String> {
     let io = &loader.column.io;
+    // The depth is what bounds this load.
+    io.limit_disk(Limits::UNLIMITED);
     let writes = !matches!(work.pattern, DiskPattern::Randread | DiskPattern::Read);
     let how = if writes { Open::WriteDirect } else { Open::ReadDirect };
     let file = io
