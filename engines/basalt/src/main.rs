@@ -1,7 +1,7 @@
 //! The daemon's binary: parses the command line, does what the verb says, exits with the code of its outcome.
 //!
 //! Reading order: `cli` (what may be typed) · `config` (what can be set) · `node` (what `serve` starts) ·
-//! `client` (the verbs that talk to a server) · `doctor` (what the machine lacks).
+//! `client` (the verbs that talk to a server) · `doctor` (what the machine lacks) · `device` (what was measured of the disk).
 
 #![forbid(unsafe_code)]
 
@@ -13,6 +13,7 @@ mod bench;
 mod cli;
 mod client;
 mod config;
+mod device;
 mod doctor;
 mod error;
 mod logging;

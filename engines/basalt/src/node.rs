@@ -8,10 +8,12 @@ mod ops;
 
 use crate::config::Settings;
 use crate::config::size::Bytes;
+use crate::device::Known;
 use crate::error::Error;
 use crate::{doctor, ports};
 use columns::NodePlan;
 use runtime::budget::Budget;
+use runtime::classes::Limits;
 use runtime::column::{Columns, Plan, Report, start};
 use runtime::cpus::{MachineView, choose};
 use runtime::mesh::Doorbell;
@@ -70,16 +72,41 @@ pub fn serve(settings: Settings) -> Result<(), Error> {
     let recovered = recover_all(&cpus, &dir, &budget)?;
     let plan = Plan { cpus: cpus.clone(), arena_bytes: memory_each as usize, spin_ns: SPIN_NS };
     let node = NodePlan {
-        settings: Arc::new(settings),
-        dir,
         budget,
         memory_each,
+        disk_limits: disk_limits(&settings, &dir, cpus.len()),
         map: ShardMap::new(cpus.len()),
         drained: Arc::default(),
+        settings: Arc::new(settings),
+        dir,
     };
     let mut running = columns::start_all(&plan, node, recovered).map_err(Error::runtime)?;
     watch(&mut running, send);
     wait(running, &events)
+}
+
+/// What of the device each column may have in flight. A file that cannot be used is said and passed over.
+fn disk_limits(settings: &Settings, dir: &DataDir, columns: usize) -> Limits {
+    let path = dir.names().device();
+    let known = Known::read(&path, &settings.data_dir);
+    let limits = known.limits(columns);
+    let (operations, bytes) = (limits.foreground().operations, limits.foreground().bytes);
+    match known {
+        Known::Measured(device) => {
+            tracing::info!(operations, bytes, measured = %device.measured, "disk I/O in flight, each column: as measured");
+        }
+        Known::Unmeasured => {
+            tracing::info!(
+                operations,
+                bytes,
+                "disk I/O in flight, each column: defaults (basalt bench disk --save)"
+            );
+        }
+        Known::Ignored(why) => {
+            tracing::warn!(operations, bytes, file = %path.display(), %why, "device figures ignored: defaults");
+        }
+    }
+    limits
 }
 
 fn choose_cpus(settings: &Settings) -> Result<Vec<usize>, Error> {

@@ -1,7 +1,7 @@
 //! Taking possession of a data directory: version, lock, the fixed directories. Called once by the node, before any column
 //! starts, so it may block. A directory that is in use, unreadable or of a newer format is left untouched.
 
-use super::names::{FORMAT_VERSION, Names};
+use super::names::{DEVICE_FILE, FORMAT_VERSION, Names};
 use crate::shards::SHARDS;
 use rustix::fs::{FlockOperation, flock};
 use std::fs::{self, File};
@@ -88,8 +88,8 @@ fn check_format(root: &Path, text: &str) -> Result<(), DataDirError> {
 /// A directory with other things in it is probably a mistake: nothing is mixed into it. `lost+found` is a mount point's.
 fn refuse_foreign(root: &Path) -> Result<(), DataDirError> {
     let entries = fs::read_dir(root).map_err(|e| DataDirError::Io(root.to_owned(), e))?;
-    // What an interrupted first start leaves is ours.
-    let ours = ["lost+found", "LOCK", "incoming", "objects", "FORMAT.new"];
+    // What an interrupted first start leaves is ours, and so are the figures of a device that was measured before.
+    let ours = ["lost+found", "LOCK", "incoming", "objects", "FORMAT.new", DEVICE_FILE];
     for entry in entries {
         let entry = entry.map_err(|e| DataDirError::Io(root.to_owned(), e))?;
         if !ours.iter().any(|name| entry.file_name() == *name) {
@@ -122,6 +122,14 @@ mod tests {
         assert!(matches!(DataDir::open(&root), Err(DataDirError::InUse(_))));
         drop(first);
         DataDir::open(&root).expect("reopens");
+    }
+
+    #[test]
+    fn figures_of_the_device_may_be_there_first() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        fs::write(dir.path().join(DEVICE_FILE), "version = 1\n").expect("write");
+        let opened = DataDir::open(dir.path()).expect("opens");
+        assert!(opened.names().device().exists());
     }
 
     #[test]

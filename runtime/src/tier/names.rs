@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! DATA/FORMAT                       "basalt-tier 0\nshards 256\n": refused when newer
+//! DATA/device.toml                  what `bench disk --save` measured; absent: defaults
 //! DATA/LOCK                         flock(2)ed while a node uses the directory
 //! DATA/pack-0000000007              packed objects (at most 64 KiB each), see `record.rs`
 //! DATA/index-0000000009             records of object files and deletions, see `record.rs`
@@ -24,6 +25,9 @@ pub const EXTENT_BYTES: usize = 4 << 20;
 /// O_DIRECT and batches are in whole sectors of this size.
 pub const SECTOR_BYTES: usize = 4096;
 
+/// What was measured of the device; the tier only lets it be.
+pub(super) const DEVICE_FILE: &str = "device.toml";
+
 /// Paths of one data directory.
 #[derive(Clone, Debug)]
 pub struct Names {
@@ -44,6 +48,11 @@ impl Names {
     /// Version file.
     pub fn format(&self) -> PathBuf {
         self.root.join("FORMAT")
+    }
+
+    /// What was measured of this directory's device.
+    pub fn device(&self) -> PathBuf {
+        self.root.join(DEVICE_FILE)
     }
 
     /// Lock file.

@@ -5,10 +5,11 @@ use super::{Shared, doorbells};
 use crate::config::Settings;
 use blobcache::api::{Reply, Request};
 use blobcache::metrics::Metrics;
-use blobcache::{BlobService, Limits, Owner};
+use blobcache::{BlobService, Limits, Owner, Seen};
 use net::{Server, Service};
 use runtime::budget::Budget;
 use runtime::call::{Letter, letters};
+use runtime::classes::Limits as DiskLimits;
 use runtime::column::{Body, Column, Columns, Plan, start};
 use runtime::io::{Io, Listener as _};
 use runtime::mesh::Port;
@@ -35,6 +36,8 @@ pub struct NodePlan {
     pub dir: Arc<DataDir>,
     pub budget: Budget,
     pub memory_each: u64,
+    /// Disk I/O in flight of each column.
+    pub disk_limits: DiskLimits,
     pub map: ShardMap,
     /// Columns whose requests are all answered: until it is every one, the others may still ask this column.
     pub drained: Arc<AtomicUsize>,
@@ -65,6 +68,7 @@ fn io_bytes(memory: u64) -> u64 {
 }
 
 async fn set_up(column: Column, node: Shared, port: Letters, recovered: Recovered) -> Result<Body, String> {
+    column.io.limit_disk(node.disk_limits);
     let io_bytes = io_bytes(node.memory_each);
     let failing = column.clone();
     let arena = column.io.arena();
@@ -83,9 +87,10 @@ async fn set_up(column: Column, node: Shared, port: Letters, recovered: Recovere
     let tier = Shard::new(column.io.clone(), &node.dir, tier_plan, recovered);
     tier.prepare().await.map_err(|e| e.to_string())?;
     spawn_expiry(&column, tier.clone());
-    let stalls = column.io.stalls().clone();
+    let (stalls, disk) = (column.io.stalls().clone(), column.io.clone());
+    let seen = Seen { stalls: Box::new(move || stalls.total()), more: Box::new(move || disk.disk_samples()) };
     let metrics = Metrics::new(column.index);
-    let owner = Owner::new(column.io.clone(), tier, metrics, Box::new(move || stalls.total()));
+    let owner = Owner::new(column.io.clone(), tier, metrics, seen);
     let (columns, inbox) = blobcache::Columns::connect(column.index, node.map, owner, port);
     column.add_inbox(inbox);
     let blobs = BlobService::new(columns.clone(), column.index, Limits::new(io_bytes));
