@@ -7,7 +7,7 @@
 //! where the next start clears up.
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use net::http1::HttpDate;
@@ -37,18 +37,24 @@ const ENOUGH: f64 = 0.95;
 /// Measures, saves, prints.
 pub fn run(args: &BenchDisk) -> Result<(), Error> {
     let cpus = columns::choose_cpus(args.run.cpuset.as_deref())?;
-    let root = data_dir(args)?;
     let large_min = LARGE_DEPTH_MAX as u64 * LARGE_BYTES;
     if args.file_size < large_min {
         return Err(Error::usage(format!("--file-size {} is too small", Bytes(args.file_size)))
             .why(format!("to measure takes {}", Bytes(large_min))));
     }
-    let dir = DataDir::open(&root).map_err(|error| Error::runtime(error.to_string()))?;
+    for root in data_dirs(args)? {
+        measure_and_save(args, &root, &cpus)?;
+    }
+    Ok(())
+}
+
+fn measure_and_save(args: &BenchDisk, root: &Path, cpus: &[usize]) -> Result<(), Error> {
+    let dir = DataDir::open(root).map_err(|error| Error::runtime(error.to_string()))?;
     let target = Target::fill(&dir.names().incoming_dir(), args.file_size / LARGE_BYTES * LARGE_BYTES)?;
-    let bench = Bench { target: &target, cpus, seconds: args.run.seconds };
+    let bench = Bench { target: &target, cpus: cpus.to_vec(), seconds: args.run.seconds };
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let measured = String::from_utf8_lossy(HttpDate::at(now.as_secs()).as_bytes()).into_owned();
-    let mut device = Device::new(measured, machine::kernel_release(), identity(&root));
+    let mut device = Device::new(measured, machine::kernel_release(), identity(root));
     bench.fill_in(&mut device)?;
     let path = dir.names().device();
     device
@@ -60,10 +66,14 @@ pub fn run(args: &BenchDisk) -> Result<(), Error> {
     })
 }
 
-fn data_dir(args: &BenchDisk) -> Result<PathBuf, Error> {
+/// The directory named, or each of the node's.
+fn data_dirs(args: &BenchDisk) -> Result<Vec<PathBuf>, Error> {
     match &args.dir {
-        Some(dir) => Ok(dir.clone()),
-        None => Ok(config::load(&ServeFlags::default())?.settings.data_dir),
+        Some(dir) => Ok(vec![dir.clone()]),
+        None => {
+            let settings = config::load(&ServeFlags::default())?.settings;
+            Ok(settings.data_dirs.into_iter().map(|dir| dir.path).collect())
+        }
     }
 }
 

@@ -47,10 +47,14 @@ const FILE_SYSTEMS: [(u64, &str, Kind); 11] = [
 
 /// One line for each need.
 pub fn report(settings: &Settings) -> Vec<Line> {
-    let dir = nearest_existing(&settings.data_dir);
-    let path = Names::new(&settings.data_dir).device();
-    let known = Known::read(&path, &settings.data_dir);
-    vec![file_system(&dir), direct_io(&dir), free_space(&dir), device(&known, &path)]
+    settings.data_dirs.iter().flat_map(|dir| report_dir(&dir.path)).collect()
+}
+
+fn report_dir(data_dir: &Path) -> [Line; 4] {
+    let dir = nearest_existing(data_dir);
+    let path = Names::new(data_dir).device();
+    let known = Known::read(&path, data_dir);
+    [file_system(&dir), direct_io(&dir), free_space(&dir), device(&known, &path)]
 }
 
 fn device(known: &Known, path: &Path) -> Line {
