@@ -1,4 +1,4 @@
-//! Which disk operation of a column starts next: the classes of [`crate::io::Class`] in one bounded queue.
+//! Which disk operation of a column starts next on a device: the classes of [`crate::io::Class`] in one bounded queue.
 //!
 //! Called by `ring/queue.rs` for every operation on a file. Pure: no clock, no I/O, no waiting.
 //!
@@ -77,7 +77,7 @@ struct Waiting<T> {
     what: T,
 }
 
-/// The queue of one column. `T` is what to wake when an operation may start.
+/// The queue of one column for one device. `T` is what to wake when an operation may start.
 pub struct Scheduler<T> {
     limits: Limits,
     /// In flight of this class and of all below it.

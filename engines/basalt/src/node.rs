@@ -4,16 +4,15 @@
 //! are known to be good), recovery on one column, then all columns together.
 
 mod columns;
+mod devices;
 mod ops;
 
 use crate::config::size::Bytes;
 use crate::config::{self, Settings};
-use crate::device::Known;
 use crate::error::Error;
 use crate::{doctor, ports};
 use columns::NodePlan;
 use runtime::budget::Budget;
-use runtime::classes::Limits;
 use runtime::column::{Columns, Plan, Report, start};
 use runtime::cpus::{MachineView, choose};
 use runtime::mesh::Doorbell;
@@ -71,7 +70,7 @@ pub fn serve(settings: Settings) -> Result<(), Error> {
     let plan = Plan { cpus: cpus.clone(), arena_bytes: memory_each as usize, spin_ns: SPIN_NS };
     let node = NodePlan {
         settings: Arc::new(settings),
-        disk_limits: disk_limits(&disks[0], cpus.len()),
+        devices: devices::device_limits(&disks, cpus.len()),
         disks,
         memory_each,
         map: ShardMap::new(cpus.len()),
@@ -80,31 +79,6 @@ pub fn serve(settings: Settings) -> Result<(), Error> {
     let mut running = columns::start_all(&plan, node, recovered).map_err(Error::runtime)?;
     watch(&mut running, send);
     wait(running, &events)
-}
-
-/// What of the device each column may have in flight. A file that cannot be used is said and passed over.
-fn disk_limits(disk: &DiskPlan, columns: usize) -> Limits {
-    let names = disk.dir.names();
-    let path = names.device();
-    let known = Known::read(&path, names.root());
-    let limits = known.limits(columns);
-    let (operations, bytes) = (limits.foreground().operations, limits.foreground().bytes);
-    match known {
-        Known::Measured(device) => {
-            tracing::info!(operations, bytes, measured = %device.measured, "disk I/O in flight, each column: as measured");
-        }
-        Known::Unmeasured => {
-            tracing::info!(
-                operations,
-                bytes,
-                "disk I/O in flight, each column: defaults (basalt bench disk --save)"
-            );
-        }
-        Known::Ignored(why) => {
-            tracing::warn!(operations, bytes, file = %path.display(), %why, "device figures ignored: defaults");
-        }
-    }
-    limits
 }
 
 fn choose_cpus(settings: &Settings) -> Result<Vec<usize>, Error> {

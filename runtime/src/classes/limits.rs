@@ -1,4 +1,4 @@
-//! How much of a column's disk I/O may be in flight, in all and by class.
+//! How much of a column's disk I/O may be in flight on a device, in all and by class.
 //!
 //! What is measured of a device is divided over the columns; the foreground gets it whole, Raft syncs a little on top of
 //! it that nobody else may take, the classes below the foreground a part each.
@@ -17,7 +17,7 @@ const RAFT_BYTES: u64 = 2 * OPERATION_BYTES_MAX as u64;
 const OPERATIONS_MIN: u32 = 8;
 const BYTES_MIN: u64 = 4 * OPERATION_BYTES_MAX as u64;
 
-/// Caps of one column.
+/// Caps of one column on one device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Of each class together with all below it; none is above the one before it.

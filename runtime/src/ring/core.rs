@@ -1,7 +1,7 @@
 //! Submission, completion and the slots between them.
 
 use super::fixed::Registered;
-use super::queue::DiskQueue;
+use super::queue::DiskQueues;
 use super::receive::{BUFFER_GROUP, ReceiveBuffers};
 use io_uring::{IoUring, Submitter, cqueue, opcode, squeue};
 use std::any::Any;
@@ -71,7 +71,7 @@ pub struct Ring {
     kicked: Cell<bool>,
     receive: ReceiveBuffers,
     registered: Rc<Registered>,
-    disk: Rc<DiskQueue>,
+    disks: DiskQueues,
     /// What completions write while the executor sleeps.
     eventfd: OwnedFd,
     bell: RawFd,
@@ -104,7 +104,7 @@ impl Ring {
             kicked: Cell::new(false),
             receive,
             registered: Rc::default(),
-            disk: DiskQueue::new(),
+            disks: DiskQueues::new(),
             eventfd,
             bell,
             is_listening: Cell::new(false),
@@ -221,9 +221,9 @@ impl Ring {
         self.kick();
     }
 
-    /// The queue that operations on files pass.
-    pub(super) fn disk(&self) -> &Rc<DiskQueue> {
-        &self.disk
+    /// The queues that operations on files pass.
+    pub(super) fn disks(&self) -> &DiskQueues {
+        &self.disks
     }
 
     pub(super) fn registered(&self) -> &Rc<Registered> {

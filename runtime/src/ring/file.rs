@@ -1,9 +1,9 @@
 //! Files on the ring: whole transfers, linked write and sync, blocking calls moved off the column. Every operation that may
-//! reach the disk has passed the column's queue by class.
+//! reach the disk has passed its device's queue by class.
 
 use super::core::Ring;
 use super::fixed::FileNumber;
-use super::queue::Permit;
+use super::queue::{DiskQueue, Permit};
 use crate::buffer::Buffer;
 use crate::classes::{READS_WAITING_MAX, WAITING_MAX};
 use crate::io::{Class, File, Open};
@@ -33,6 +33,7 @@ struct Inner {
     fd: Option<OwnedFd>,
     number: OnceCell<FileNumber>,
     ring: Rc<Ring>,
+    disk: Rc<DiskQueue>,
 }
 
 impl Drop for Inner {
@@ -72,7 +73,8 @@ impl RingFile {
             Open::WriteDirect => OFlags::RDWR | OFlags::DIRECT,
         };
         let fd = open_flags(ring, path, flags).await?;
-        let inner = Inner { fd: Some(fd), number: OnceCell::new(), ring: ring.clone() };
+        let disk = ring.disks().of(path);
+        let inner = Inner { fd: Some(fd), number: OnceCell::new(), ring: ring.clone(), disk };
         Ok(RingFile { inner: Rc::new(inner), class: Class::default() })
     }
 
@@ -84,7 +86,7 @@ impl RingFile {
     #[inline]
     async fn start(&self, bytes: usize, waiting_max: usize) -> io::Result<Permit> {
         // At most OPERATION_BYTES_MAX, so it fits.
-        self.inner.ring.disk().start(self.class, bytes as u32, waiting_max).await
+        self.inner.disk.start(self.class, bytes as u32, waiting_max).await
     }
 
     pub(super) fn register_once(&self) -> io::Result<()> {

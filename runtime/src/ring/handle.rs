@@ -18,7 +18,7 @@ use std::future::Future;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::fd::AsRawFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -50,14 +50,19 @@ impl RingIo {
         self.inner.ring.clone()
     }
 
-    /// Bounds this column's disk I/O in flight from now on.
+    /// Bounds this column's disk I/O in flight from now on, that of [`RingIo::limit_device`] aside.
     pub fn limit_disk(&self, limits: Limits) {
-        self.inner.ring.disk().set_limits(limits);
+        self.inner.ring.disks().limit_elsewhere(limits);
     }
 
-    /// What can be seen of this column's disk queue.
+    /// Bounds this column's disk I/O in flight on the device under `dirs`: files opened from now on by paths that begin so.
+    pub fn limit_device(&self, dirs: &[PathBuf], limits: Limits) {
+        self.inner.ring.disks().add_device(dirs, limits);
+    }
+
+    /// What can be seen of this column's disk queues.
     pub fn disk_samples(&self) -> Vec<Sample> {
-        self.inner.ring.disk().samples()
+        self.inner.ring.disks().samples()
     }
 
     /// Polls that took too long, by task name.

@@ -1,4 +1,4 @@
-//! The disk queue of a column: every operation on a file takes a [`Permit`] before it goes into the ring.
+//! The disk queue of a column for one device: every operation on a file takes a [`Permit`] before it goes into the ring.
 //!
 //! Called by `file.rs`. What starts next is decided in [`crate::classes`]; here is the waiting for it.
 //!
@@ -13,11 +13,13 @@ use crate::clock::Clock;
 use crate::io::Class;
 use crate::metrics::Sample;
 use crate::oneshot::Oneshot;
+pub(super) use devices::DiskQueues;
 use figures::Figures;
 use std::cell::RefCell;
 use std::io;
 use std::rc::Rc;
 
+mod devices;
 mod figures;
 #[cfg(test)]
 mod tests;
@@ -73,10 +75,10 @@ impl Drop for Place<'_> {
 }
 
 impl DiskQueue {
-    pub(super) fn new() -> Rc<DiskQueue> {
+    pub(super) fn new(disk: &str) -> Rc<DiskQueue> {
         Rc::new(DiskQueue {
             scheduler: RefCell::new(Scheduler::new(Limits::default())),
-            figures: Figures::new(),
+            figures: Figures::new(disk),
             clock: Clock::new(),
         })
     }

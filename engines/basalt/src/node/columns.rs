@@ -1,5 +1,6 @@
 //! One column of the node: its tier, engine, listeners; how it drains.
 
+use super::devices::DeviceLimits;
 use super::ops::OpsService;
 use super::{Shared, doorbells};
 use crate::config::Settings;
@@ -8,7 +9,6 @@ use blobcache::metrics::Metrics;
 use blobcache::{BlobService, Limits, Owner, Seen};
 use net::{Server, Service};
 use runtime::call::{Letter, letters};
-use runtime::classes::Limits as DiskLimits;
 use runtime::column::{Body, Column, Columns, Plan, start};
 use runtime::io::{Io, Listener as _};
 use runtime::mesh::Port;
@@ -36,7 +36,7 @@ pub struct NodePlan {
     pub disks: Vec<DiskPlan>,
     pub memory_each: u64,
     /// Disk I/O in flight of each column.
-    pub disk_limits: DiskLimits,
+    pub devices: Vec<DeviceLimits>,
     pub map: ShardMap,
     /// Columns whose requests are all answered: until it is every one, the others may still ask this column.
     pub drained: Arc<AtomicUsize>,
@@ -67,7 +67,7 @@ fn io_bytes(memory: u64) -> u64 {
 }
 
 async fn set_up(column: Column, node: Shared, port: Letters, recovered: Recovered) -> Result<Body, String> {
-    column.io.limit_disk(node.disk_limits);
+    node.devices.iter().for_each(|device| column.io.limit_device(&device.dirs, device.limits));
     let io_bytes = io_bytes(node.memory_each);
     let failing = column.clone();
     let arena = column.io.arena();

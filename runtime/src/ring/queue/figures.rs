@@ -1,4 +1,4 @@
-//! What can be seen of a column's disk queue, by class. Operations that need not wait are entered into the histogram of
+//! What can be seen of a column's disk queue, by disk and class. Operations that need not wait are entered into the histogram of
 //! waits at scrape, as waits of 0: the hot path only counts.
 
 use crate::classes::{CLASSES, Scheduler};
@@ -49,11 +49,11 @@ pub(super) struct Figures {
 }
 
 impl Figures {
-    pub(super) fn new() -> Figures {
+    pub(super) fn new(disk: &str) -> Figures {
         // Samples do not carry the number: whoever collects them knows the column.
         let registry = Registry::new(0);
         let of_class = |class: Class| {
-            let labels = [("class", class.name())];
+            let labels = [("class", class.name()), ("disk", disk)];
             OfClass {
                 operations: registry.counter(&OPERATIONS, &labels),
                 bytes: registry.counter(&BYTES, &labels),
@@ -64,8 +64,8 @@ impl Figures {
         };
         Figures {
             classes: Class::ALL.map(of_class),
-            operations_max: registry.gauge(&OPERATIONS_MAX, &[]),
-            bytes_max: registry.gauge(&BYTES_MAX, &[]),
+            operations_max: registry.gauge(&OPERATIONS_MAX, &[("disk", disk)]),
+            bytes_max: registry.gauge(&BYTES_MAX, &[("disk", disk)]),
             registry,
         }
     }

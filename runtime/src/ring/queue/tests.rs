@@ -10,7 +10,7 @@ use std::task::{Context, Poll, Waker};
 const OPERATIONS: u32 = 8;
 
 fn queue() -> Rc<DiskQueue> {
-    let queue = DiskQueue::new();
+    let queue = DiskQueue::new("d");
     queue.set_limits(Limits::new(OPERATIONS, 4 << 20));
     queue
 }
@@ -121,4 +121,28 @@ fn figures_tell_operations_bytes_and_waits_by_class() {
         let Value::Histogram(waits) = value("basalt_io_wait_seconds", class) else { panic!("no histogram") };
         assert_eq!((waits.count, waits.sum >= 2_000_000), (count, waited), "{class}");
     }
+}
+
+#[test]
+fn each_device_has_a_queue_and_files_elsewhere_share_one() {
+    let queues = DiskQueues::new();
+    let limits = |operations| Limits::new(operations, 4 << 20);
+    let in_flight_max = |queues: &DiskQueues| -> Vec<(String, Value)> {
+        let samples = queues.samples().into_iter().filter(|s| s.family.name() == "basalt_io_in_flight_max");
+        samples.map(|s| (s.labels[0].1.to_string(), s.value)).collect()
+    };
+    queues.limit_elsewhere(limits(8));
+    assert_eq!(in_flight_max(&queues), [("any".into(), Value::Gauge(8))]);
+    queues.add_device(&["/a".into(), "/b".into()], limits(9));
+    queues.add_device(&["/a/in".into()], limits(10));
+    assert_eq!(in_flight_max(&queues), [("/a".into(), Value::Gauge(9)), ("/a/in".into(), Value::Gauge(10))]);
+    let of = |path: &str| queues.of(path.as_ref());
+    let (first, inner, elsewhere) = (of("/a/pack-1"), of("/a/in/pack-1"), of("/abc/pack-1"));
+    assert!(Rc::ptr_eq(&first, &of("/b/objects/00/e3")), "one device");
+    assert!(
+        Rc::ptr_eq(&elsewhere, &of("/c")) && !Rc::ptr_eq(&elsewhere, &first) && !Rc::ptr_eq(&first, &inner)
+    );
+    let _full: Vec<_> = (0..9).map(|_| at_once(&first, Class::Foreground, 4096)).collect();
+    assert!(poll(pin!(first.start(Class::Foreground, 4096, 100))).is_pending());
+    drop((at_once(&inner, Class::Foreground, 4096), at_once(&elsewhere, Class::Foreground, 4096)));
 }
