@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tests::command::{self, Finished};
 use tests::content;
@@ -13,6 +13,7 @@ use tests::node::{self, Node, Setup};
 
 const CLASSES: [&str; 6] = ["raft_sync", "foreground", "tsdb_sync", "fill", "compaction", "scrub"];
 const MEASURE_DEADLINE: Duration = Duration::from_secs(150);
+const UPKEEP_DEADLINE: Duration = Duration::from_secs(30);
 
 fn basalt(args: &[&str], data: &Path) -> Finished {
     let mut command = Command::new(node::binary());
@@ -78,6 +79,20 @@ fn a_measured_device_is_saved_read_and_shown() {
     let busy = basalt(&arguments, &setup.data);
     assert!(busy.code == 1 && busy.stderr.contains("in use"), "measured beside a node: {}", busy.stderr);
     node.stop();
+
+    let second = setup.path("second");
+    fs::create_dir(&second).expect("made");
+    fs::rename(setup.data.join("device.toml"), second.join("device.toml")).expect("moved");
+    fs::remove_file(setup.path("stderr")).expect("a fresh log");
+    let setup = setup.arg("--data-dir").arg(second.to_str().expect("UTF-8"));
+    let mut node = setup.start();
+    assert_eq!(
+        in_flight_max(&node),
+        (operations.max(8), bytes.max(4 << 20)),
+        "two directories of one device"
+    );
+    assert!(said_of_the_disk(&node).contains("as measured"));
+    node.stop();
 }
 
 #[test]
@@ -122,5 +137,22 @@ fn disk_operations_are_counted_by_class() {
         assert_eq!(after.sum("basalt_io_waiting", of_class), 0.0, "{class}");
         let waits = |labels: &tests::exposition::Labels| of_class(labels) && !labels.contains_key("le");
         assert_eq!(after.sum("basalt_io_wait_seconds_count", waits) > 0.0, is_ours, "{class}");
+    }
+}
+
+/// A full pack is listed in the index, for which it is read.
+#[test]
+fn upkeep_is_counted_as_compaction() {
+    let node = Setup::new().arg("--disk-quota").arg("64MiB").start();
+    let mut client = node.client();
+    for seed in 0..96 {
+        client.put(&content::bytes(seed, 48 << 10));
+    }
+    let of_class =
+        |labels: &tests::exposition::Labels| labels.get("class").is_some_and(|c| c == "compaction");
+    let until = Instant::now() + UPKEEP_DEADLINE;
+    while scrape(&node).sum("basalt_io_bytes_total", of_class) == 0.0 {
+        assert!(Instant::now() < until, "packs are not listed, or not as compaction");
+        std::thread::sleep(Duration::from_millis(100));
     }
 }
