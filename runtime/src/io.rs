@@ -13,6 +13,7 @@
 //! Units: offsets and lengths in bytes, times in nanoseconds of a monotonic clock unless the name says otherwise.
 
 use crate::buffer::Buffer;
+use crate::metrics::Sample;
 use crate::resident::Resident;
 use std::future::Future;
 use std::io;
@@ -57,6 +58,10 @@ pub trait Io: Clone + 'static {
     /// A listening socket.
     type Listener: Listener<Conn = Self::Conn>;
 
+    /// What the machine counts of itself, for the metrics page: on the ring, its disk queues.
+    fn samples(&self) -> Vec<Sample> {
+        Vec::new()
+    }
     /// Monotonic nanoseconds.
     fn now_ns(&self) -> u64;
     /// Milliseconds since the Unix epoch, for dates and expiry only.

@@ -368,6 +368,18 @@ fn a_directory_is_held_once_and_reopens() {
 }
 
 #[test]
+fn figures_of_the_device_may_be_there_first() {
+    let dir = tempfile::tempdir_in("/var/tmp").expect("a directory on a disk");
+    std::fs::write(dir.path().join("device.toml"), "version = 1\n").expect("write");
+    let root = dir.path().to_owned();
+    let opened = on_column(move |column| {
+        let root = root.clone();
+        async move { DataDir::open(&column.io, &root, Guard::Flock).await }
+    });
+    assert!(opened.expect("opens").names().device().exists());
+}
+
+#[test]
 fn directories_newer_foreign_or_damaged_are_left_untouched() {
     for (file, text, newer) in
         [("FORMAT", "basalt-tier 7\nshards 256\n", true), ("FORMAT", "?", false), ("notes.txt", "", false)]

@@ -7,6 +7,7 @@ mod columns;
 mod concurrent;
 mod crash;
 mod damage;
+mod device;
 mod drain;
 mod full;
 mod hostile;

@@ -2,7 +2,7 @@
 //! the binary around it; simulations start a node through [`node`], as the binary does.
 //!
 //! Reading order: `cli` (what may be typed) · `config` (what can be set) · `node` (what `serve` starts) ·
-//! `client` (the verbs that talk to a server) · `doctor` (what the machine lacks).
+//! `client` (the verbs that talk to a server) · `doctor` (what the machine lacks) · `device` (what was measured of the disk).
 
 #![forbid(unsafe_code)]
 
@@ -14,6 +14,7 @@ mod bench;
 mod cli;
 mod client;
 mod config;
+mod device;
 mod doctor;
 mod error;
 mod logging;

@@ -4,6 +4,7 @@
 //! are known to be good), recovery on one column, then all columns together.
 
 pub mod columns;
+mod devices;
 mod ops;
 
 use crate::config::Settings;
@@ -12,16 +13,16 @@ use crate::error::Error;
 use crate::{doctor, ports};
 use columns::NodePlan;
 use runtime::budget::Budget;
-use runtime::column::{Columns, Plan, Report, start};
+use runtime::column::{Column, Columns, Plan, Report, start};
 use runtime::cpus::{MachineView, choose};
 use runtime::io::Io;
 use runtime::mesh::Doorbell;
-use runtime::ring::bind;
+use runtime::ring::{RingIo, bind};
 use runtime::shards::{SHARDS, ShardMap};
 use runtime::signals::{Signal, forward};
 use runtime::tier::{DataDir, DataDirError, DiskPlan, Guard, RecoverError, Recovered, recover_all};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -68,6 +69,7 @@ pub(crate) fn serve(settings: Settings) -> Result<(), Error> {
     forward(wrap_send, Event::Signal).map_err(|e| Error::runtime("signals cannot be received").why(e))?;
     let (disks, recovered) = recover_disks(&cpus, dirs)?;
     let plan = Plan { cpus: cpus.clone(), arena_bytes: memory_each as usize, spin_ns: SPIN_NS };
+    let devices = devices::device_limits(&disks, cpus.len());
     let node = NodePlan {
         blob_listen: settings.blob_listen,
         ops_listen: settings.ops_listen,
@@ -77,7 +79,7 @@ pub(crate) fn serve(settings: Settings) -> Result<(), Error> {
         map: ShardMap::new(cpus.len()),
         drained: Arc::default(),
     };
-    let mut running = columns::start_all(&plan, node, recovered).map_err(Error::runtime)?;
+    let mut running = columns::start_all(&plan, node, devices, recovered).map_err(Error::runtime)?;
     watch(&mut running, send);
     wait(running, &events)
 }
@@ -190,22 +192,46 @@ pub async fn open<I: Io>(io: &I, dirs: &[DirPlan], guard: Guard, map: ShardMap) 
 
 /// Reads the data directories on one column; the node's columns then start with what they own.
 fn recover_disks(cpus: &[usize], dirs: Vec<DirPlan>) -> Result<Opened, Error> {
-    let bells = doorbells(1)?;
-    let plan = Plan { cpus: cpus[..1].to_vec(), arena_bytes: RECOVERY_BYTES, spin_ns: 0 };
     let map = ShardMap::new(cpus.len());
-    let found: Arc<Mutex<Option<Result<Opened, OpenError>>>> = Arc::default();
-    let give = found.clone();
-    let columns = start(&plan, bells, move |column| {
-        let (give, dirs) = (give.clone(), dirs.clone());
+    let opened = on_column(cpus[0], move |column| {
+        let dirs = dirs.clone();
+        async move { open(&column.io, &dirs, Guard::Flock, map).await }
+    });
+    Ok(opened??)
+}
+
+/// Takes possession of a data directory, as a node does, to measure its device.
+pub(crate) fn hold(root: &Path, cpu: usize) -> Result<DataDir, Error> {
+    let root = root.to_owned();
+    let held = on_column(cpu, move |column| {
+        let root = root.clone();
+        async move { DataDir::open(&column.io, &root, Guard::Flock).await }
+    });
+    Ok(held?.map_err(OpenError::Dir)?)
+}
+
+/// Runs `work` on a column of its own and waits for it.
+fn on_column<T, F>(
+    cpu: usize,
+    work: impl Fn(Column<RingIo>) -> F + Clone + Send + 'static,
+) -> Result<T, Error>
+where
+    T: Send + 'static,
+    F: Future<Output = T> + 'static,
+{
+    let plan = Plan { cpus: vec![cpu], arena_bytes: RECOVERY_BYTES, spin_ns: 0 };
+    let done: Arc<Mutex<Option<T>>> = Arc::default();
+    let give = done.clone();
+    let columns = start(&plan, doorbells(1)?, move |column| {
+        let (give, work) = (give.clone(), work(column));
         async move {
-            let opened = open(&column.io, &dirs, Guard::Flock, map).await;
-            *give.lock().expect("only this column writes") = Some(opened);
+            *give.lock().expect("only this column writes") = Some(work.await);
             Ok(Box::pin(async {}) as runtime::column::Body)
         }
     });
     columns.map_err(Error::runtime)?.join();
-    let outcome = found.lock().expect("the column has ended").take();
-    outcome.map_or_else(|| Err(Error::runtime("recovery ended without a result")), |o| Ok(o?))
+    let done = done.lock().expect("the column has ended").take();
+    done.ok_or_else(|| Error::runtime("a column ended without a result"))
 }
 
 fn doorbells(count: usize) -> Result<Vec<Arc<Doorbell>>, Error> {

@@ -35,4 +35,4 @@ pub mod shard;
 
 pub use limits::Limits;
 pub use serve::BlobService;
-pub use shard::{Columns, Owner};
+pub use shard::{Columns, Owner, Seen};

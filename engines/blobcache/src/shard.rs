@@ -7,6 +7,7 @@ use crate::metrics::Metrics;
 use runtime::call::{CallBusy, Caller, Letter, Respond};
 use runtime::io::Io;
 use runtime::mesh::Port;
+use runtime::metrics::Sample;
 use runtime::ring::Inbox;
 use runtime::shards::ShardMap;
 use runtime::tier::{Digest, ReadError, Shard};
@@ -19,13 +20,21 @@ pub struct Owner<I: Io> {
     pub tier: Shard<I>,
     /// What is counted.
     pub metrics: Metrics,
-    stalls: Box<dyn Fn() -> u64>,
+    seen: Seen,
+}
+
+/// What a scrape shows of the column beside the engine's own counts.
+pub struct Seen {
+    /// Polls that took too long.
+    pub stalls: Box<dyn Fn() -> u64>,
+    /// The runtime's own samples.
+    pub more: Box<dyn Fn() -> Vec<Sample>>,
 }
 
 impl<I: Io> Owner<I> {
     /// The owner of what `tier` holds.
-    pub fn new(io: I, tier: Shard<I>, metrics: Metrics, stalls: Box<dyn Fn() -> u64>) -> Rc<Owner<I>> {
-        Rc::new(Owner { io, tier, metrics, stalls })
+    pub fn new(io: I, tier: Shard<I>, metrics: Metrics, seen: Seen) -> Rc<Owner<I>> {
+        Rc::new(Owner { io, tier, metrics, seen })
     }
 
     /// The machine.
@@ -58,7 +67,8 @@ impl<I: Io> Owner<I> {
                 Ok(Reply::Noted)
             }
             Request::Scrape => {
-                let snapshot = self.metrics.snapshot(&self.tier.stats(), (self.stalls)());
+                let mut snapshot = self.metrics.snapshot(&self.tier.stats(), (self.seen.stalls)());
+                snapshot.samples.extend((self.seen.more)());
                 Ok(Reply::Snapshot(Box::new(snapshot)))
             }
             other => Err(other),

@@ -4,8 +4,10 @@ use super::core::Ring;
 use super::file::{RingFile, c_path, open_flags};
 use super::listener::{Listener, bind, connect};
 use crate::buffer::{Arena, Buffer};
+use crate::classes::Limits;
 use crate::clock::Clock;
 use crate::io::{Io, Open};
+use crate::metrics::Sample;
 use crate::resident::Resident;
 use crate::ring::RingConn;
 use crate::stall::{Stalls, Watched};
@@ -16,7 +18,7 @@ use std::future::Future;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::fd::AsRawFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -48,6 +50,16 @@ impl RingIo {
         self.inner.ring.clone()
     }
 
+    /// Bounds this column's disk I/O in flight from now on, that of [`RingIo::limit_device`] aside.
+    pub fn limit_disk(&self, limits: Limits) {
+        self.inner.ring.disks().limit_elsewhere(limits);
+    }
+
+    /// Bounds this column's disk I/O in flight on the device under `dirs`: files opened from now on by paths that begin so.
+    pub fn limit_device(&self, dirs: &[PathBuf], limits: Limits) {
+        self.inner.ring.disks().add_device(dirs, limits);
+    }
+
     /// Polls that took too long, by task name.
     pub fn stalls(&self) -> &Stalls {
         &self.inner.stalls
@@ -58,6 +70,10 @@ impl Io for RingIo {
     type File = RingFile;
     type Conn = RingConn;
     type Listener = Listener;
+
+    fn samples(&self) -> Vec<Sample> {
+        self.inner.ring.disks().samples()
+    }
 
     fn now_ns(&self) -> u64 {
         self.inner.clock.now_ns()

@@ -426,7 +426,7 @@ impl<I: Io> Shard<I> {
         let sums = read_sums(&self.inner.io, &path, entry.size, entry.crc).await;
         let sums = sums.map_err(|e| match e.kind() {
             io::ErrorKind::InvalidData => ReadError::Damaged(*digest),
-            io::ErrorKind::OutOfMemory => ReadError::Busy,
+            io::ErrorKind::OutOfMemory | io::ErrorKind::ResourceBusy => ReadError::Busy,
             _ => ReadError::Io(*digest, e),
         })?;
         self.hold_sums(digest, entry.sequence, &sums);

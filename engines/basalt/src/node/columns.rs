@@ -1,11 +1,12 @@
 //! One column of the node: its tier, engine, listeners; how it drains.
 
+use super::devices::DeviceLimits;
 use super::doorbells;
 use super::ops::OpsService;
 use crate::config::size::Bytes;
 use blobcache::api::{Reply, Request};
 use blobcache::metrics::Metrics;
-use blobcache::{BlobService, Limits, Owner};
+use blobcache::{BlobService, Limits, Owner, Seen};
 use net::{Server, Service};
 use runtime::call::{Letter, letters};
 use runtime::column::{Body, Column, Columns, Plan, start};
@@ -74,10 +75,18 @@ pub fn wire<I: Io>(
 }
 
 /// Starts all columns; none is left running if one fails.
-pub(super) fn start_all(plan: &Plan, node: NodePlan, recovered: Vec<Recovered>) -> Result<Columns, String> {
+pub(super) fn start_all(
+    plan: &Plan,
+    node: NodePlan,
+    devices: Vec<DeviceLimits>,
+    recovered: Vec<Recovered>,
+) -> Result<Columns, String> {
     let bells = doorbells(plan.cpus.len()).map_err(|e| e.to_string())?;
     let set_up = wire(node, &bells, recovered);
-    start(plan, bells, set_up)
+    start(plan, bells, move |column| {
+        devices.iter().for_each(|device| column.io.limit_device(&device.dirs, device.limits));
+        set_up(column)
+    })
 }
 
 /// Buffers for I/O come out of the same memory as blobs held in RAM: this much is left to them.
@@ -110,9 +119,10 @@ async fn set_up<I: Io>(
     let tier = Shard::new(column.io.clone(), tier_plan, recovered);
     tier.prepare().await.map_err(|e| e.to_string())?;
     spawn_upkeep(&column, tier.clone());
-    let stalls = column.stalls().clone();
+    let (stalls, disk) = (column.stalls().clone(), column.io.clone());
+    let seen = Seen { stalls: Box::new(move || stalls.total()), more: Box::new(move || disk.samples()) };
     let metrics = Metrics::new(column.index);
-    let owner = Owner::new(column.io.clone(), tier.clone(), metrics, Box::new(move || stalls.total()));
+    let owner = Owner::new(column.io.clone(), tier.clone(), metrics, seen);
     let (columns, inbox) = blobcache::Columns::connect(column.index, node.map, owner, port);
     column.add_inbox(inbox);
     let blobs = BlobService::new(columns.clone(), Limits::new(io_bytes)).with_ttl_ms(node.object_ttl_ms);

@@ -122,6 +122,7 @@ impl<I: Io> Shard<I> {
             must_reach: None,
             step_bytes: Some(STEP_BYTES),
             what: What::Heads,
+            class: Class::Compaction,
         };
         let mut found = Vec::new();
         let scanned = scan(&self.inner.io, plan, |f| {
@@ -242,6 +243,7 @@ impl<I: Io> Shard<I> {
         let record =
             Record { said: Said::Packed, sequence: self.next_sequence(), ..record_of(digest, &entry) };
         let data = buf.into_shared(range.end).slice(range);
+        // Written in one group with what clients put, and so as urgently.
         let written = disk.pack.append_synced(record.frame(), data).await?;
         self.move_entry(disk, &record, written.segment, written.offset);
         Ok(())
