@@ -6,6 +6,7 @@
 //! | `names` | every name and size on disk |
 //! | `record` | the bytes of a log segment |
 //! | `digest`, `index`, `policy` | pure state: which objects, where, and what stays in RAM |
+//! | `prefetch` | pure too: what sequential readers will want next |
 //! | `log`, `segment` | group commit into segments; how much of each is live |
 //! | `object` | streaming a larger object into a file of its own |
 //! | `shard` | the owner of a column's objects: get, put, delete, list |
@@ -44,6 +45,7 @@ mod log;
 mod names;
 mod object;
 mod policy;
+mod prefetch;
 mod reader;
 mod record;
 mod recover;
@@ -55,6 +57,7 @@ pub use digest::{Digest, DigestError};
 pub use index::{Keep, LIST_MAX};
 pub use names::{BLOCK_BYTES, EXTENT_BYTES, Names, PACKED_BYTES_MAX};
 pub use object::{Incoming, ObjectWriter, WRITE_BYTES, WriteError, disk_bytes};
+pub use prefetch::{Counts as PrefetchCounts, Place, Prefetch, Read};
 pub use reader::{ObjectReader, ReadError};
 pub use recover::{RecoverError, Recovered, recover};
-pub use shard::{Found, Object, Pinned, Plan, PutError, Shard, Stats, Stored};
+pub use shard::{Found, Object, Pinned, Plan, PutError, Shard, Stats, Stored, Stretch};

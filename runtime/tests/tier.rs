@@ -48,6 +48,7 @@ fn shard(column: &Column, dir: &DataDir, recovered: Recovered) -> Shard<runtime:
         column: 0,
         columns: 1,
         held_bytes: 64 << 20,
+        prefetch: true,
         budget: Budget::new(QUOTA),
         hold: Box::new(move |data| {
             let mut buffer = arena.alloc(data.len())?;

@@ -3,6 +3,7 @@
 //! Called by an engine's shard on the owning column, one call per request, many at a time. No state is borrowed across an
 //! await.
 
+mod ahead;
 mod held;
 mod store;
 
@@ -13,11 +14,13 @@ use super::log::{Log, LogError, LogPlan};
 use super::names::{Names, SegmentKind};
 use super::object::read_sums;
 use super::policy::Policy;
+use super::prefetch::{self, Prefetch};
 use super::reader::{ReadError, read_packed};
 use super::recover::Recovered;
 use super::segment::Segments;
 use crate::budget::Budget;
 use crate::io::{Io, Open};
+use crate::oneshot::Oneshot;
 use crate::resident::Resident;
 use bytes::Bytes;
 use hashbrown::{HashMap, HashSet};
@@ -28,6 +31,8 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
+
+pub use ahead::Stretch;
 
 /// Copies bytes into the column's memory; `None` when there is no room.
 pub type Hold = Box<dyn Fn(&[u8]) -> Option<Bytes>>;
@@ -40,6 +45,8 @@ pub struct Plan {
     pub columns: usize,
     /// Bytes of RAM for objects (of the column's memory).
     pub held_bytes: u64,
+    /// Whether extents are brought into RAM ahead of sequential readers.
+    pub prefetch: bool,
     /// Disk bytes, shared by all columns.
     pub budget: Budget,
     /// Copies of packed objects: how a buffer for one is found. `None`: no memory now.
@@ -133,6 +140,8 @@ pub struct Stats {
     pub evictions: u64,
     /// Checksums that did not match.
     pub damaged: u64,
+    /// Reading ahead.
+    pub prefetch: prefetch::Counts,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -157,6 +166,10 @@ struct State {
     /// Slots of extents and sums (a packed object's is in its entry).
     slots: HashMap<Key, u32>,
     promoting: HashSet<(Digest, u32)>,
+    /// `None`: switched off.
+    prefetch: Option<Prefetch>,
+    /// Readers that wait for an extent that is being read ahead (at most one for each connection).
+    awaited: HashMap<prefetch::Place, Vec<Oneshot<()>>>,
     /// Packed objects in pinned pages; each is a mapping of its own, and a process may have only so many.
     pins: usize,
     /// Found damaged on disk: a put of the same object mends it.
@@ -184,6 +197,8 @@ struct Inner<I: Io> {
     disk_hits: Cell<u64>,
     evictions: Cell<u64>,
     damaged: Cell<u64>,
+    /// Whether a task looks for idle streams.
+    sweeping: Cell<bool>,
 }
 
 impl<I: Io> Clone for Shard<I> {
@@ -234,6 +249,8 @@ impl<I: Io> Shard<I> {
             held: Vec::new(),
             slots: HashMap::new(),
             promoting: HashSet::new(),
+            prefetch: plan.prefetch.then(|| Prefetch::new(plan.held_bytes)),
+            awaited: HashMap::new(),
             pins: 0,
             damaged: HashSet::new(),
             evictable,
@@ -254,6 +271,7 @@ impl<I: Io> Shard<I> {
                 disk_hits: counters(),
                 evictions: counters(),
                 damaged: counters(),
+                sweeping: Cell::new(false),
             }),
         }
     }
@@ -392,6 +410,7 @@ impl<I: Io> Shard<I> {
             disk_hits: self.inner.disk_hits.get(),
             evictions: self.inner.evictions.get(),
             damaged: self.inner.damaged.get(),
+            prefetch: state.prefetch.as_ref().map(Prefetch::counts).unwrap_or_default(),
         }
     }
 

@@ -83,7 +83,7 @@ const LISTENERS: &str = "Listeners";
 const LOGS: &str = "Logs";
 
 /// The table, in the order in which help and `config show` list it.
-pub static KEYS: [Key; 10] = [
+pub static KEYS: [Key; 11] = [
     Key {
         name: "cpuset",
         value_name: "CPULIST",
@@ -142,6 +142,19 @@ pub static KEYS: [Key; 10] = [
             Ok(total_bytes) => Bytes(settings.disk_quota.of(total_bytes)).to_string(),
             Err(error) => format!("file system not readable: {error}"),
         }),
+    },
+    Key {
+        name: "prefetch",
+        value_name: "on|off",
+        kind: Kind::Text,
+        default: "on",
+        help: "Whether large blobs are read into RAM ahead of sequential readers",
+        heading: MACHINE,
+        set: |settings, values| {
+            settings.prefetch = parse_on_off(one(values)?)?;
+            Ok(())
+        },
+        understood: None,
     },
     Key {
         name: "engines",
@@ -272,6 +285,14 @@ fn parse_switch(text: &str) -> Result<bool, String> {
     }
 }
 
+fn parse_on_off(text: &str) -> Result<bool, String> {
+    match text {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err(format!("`{text}` is neither on nor off")),
+    }
+}
+
 /// `LEVEL` or `PART=LEVEL`, with commas between. Checked here, because the subscriber would read a
 /// mistyped level as the name of a part.
 fn parse_log_level(text: &str) -> Result<String, String> {
@@ -323,6 +344,8 @@ mod tests {
         assert!(parse_addr("[::1]:9000").is_ok() && parse_addr(":9000").is_err());
         assert_eq!([parse_switch("1"), parse_switch("false")], [Ok(true), Ok(false)]);
         assert!(parse_switch("maybe").is_err());
+        assert_eq!([parse_on_off("on"), parse_on_off("off")], [Ok(true), Ok(false)]);
+        assert!(parse_on_off("true").is_err());
         assert!(parse_log_level("info,runtime::ring=debug").is_ok());
         assert!(parse_log_level("inof").is_err() && parse_log_level("run time=info").is_err());
     }

@@ -72,6 +72,7 @@ async fn set_up(column: Column, node: Shared, port: Letters, recovered: Recovere
         column: column.index,
         columns: node.map.columns(),
         held_bytes: node.memory_each - io_bytes,
+        prefetch: node.settings.prefetch,
         budget: node.budget.clone(),
         hold: Box::new(move |data| {
             let mut buffer = arena.alloc(data.len())?;

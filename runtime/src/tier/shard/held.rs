@@ -135,34 +135,24 @@ impl<I: Io> Shard<I> {
         }
     }
 
-    /// An extent of an object file, if it is in RAM. `first`: this request has not asked for it before; the second request
-    /// brings it into RAM.
-    pub fn extent(&self, digest: &Digest, number: u32, object: &Object, first: bool) -> Option<Resident> {
-        let key = Key::Extent(*digest, number);
+    /// A read of an extent that is not in RAM goes to disk; the second one brings it into RAM.
+    pub(super) fn on_extent_miss(&self, (digest, number): (Digest, u32), object: &Object) {
+        let key = Key::Extent(digest, number);
         {
             let state = &mut *self.inner.state.borrow_mut();
-            if let Some(&slot) = state.slots.get(&key) {
-                let Some(Held::Extent(pages)) = &state.held[slot as usize] else {
-                    unreachable!("the slot of an extent holds its pages")
-                };
-                state.policy.touch(slot);
-                bump(&self.inner.ram_hits);
-                return Some(pages.clone());
-            }
             bump(&self.inner.disk_hits);
             // While there is room everything is kept; after that what is asked for a second time.
             let (used, most) = state.policy.usage();
             let room = used + ((state.promoting.len() + 1) * EXTENT_BYTES) as u64 <= most;
-            let wanted = first && (state.policy.miss(&key) || room);
+            let wanted = state.policy.miss(&key) || room;
             let busy = state.promoting.len() >= PROMOTIONS_MAX
-                || !state.index.get(digest).is_some_and(|e| e.place == Place::Object);
-            if !wanted || busy || !state.promoting.insert((*digest, number)) {
-                return None;
+                || !state.index.get(&digest).is_some_and(|e| e.place == Place::Object);
+            if !wanted || busy || !state.promoting.insert((digest, number)) {
+                return;
             }
         }
-        let (me, digest, object) = (self.clone(), *digest, object.clone());
+        let (me, object) = (self.clone(), object.clone());
         self.inner.io.spawn("promote", async move { me.promote(digest, number, &object).await });
-        None
     }
 
     pub(super) async fn promote(&self, digest: Digest, number: u32, object: &Object) {
@@ -243,6 +233,11 @@ pub(super) fn drop_held(state: &mut State, (key, slot): (Key, u32), evictions: &
             assert_eq!(entry.held, slot, "entry and slot name each other");
             entry.held = NOT_HELD;
         }
-        other => drop(state.slots.remove(&other)),
+        other => {
+            state.slots.remove(&other);
+            if let (Key::Extent(digest, number), Some(prefetch)) = (other, &mut state.prefetch) {
+                prefetch.on_evicted((digest, number));
+            }
+        }
     }
 }
