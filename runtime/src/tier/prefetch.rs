@@ -1,10 +1,10 @@
 //! Which extents of object files to bring into RAM before they are asked for. Pure: the caller does the reading, has the
 //! clock, and says what became of each extent.
 //!
-//! Called by `shard` for every read of an object file. A *stream* is one reader's position in one object; a read that
-//! begins where a stream's last one ended, or a little further on, continues it. A stream that is proved (two reads, and
-//! [`RUN_BYTES_MIN`] of them) gets a window of extents ahead of it; the window doubles with each extent that was of use
-//! and halves with each that was not.
+//! Called by `shard` for every read of an object file. A *stream* is one reader's position in one object. A read that
+//! begins where a stream's last one ended, or a little further on, continues it; one that continues none and finds its
+//! extent not in RAM begins one. A stream that is proved (two reads, and [`RUN_BYTES_MIN`] of them) gets a window of
+//! extents ahead of it; the window doubles with each extent that was of use and halves with each that was not.
 //!
 //! A gap is bridged only up to what the stream has read so far: random small reads in one object now and then fall within
 //! 2 MiB of each other, and one false stream costs as much disk as thousands of them.
@@ -144,6 +144,8 @@ impl Prefetch {
         let at = self.streams.iter().enumerate().filter(|(_, s)| s.is_continued_by(read));
         let at = match at.max_by_key(|(_, s)| s.next) {
             Some((at, _)) => at,
+            // What is in RAM has no need of us: hot objects read at random cost no more than this look.
+            None if is_held((read.from / EXTENT_BYTES as u64) as u32) => return Vec::new(),
             None => self.begin(read, now_ns),
         };
         let stream = &mut self.streams[at];

@@ -105,9 +105,13 @@ impl<I: Io> Shard<I> {
             let State { prefetch, slots, promoting, .. } = &mut *self.inner.state.borrow_mut();
             let Some(prefetch) = prefetch else { return };
             let read = Read { digest: *digest, size: object.size, from: read.start, to: read.end };
-            prefetch.on_read(&read, self.inner.io.now_ns(), |n| {
+            let numbers = prefetch.on_read(&read, self.inner.io.now_ns(), |n| {
                 slots.contains_key(&Key::Extent(*digest, n)) || promoting.contains(&(*digest, n))
-            })
+            });
+            if prefetch.is_idle() {
+                return;
+            }
+            numbers
         };
         self.drop_unused();
         self.bring(digest, object, numbers);
