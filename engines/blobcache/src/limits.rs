@@ -1,5 +1,7 @@
 //! The bounds of the engine on one column.
 
+use runtime::tier::{WRITE_BYTES, WRITES_MAX};
+
 /// Bounds; all in bytes or counts.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -10,7 +12,7 @@ pub struct Limits {
 }
 
 /// Buffers a large upload holds: one being filled and those being written.
-const UPLOAD_BYTES: u64 = 5 * runtime::tier::WRITE_BYTES as u64;
+const UPLOAD_BYTES: u64 = (1 + WRITES_MAX as u64) * WRITE_BYTES as u64;
 /// Buffers a download from disk holds: one being sent, one being read, 256 KiB each.
 const DISK_READ_BYTES: u64 = 512 << 10;
 

@@ -9,7 +9,7 @@ use runtime::io::Io;
 use runtime::mesh::Port;
 use runtime::ring::Inbox;
 use runtime::shards::ShardMap;
-use runtime::tier::{Digest, Shard, Stretch};
+use runtime::tier::{Digest, ReadError, Shard, Stretch};
 use std::rc::Rc;
 
 /// The blobs of one column.
@@ -35,6 +35,14 @@ impl<I: Io> Owner<I> {
 
     /// Answers at once what needs no waiting; gives the request back otherwise.
     fn answer_now(&self, request: Request) -> Result<Reply, Request> {
+        if !self.tier.is_ready() && !matches!(request, Request::Scrape) {
+            return Err(request);
+        }
+        self.answer_known(request)
+    }
+
+    /// As [`Owner::answer_now`], once what the request is about has been read from disk.
+    fn answer_known(&self, request: Request) -> Result<Reply, Request> {
         match request {
             Request::Get(digest) => match self.tier.get_held(&digest) {
                 Some(found) => Ok(Reply::Found(Ok(Some(found)))),
@@ -59,9 +67,26 @@ impl<I: Io> Owner<I> {
         }
     }
 
+    /// Reads wait for their own shard, everything else for all that recovery has yet to read.
+    async fn know(&self, request: &Request) -> Result<(), ReadError> {
+        match request {
+            Request::Scrape => Ok(()),
+            Request::Get(digest) | Request::Size(digest) | Request::Extent { digest, .. } => {
+                self.tier.load(digest).await
+            }
+            _ => {
+                self.tier.ready().await;
+                Ok(())
+            }
+        }
+    }
+
     /// Answers.
     async fn answer(&self, request: Request) -> Reply {
-        match self.answer_now(request) {
+        if let Err(e) = self.know(&request).await {
+            return Reply::Found(Err(e));
+        }
+        match self.answer_known(request) {
             Ok(reply) => reply,
             Err(Request::Get(digest)) => Reply::Found(self.tier.get(&digest).await),
             Err(Request::Extent { digest, read, object }) => {

@@ -7,11 +7,11 @@
 //!    offered to the owner; its checksums lie beside it, synced too.
 //! 2. Disk space is reserved from the budget before it is written; what is not committed is given back and unlinked.
 
-use super::log::is_full;
 use super::names::{BLOCK_BYTES, Names, SECTOR_BYTES};
 use crate::budget::Budget;
 use crate::buffer::Buffer;
 use crate::io::{File, Io, Open};
+use crate::journal::is_full;
 use crate::oneshot::{Oneshot, Waiting};
 use crc32c::crc32c;
 use std::collections::VecDeque;
@@ -19,10 +19,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Bytes given to the disk at a time: few enough that the buffers under way stay in the core's cache.
-pub const WRITE_BYTES: usize = 256 << 10;
+/// Bytes given to the disk at a time, and received at a time before that.
+pub const WRITE_BYTES: usize = 1 << 20;
 /// Writes under way per object: enough to keep hash and disk both busy.
-const WRITES_MAX: usize = 4;
+pub const WRITES_MAX: usize = 2;
 /// Space is reserved in steps of this size when the length is not known.
 const RESERVE_STEP_BYTES: u64 = 64 << 20;
 
@@ -46,6 +46,8 @@ impl WriteError {
 /// A complete, synced file that waits for its owner to name it. Unlinked by [`super::Shard::discard`] otherwise.
 #[derive(Debug)]
 pub struct Incoming {
+    /// On which disk.
+    pub disk: u8,
     /// Where it is now; its checksums lie beside it.
     pub path: PathBuf,
     /// Size in bytes.
@@ -61,6 +63,7 @@ pub struct Incoming {
 /// One object on its way to disk.
 pub struct ObjectWriter<I: Io> {
     io: I,
+    disk: u8,
     file: I::File,
     path: PathBuf,
     budget: Budget,
@@ -80,8 +83,9 @@ pub fn disk_bytes(size: u64) -> u64 {
 
 impl<I: Io> ObjectWriter<I> {
     /// Begins a file; with a known length all its space is taken at once.
-    pub async fn create(
+    pub(super) async fn create(
         io: &I,
+        disk: u8,
         path: &Path,
         budget: &Budget,
         length: Option<u64>,
@@ -99,6 +103,7 @@ impl<I: Io> ObjectWriter<I> {
         };
         let mut writer = ObjectWriter {
             io: io.clone(),
+            disk,
             file,
             path: path.to_owned(),
             budget: budget.clone(),
@@ -178,7 +183,7 @@ impl<I: Io> ObjectWriter<I> {
         self.budget.release(self.reserved - needed);
         self.finished = true;
         let path = self.path.clone();
-        Ok(Incoming { path, size: self.at, sums, sums_crc, reserved: needed })
+        Ok(Incoming { disk: self.disk, path, size: self.at, sums, sums_crc, reserved: needed })
     }
 }
 
