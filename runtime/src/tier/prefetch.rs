@@ -263,7 +263,9 @@ impl Prefetch {
 
     fn end(&mut self, at: usize) {
         let id = self.streams.swap_remove(at).id;
-        let gone: Vec<Place> = self.unused.iter().filter(|&(_, of)| *of == id).map(|(&p, _)| p).collect();
+        let mut gone: Vec<Place> = self.unused.iter().filter(|&(_, of)| *of == id).map(|(&p, _)| p).collect();
+        // One order whatever the hash map's: the simulator replays by seed.
+        gone.sort_unstable();
         for place in gone {
             self.unused.remove(&place);
             self.counts.wasted += 1;
