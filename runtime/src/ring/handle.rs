@@ -5,7 +5,7 @@ use super::file::{RingFile, c_path, open_flags};
 use super::listener::{Listener, bind, connect};
 use crate::buffer::{Arena, Buffer};
 use crate::clock::Clock;
-use crate::io::{Io, Open};
+use crate::io::{Class, Io, Open};
 use crate::resident::Resident;
 use crate::ring::RingConn;
 use crate::stall::{Stalls, Watched};
@@ -163,6 +163,8 @@ impl Io for RingIo {
         path: &Path,
         offset: u64,
         len: usize,
+        // One queue for all classes so far, as for files.
+        _class: Class,
         verify: impl FnOnce(&[u8]) -> bool + Send + 'static,
     ) -> io::Result<Option<Resident>> {
         let Some(loan) = self.inner.arena.lend(len) else {

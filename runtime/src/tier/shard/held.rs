@@ -7,7 +7,7 @@ use super::super::index::{NOT_HELD, Place};
 use super::super::names::{BLOCK_BYTES, EXTENT_BYTES, SECTOR_BYTES};
 use super::{Found, Held, Key, Object, Pinned, Shard, State, bump};
 use crate::buffer::footprint_bytes;
-use crate::io::Io;
+use crate::io::{Class, Io};
 use crate::journal::{Purpose, segment_path};
 use crate::resident::Resident;
 use bytes::Bytes;
@@ -70,7 +70,7 @@ impl<I: Io> Shard<I> {
             let path = segment_path(disk.names.root(), Purpose::Pack, segment);
             let reading = disk.store.get(segment).expect("an entry names a segment that exists").reading();
             let verify = move |bytes: &[u8]| crc32c(&bytes[from..]) == entry.crc;
-            match self.inner.io.pin_resident(&path, start, from + len, verify).await {
+            match self.inner.io.pin_resident(&path, start, from + len, Class::Fill, verify).await {
                 Ok(Some(pages)) => {
                     let pinned = Pinned { pages, from, len, _reading: reading };
                     self.hold_pinned(&digest, entry.sequence, pinned);
@@ -179,7 +179,7 @@ impl<I: Io> Shard<I> {
         let verify = move |bytes: &[u8]| {
             bytes.chunks(BLOCK_BYTES).zip(&sums[first_block..]).all(|(block, &sum)| crc32c(block) == sum)
         };
-        let pinned = self.inner.io.pin_resident(&object.path, offset, len, verify).await;
+        let pinned = self.inner.io.pin_resident(&object.path, offset, len, Class::Fill, verify).await;
         self.inner.state.borrow_mut().promoting.remove(&(digest, number));
         match pinned {
             Ok(Some(pages)) => self.hold_extent(digest, number, pages),
