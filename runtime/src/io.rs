@@ -101,13 +101,14 @@ pub trait Io: Clone + 'static {
     fn list_dir(&self, dir: &Path) -> impl Future<Output = io::Result<Vec<(String, u64)>>>;
     /// Bytes that files of the file system under `dir` may yet take.
     fn free_bytes(&self, dir: &Path) -> impl Future<Output = io::Result<u64>>;
-    /// Maps and pins `len` bytes of a file at `offset` in memory, having checked them with `verify`.
-    /// `Ok(None)`: this machine does not let us pin.
+    /// Maps and pins `len` bytes of a file at `offset` in memory, having checked them with `verify`; what it reads is
+    /// queued as `class`. `Ok(None)`: this machine does not let us pin.
     fn pin_resident(
         &self,
         path: &Path,
         offset: u64,
         len: usize,
+        class: Class,
         verify: impl FnOnce(&[u8]) -> bool + Send + 'static,
     ) -> impl Future<Output = io::Result<Option<Resident>>>;
 }

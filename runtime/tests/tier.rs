@@ -49,6 +49,7 @@ fn plan(column: &Column, disks: &[DiskPlan], map: ShardMap, index: usize) -> Pla
         column: index,
         map,
         held_bytes: 64 << 20,
+        prefetch: true,
         disks: disks.to_vec(),
         hold: Box::new(move |data| {
             let mut buffer = arena.alloc(data.len())?;

@@ -16,6 +16,7 @@ mod listing;
 mod malformed;
 mod memory;
 mod ops;
+mod prefetch;
 mod put;
 mod quick_start;
 mod ranges;

@@ -45,6 +45,8 @@ pub struct Settings {
     pub blob_listen: SocketAddr,
     /// Where metrics and health listen.
     pub ops_listen: SocketAddr,
+    /// Whether sequential readers of large blobs are read ahead of.
+    pub prefetch: bool,
     /// The engines to run, each once.
     pub engines: Vec<Engine>,
     /// Whether a listener may be reachable from outside without TLS.

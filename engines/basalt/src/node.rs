@@ -74,6 +74,7 @@ pub(crate) fn serve(settings: Settings) -> Result<(), Error> {
         blob_listen: settings.blob_listen,
         ops_listen: settings.ops_listen,
         object_ttl_ms: settings.object_ttl_ms,
+        prefetch: settings.prefetch,
         disks,
         memory_bytes: settings.memory_bytes,
         map: ShardMap::new(cpus.len()),

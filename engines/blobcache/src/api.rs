@@ -4,6 +4,7 @@ use bytes::Bytes;
 use runtime::metrics::Snapshot;
 use runtime::resident::Resident;
 use runtime::tier::{Digest, Found, Incoming, Keep, Object, PutError, ReadError, Stored};
+use std::ops::Range;
 
 /// Asked of the owning column.
 #[derive(Debug)]
@@ -12,12 +13,12 @@ pub enum Request {
     Get(Digest),
     /// The size alone.
     Size(Digest),
-    /// The pinned pages of an extent of its file, if they are in RAM.
+    /// The pinned pages of the extent that holds these bytes of its file, if they are in RAM or about to be.
     Extent {
         /// Which blob.
         digest: Digest,
-        /// Which extent.
-        number: u32,
+        /// Which bytes, of one extent.
+        read: Range<u64>,
         /// Its file.
         object: Object,
     },

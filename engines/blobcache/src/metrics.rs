@@ -21,6 +21,13 @@ static DISK_HITS: Family = Family::counter("blobcache_l1_hits_total", "Reads ans
 static EVICTIONS: Family =
     Family::counter("blobcache_l0_evictions_total", "Blobs or extents dropped from RAM.");
 static DAMAGED: Family = Family::counter("blobcache_damaged_total", "Checksums on disk that did not match.");
+static PREFETCH_ISSUED: Family =
+    Family::counter("blobcache_prefetch_issued_total", "Extents read ahead of sequential readers.");
+static PREFETCH_BYTES: Family = Family::counter("blobcache_prefetch_bytes_total", "Their bytes.");
+static PREFETCH_HITS: Family =
+    Family::counter("blobcache_prefetch_hits_total", "Extents read ahead that a reader used.");
+static PREFETCH_WASTED: Family =
+    Family::counter("blobcache_prefetch_wasted_total", "Extents read ahead and dropped unused.");
 static STALLS: Family = Family::counter("basalt_stalls_total", "Task polls of 10 ms or more.").per_column();
 
 /// The handles of one column.
@@ -39,6 +46,8 @@ pub struct Metrics {
     disk_hits: Counter,
     evictions: Counter,
     damaged: Counter,
+    /// Issued, bytes, hits, wasted.
+    prefetch: [Counter; 4],
     stalls: Counter,
 }
 
@@ -61,6 +70,8 @@ impl Metrics {
             disk_hits: registry.counter(&DISK_HITS, &[]),
             evictions: registry.counter(&EVICTIONS, &[]),
             damaged: registry.counter(&DAMAGED, &[]),
+            prefetch: [&PREFETCH_ISSUED, &PREFETCH_BYTES, &PREFETCH_HITS, &PREFETCH_WASTED]
+                .map(|family| registry.counter(family, &[])),
             stalls: registry.counter(&STALLS, &[]),
             registry,
         }
@@ -83,6 +94,9 @@ impl Metrics {
         raise(&self.evictions, stats.evictions);
         raise(&self.damaged, stats.damaged);
         raise(&self.stalls, stalls);
+        let ahead = &stats.prefetch;
+        let ahead = [ahead.issued, ahead.bytes, ahead.hits, ahead.wasted];
+        self.prefetch.iter().zip(ahead).for_each(|(counter, to)| raise(counter, to));
         self.blobs.set(stats.objects as i64);
         self.blob_bytes.set(stats.object_bytes as i64);
         self.ram_bytes.set(stats.held_bytes as i64);

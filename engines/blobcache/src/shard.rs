@@ -10,7 +10,7 @@ use runtime::mesh::Port;
 use runtime::metrics::Sample;
 use runtime::ring::Inbox;
 use runtime::shards::ShardMap;
-use runtime::tier::{Digest, ReadError, Shard};
+use runtime::tier::{Digest, ReadError, Shard, Stretch};
 use std::rc::Rc;
 
 /// The blobs of one column.
@@ -58,9 +58,11 @@ impl<I: Io> Owner<I> {
                 None => Err(Request::Get(digest)),
             },
             Request::Size(digest) => Ok(Reply::Size(self.tier.size(&digest))),
-            Request::Extent { digest, number, object } => {
-                Ok(Reply::Extent(self.tier.extent(&digest, number, &object, true)))
-            }
+            Request::Extent { digest, read, object } => match self.tier.stretch(&digest, &object, &read) {
+                Stretch::Held(pages) => Ok(Reply::Extent(Some(pages))),
+                Stretch::Coming => Err(Request::Extent { digest, read, object }),
+                Stretch::Disk => Ok(Reply::Extent(None)),
+            },
             Request::List(after, limit) => Ok(Reply::Page(self.tier.list(after.as_ref(), limit))),
             Request::Damaged(digest) => {
                 self.tier.on_damaged(&digest);
@@ -97,6 +99,9 @@ impl<I: Io> Owner<I> {
         match self.answer_known(request) {
             Ok(reply) => reply,
             Err(Request::Get(digest)) => Reply::Found(self.tier.get(&digest).await),
+            Err(Request::Extent { digest, read, object }) => {
+                Reply::Extent(self.tier.await_extent(&digest, &object, &read).await)
+            }
             Err(Request::PutPacked(digest, data, keep)) => {
                 Reply::Stored(self.tier.put_packed(digest, data, keep).await)
             }

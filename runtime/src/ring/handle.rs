@@ -6,7 +6,7 @@ use super::listener::{Listener, bind, connect};
 use crate::buffer::{Arena, Buffer};
 use crate::classes::Limits;
 use crate::clock::Clock;
-use crate::io::{Io, Open};
+use crate::io::{Class, Io, Open};
 use crate::metrics::Sample;
 use crate::resident::Resident;
 use crate::ring::RingConn;
@@ -184,6 +184,8 @@ impl Io for RingIo {
         path: &Path,
         offset: u64,
         len: usize,
+        // One queue for all classes so far, as for files.
+        _class: Class,
         verify: impl FnOnce(&[u8]) -> bool + Send + 'static,
     ) -> io::Result<Option<Resident>> {
         let Some(loan) = self.inner.arena.lend(len) else {

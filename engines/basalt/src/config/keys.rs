@@ -84,7 +84,7 @@ const LISTENERS: &str = "Listeners";
 const LOGS: &str = "Logs";
 
 /// The table, in the order in which help and `config show` list it.
-pub static KEYS: [Key; 12] = [
+pub static KEYS: [Key; 13] = [
     Key {
         name: "cpuset",
         value_name: "CPULIST",
@@ -165,6 +165,19 @@ pub static KEYS: [Key; 12] = [
             };
             settings.data_dirs.iter().map(floor).collect::<Vec<_>>().join(" + ")
         }),
+    },
+    Key {
+        name: "prefetch",
+        value_name: "on|off",
+        kind: Kind::Text,
+        default: "on",
+        help: "Whether large blobs are read into RAM ahead of sequential readers",
+        heading: MACHINE,
+        set: |settings, values| {
+            settings.prefetch = parse_on_off(one(values)?)?;
+            Ok(())
+        },
+        understood: None,
     },
     Key {
         name: "object-ttl",
@@ -328,6 +341,14 @@ fn parse_switch(text: &str) -> Result<bool, String> {
     }
 }
 
+fn parse_on_off(text: &str) -> Result<bool, String> {
+    match text {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err(format!("`{text}` is neither on nor off")),
+    }
+}
+
 /// `LEVEL` or `PART=LEVEL`, with commas between. Checked here, because the subscriber would read a
 /// mistyped level as the name of a part.
 fn parse_log_level(text: &str) -> Result<String, String> {
@@ -382,6 +403,8 @@ mod tests {
         assert!(parse_addr("[::1]:9000").is_ok() && parse_addr(":9000").is_err());
         assert_eq!([parse_switch("1"), parse_switch("false")], [Ok(true), Ok(false)]);
         assert!(parse_switch("maybe").is_err());
+        assert_eq!([parse_on_off("on"), parse_on_off("off")], [Ok(true), Ok(false)]);
+        assert!(parse_on_off("true").is_err());
         assert_eq!([parse_ttl("none"), parse_ttl("2m")], [Ok(None), Ok(Some(120_000))]);
         assert!(parse_ttl("").is_err() && parse_ttl("0s").is_err() && parse_ttl("1y").is_err());
         assert!(parse_log_level("info,runtime::ring=debug").is_ok());

@@ -167,6 +167,7 @@ impl Stack {
             ops_listen: unset,
             engines: Vec::new(),
             insecure: false,
+            prefetch: true,
             log_format: LogFormat::Auto,
             log_level: String::new(),
         };

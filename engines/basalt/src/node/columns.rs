@@ -40,6 +40,8 @@ pub struct NodePlan {
     pub ops_listen: SocketAddr,
     /// How long a blob stays whose put does not say.
     pub object_ttl_ms: Option<u64>,
+    /// Whether large blobs are read into RAM ahead of sequential readers.
+    pub prefetch: bool,
     /// The data directories, held.
     pub disks: Vec<DiskPlan>,
     /// Memory of all columns together.
@@ -108,6 +110,7 @@ async fn set_up<I: Io>(
         column: column.index,
         map: node.map,
         held_bytes: memory_each - io_bytes,
+        prefetch: node.prefetch,
         disks: node.disks.clone(),
         hold: Box::new(move |data| {
             let mut buffer = memory.buffer_fitting(data.len())?;

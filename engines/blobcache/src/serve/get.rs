@@ -171,9 +171,8 @@ impl<I: Io> BlobService<I> {
         }
         let mut at = range.start;
         while at < range.end {
-            let number = (at / extent_bytes) as u32;
-            let end = range.end.min((u64::from(number) + 1) * extent_bytes);
-            if let Some(pages) = self.extent(digest, number, object).await {
+            let end = range.end.min((at / extent_bytes + 1) * extent_bytes);
+            if let Some(pages) = self.extent(digest, at..end, object).await {
                 let from = (at % extent_bytes) as usize;
                 exchange.send_resident(&pages, from, (end - at) as usize).await?;
             } else {
@@ -190,11 +189,11 @@ impl<I: Io> BlobService<I> {
         Ok(())
     }
 
-    async fn extent(&self, digest: &Digest, number: u32, object: &Object) -> Option<Resident> {
+    async fn extent(&self, digest: &Digest, read: Range<u64>, object: &Object) -> Option<Resident> {
         if let Some(owner) = self.columns.owner_here(digest) {
-            return owner.tier.extent(digest, number, object, true);
+            return owner.tier.extent(digest, object, &read).await;
         }
-        let request = Request::Extent { digest: *digest, number, object: object.clone() };
+        let request = Request::Extent { digest: *digest, read, object: object.clone() };
         match self.columns.ask(digest, request).await {
             Ok(Reply::Extent(pages)) => pages,
             _ => None,

@@ -255,6 +255,9 @@ impl<I: Io> Shard<I> {
     pub(super) fn forget(&self, digest: &Digest) -> Option<(Entry, Vec<Held>)> {
         let state = &mut *self.inner.state.borrow_mut();
         let old = state.index.remove(digest)?;
+        if let Some(prefetch) = &mut state.prefetch {
+            prefetch.on_forgotten(digest);
+        }
         let mut slots = vec![old.held];
         slots.extend(state.slots.remove(&Key::Sums(*digest)));
         if old.place == Place::Object {
