@@ -40,6 +40,8 @@ pub struct Settings {
     pub blob_listen: SocketAddr,
     /// Where metrics and health listen.
     pub ops_listen: SocketAddr,
+    /// Certificate authorities for origins beside the system's, as a PEM file.
+    pub origin_ca: Option<PathBuf>,
     /// The engines to run, each once.
     pub engines: Vec<Engine>,
     /// Whether a listener may be reachable from outside without TLS.

@@ -11,6 +11,7 @@ use crate::config::size::Bytes;
 use crate::error::Error;
 use crate::{doctor, ports};
 use columns::NodePlan;
+use net::client::Trust;
 use runtime::budget::Budget;
 use runtime::column::{Columns, Plan, Report, start};
 use runtime::cpus::{MachineView, choose};
@@ -61,6 +62,7 @@ pub fn serve(settings: Settings) -> Result<(), Error> {
     for addr in [settings.blob_listen, settings.ops_listen] {
         refuse_taken(addr)?;
     }
+    let trust = trust(&settings)?;
     let dir = DataDir::open(&settings.data_dir).map_err(data_dir_error)?;
     let budget = Budget::new(settings.disk_quota_bytes()?);
     let (send, events) = channel();
@@ -75,11 +77,24 @@ pub fn serve(settings: Settings) -> Result<(), Error> {
         budget,
         memory_each,
         map: ShardMap::new(cpus.len()),
+        trust,
         drained: Arc::default(),
     };
     let mut running = columns::start_all(&plan, node, recovered).map_err(Error::runtime)?;
     watch(&mut running, send);
     wait(running, &events)
+}
+
+fn trust(settings: &Settings) -> Result<Trust, Error> {
+    let more = settings.origin_ca.as_deref();
+    let trust = Trust::load(more).map_err(|e| {
+        let file = more.unwrap_or_else(|| std::path::Path::new("")).display();
+        Error::config(format!("--origin-ca {file}")).why(e).fix("name a PEM file of certificates")
+    })?;
+    if trust.roots == 0 {
+        tracing::warn!("no certificate authority is installed: nothing can be fetched over https");
+    }
+    Ok(trust)
 }
 
 fn choose_cpus(settings: &Settings) -> Result<Vec<usize>, Error> {

@@ -3,6 +3,7 @@
 //! Called by `serve` directly when this column owns the blob, through the mesh when another does.
 
 use crate::api::{Reply, Request};
+use crate::fetch::Fetches;
 use crate::metrics::Metrics;
 use runtime::call::{CallBusy, Caller, Letter, Respond};
 use runtime::io::Io;
@@ -10,6 +11,8 @@ use runtime::mesh::Port;
 use runtime::ring::Inbox;
 use runtime::shards::ShardMap;
 use runtime::tier::{Digest, Shard};
+use std::cell::Cell;
+use std::path::PathBuf;
 use std::rc::Rc;
 
 /// The blobs of one column.
@@ -19,13 +22,21 @@ pub struct Owner<I: Io> {
     pub tier: Shard<I>,
     /// What is counted.
     pub metrics: Metrics,
+    /// What is fetched from origins.
+    pub fetches: Fetches<I>,
     stalls: Box<dyn Fn() -> u64>,
 }
 
 impl<I: Io> Owner<I> {
     /// The owner of what `tier` holds.
-    pub fn new(io: I, tier: Shard<I>, metrics: Metrics, stalls: Box<dyn Fn() -> u64>) -> Rc<Owner<I>> {
-        Rc::new(Owner { io, tier, metrics, stalls })
+    pub fn new(
+        io: I,
+        tier: Shard<I>,
+        metrics: Metrics,
+        fetches: Fetches<I>,
+        stalls: Box<dyn Fn() -> u64>,
+    ) -> Rc<Owner<I>> {
+        Rc::new(Owner { io, tier, metrics, fetches, stalls })
     }
 
     /// The machine.
@@ -45,6 +56,15 @@ impl<I: Io> Owner<I> {
                 Ok(Reply::Extent(self.tier.extent(&digest, number, &object, true)))
             }
             Request::List(after, limit) => Ok(Reply::Page(self.tier.list(after.as_ref(), limit))),
+            Request::Fetch(key, whence) => Ok(Reply::Joined(self.fetches.join(key, whence))),
+            Request::FetchLeave(number) => {
+                self.fetches.leave(number);
+                Ok(Reply::Noted)
+            }
+            Request::Remember(digest, url) => {
+                self.fetches.remember(digest, &url);
+                Ok(Reply::Noted)
+            }
             Request::Damaged(digest) => {
                 self.tier.on_damaged(&digest);
                 Ok(Reply::Noted)
@@ -69,7 +89,11 @@ impl<I: Io> Owner<I> {
             Err(Request::Commit(digest, incoming, keep)) => {
                 Reply::Stored(self.tier.commit_object(digest, incoming, keep).await)
             }
-            Err(Request::Delete(digest)) => Reply::Deleted(self.tier.delete(digest).await),
+            Err(Request::Delete(digest)) => {
+                self.fetches.forget(&digest);
+                Reply::Deleted(self.tier.delete(digest).await)
+            }
+            Err(Request::FetchNews(number, seen)) => Reply::News(self.fetches.news(number, seen).await),
             Err(_) => unreachable!("answered at once"),
         }
     }
@@ -81,6 +105,7 @@ pub struct Columns<I: Io> {
     map: ShardMap,
     owner: Rc<Owner<I>>,
     caller: Caller<Request, Reply>,
+    incoming_total: Cell<u64>,
 }
 
 impl<I: Io> Columns<I> {
@@ -100,7 +125,9 @@ impl<I: Io> Columns<I> {
             }
         };
         let (caller, inbox) = Caller::connect(port, handle);
-        (Rc::new(Columns { here, map, owner, caller }), inbox)
+        let columns = Rc::new(Columns { here, map, owner, caller, incoming_total: Cell::new(0) });
+        columns.owner.fetches.attach(&columns);
+        (columns, inbox)
     }
 
     /// This column's owner.
@@ -132,6 +159,41 @@ impl<I: Io> Columns<I> {
             }
             Err(CallBusy(_)) => Err(CallBusy(())),
         }
+    }
+
+    /// The number of this column.
+    pub fn here(&self) -> usize {
+        self.here
+    }
+
+    /// The column that owns a shard.
+    pub fn owner_of(&self, shard: runtime::shards::Shard) -> usize {
+        self.map.owner(shard)
+    }
+
+    /// A name for a file that this column is about to receive.
+    pub fn incoming_path(&self) -> PathBuf {
+        self.incoming_total.set(self.incoming_total.get() + 1);
+        self.owner.tier.names().incoming(self.here, self.incoming_total.get())
+    }
+
+    /// Drops evictable blobs, wherever they are; true if any was dropped. What no room could be made for drops none.
+    pub async fn evict(&self, bytes: u64) -> bool {
+        if bytes > self.owner.tier.budget().limit() {
+            return false;
+        }
+        let mut dropped = 0;
+        for column in 0..self.count() {
+            if dropped >= bytes {
+                break;
+            }
+            // What cannot be dropped now makes no room; the put says so.
+            let reply = self.ask_column(column, Request::EvictFromDisk(bytes - dropped)).await;
+            if let Ok(Reply::Evicted(Ok(freed))) = reply {
+                dropped += freed;
+            }
+        }
+        dropped > 0
     }
 
     /// Columns in this boot.

@@ -143,6 +143,7 @@ impl Stack {
             disk_quota: Amount::Bytes(1),
             blob_listen: unset,
             ops_listen: unset,
+            origin_ca: None,
             engines: Vec::new(),
             insecure: false,
             log_format: LogFormat::Auto,

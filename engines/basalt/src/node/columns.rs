@@ -4,8 +4,10 @@ use super::ops::OpsService;
 use super::{Shared, doorbells};
 use crate::config::Settings;
 use blobcache::api::{Reply, Request};
+use blobcache::fetch::Fetches;
 use blobcache::metrics::Metrics;
 use blobcache::{BlobService, Limits, Owner};
+use net::client::{Client, Trust};
 use net::{Server, Service};
 use runtime::budget::Budget;
 use runtime::call::{Letter, letters};
@@ -36,6 +38,8 @@ pub struct NodePlan {
     pub budget: Budget,
     pub memory_each: u64,
     pub map: ShardMap,
+    /// Whom origins are checked against.
+    pub trust: Trust,
     /// Columns whose requests are all answered: until it is every one, the others may still ask this column.
     pub drained: Arc<AtomicUsize>,
 }
@@ -85,10 +89,12 @@ async fn set_up(column: Column, node: Shared, port: Letters, recovered: Recovere
     spawn_expiry(&column, tier.clone());
     let stalls = column.io.stalls().clone();
     let metrics = Metrics::new(column.index);
-    let owner = Owner::new(column.io.clone(), tier, metrics, Box::new(move || stalls.total()));
+    let limits = Limits::new(io_bytes);
+    let fetches = Fetches::new(Client::new(&column.io, node.trust.clone()), &limits);
+    let owner = Owner::new(column.io.clone(), tier, metrics, fetches, Box::new(move || stalls.total()));
     let (columns, inbox) = blobcache::Columns::connect(column.index, node.map, owner, port);
     column.add_inbox(inbox);
-    let blobs = BlobService::new(columns.clone(), column.index, Limits::new(io_bytes));
+    let blobs = BlobService::new(columns.clone(), &limits);
     let blobs = Server::new(&column.io, blobs, net::Limits::default());
     let addr = node.settings.blob_listen;
     let blob_listener = column.io.listen(addr).map_err(|e| format!("cannot listen on {addr}: {e}"))?;

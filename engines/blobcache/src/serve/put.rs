@@ -102,7 +102,8 @@ impl<I: Io> BlobService<I> {
         let data = buf.into_shared(length);
         let request = || Request::PutPacked(digest, data.clone(), wanted.keep);
         let mut reply = self.columns.ask(&digest, request()).await;
-        if matches!(reply, Ok(Reply::Stored(Err(PutError::NoSpace)))) && self.evict(EVICT_BYTES).await {
+        if matches!(reply, Ok(Reply::Stored(Err(PutError::NoSpace)))) && self.columns.evict(EVICT_BYTES).await
+        {
             reply = self.columns.ask(&digest, request()).await;
         }
         answer_stored(reply, &digest, length as u64, exchange).await
@@ -146,22 +147,6 @@ impl<I: Io> BlobService<I> {
         self.buffer(io, |io| io.buffer(want)).await
     }
 
-    /// Makes room on disk by dropping evictable blobs, wherever they are; true if any was dropped.
-    async fn evict(&self, bytes: u64) -> bool {
-        let mut dropped = 0;
-        for column in 0..self.columns.count() {
-            if dropped >= bytes {
-                break;
-            }
-            // What cannot be dropped now makes no room; the put says so.
-            let reply = self.columns.ask_column(column, Request::EvictFromDisk(bytes - dropped)).await;
-            if let Ok(Reply::Evicted(Ok(freed))) = reply {
-                dropped += freed;
-            }
-        }
-        dropped > 0
-    }
-
     async fn put_object(
         &self,
         length: Option<u64>,
@@ -170,10 +155,11 @@ impl<I: Io> BlobService<I> {
         exchange: &mut Exchange<'_, I>,
     ) -> io::Result<()> {
         let tier = &self.columns.local().tier;
-        self.uploads_total.set(self.uploads_total.get() + 1);
-        let path = tier.names().incoming(self.column, self.uploads_total.get());
+        let path = self.columns.incoming_path();
         let mut created = ObjectWriter::create(exchange.io(), &path, tier.budget(), length).await;
-        if matches!(created, Err(WriteError::NoSpace)) && self.evict(length.unwrap_or(EVICT_BYTES)).await {
+        if matches!(created, Err(WriteError::NoSpace))
+            && self.columns.evict(length.unwrap_or(EVICT_BYTES)).await
+        {
             created = ObjectWriter::create(exchange.io(), &path, tier.budget(), length).await;
         }
         let writer = match created {
@@ -238,20 +224,26 @@ async fn answer_stored<I: Io>(
     exchange: &mut Exchange<'_, I>,
 ) -> io::Result<()> {
     match reply {
-        Ok(Reply::Stored(Ok(_))) => {
-            let body = format!("{{\"digest\":\"{digest}\",\"size\":{size}}}\n");
-            let location = format!("/blobs/{digest}");
-            exchange.head(Status::Created, |head| {
-                let head =
-                    head.header("Location", location.as_bytes()).header("Content-Type", b"application/json");
-                head.content_length(body.len() as u64)
-            });
-            exchange.send(body.as_bytes()).await
-        }
+        Ok(Reply::Stored(Ok(_))) => answer_created(exchange, digest, size).await,
         Ok(Reply::Stored(Err(e))) => refuse_put(exchange, &e).await,
         Ok(_) => unreachable!("a put has its own reply"),
         Err(busy) => exchange.refuse(Status::ServiceUnavailable, &busy.to_string()).await,
     }
+}
+
+/// 201: it is on stable storage.
+pub(super) async fn answer_created<I: Io>(
+    exchange: &mut Exchange<'_, I>,
+    digest: &Digest,
+    size: u64,
+) -> io::Result<()> {
+    let body = format!("{{\"digest\":\"{digest}\",\"size\":{size}}}\n");
+    let location = format!("/blobs/{digest}");
+    exchange.head(Status::Created, |head| {
+        let head = head.header("Location", location.as_bytes()).header("Content-Type", b"application/json");
+        head.content_length(body.len() as u64)
+    });
+    exchange.send(body.as_bytes()).await
 }
 
 async fn refuse_mismatch<I: Io>(exchange: &mut Exchange<'_, I>, digest: &Digest) -> io::Result<()> {
