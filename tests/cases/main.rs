@@ -8,6 +8,7 @@ mod concurrent;
 mod crash;
 mod damage;
 mod drain;
+mod fetch;
 mod full;
 mod hostile;
 mod lifetime;
