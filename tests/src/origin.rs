@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::ops::Range;
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -282,6 +283,17 @@ fn answer(
         false => head.push_str(&format!("Content-Length: {}\r\n", to - from)),
     }
     wire.write_all(format!("HTTP/1.1 {line}\r\n{head}\r\n").as_bytes())?;
+    send_body(wire, object, from..to, chunked, fault)
+}
+
+fn send_body(
+    wire: &mut impl Wire,
+    object: &Object,
+    range: Range<usize>,
+    chunked: bool,
+    fault: Option<Fault>,
+) -> io::Result<()> {
+    let (from, to) = (range.start, range.end);
     let is_cut = matches!(fault, Some(Fault::Reset | Fault::Short));
     let end = if is_cut { from + (to - from) / 2 } else { to };
     for piece in object.body[from..end].chunks(64 << 10) {

@@ -50,6 +50,8 @@ use watch::Watch;
 /// What is asked of an origin at a time.
 pub const PART_BYTES: u64 = 4 << 20;
 
+const LEAVE_RETRY_NS: u64 = 10_000_000;
+
 impl FetchKey {
     /// Whose column runs it.
     pub fn shard(&self) -> Shard {
@@ -137,7 +139,7 @@ impl<I: Io> Fetches<I> {
                 let faster = self.known.borrow().get(&key).map(Watch::join);
                 match faster {
                     Some(ticket) => {
-                        let _ = columns.ask_column(owner, Request::FetchLeave(number)).await;
+                        leave(&columns, owner, number).await;
                         Wanted::Coming(ticket)
                     }
                     None => Wanted::Coming(self.stand_in(columns, key, owner, number)),
@@ -257,7 +259,7 @@ impl<I: Io> Fetches<I> {
                 Some(news) => watch.apply(news),
                 None => watch.end(Err(FetchError::Busy)),
             }
-            let _ = columns.ask_column(owner, Request::FetchLeave(number)).await;
+            leave(&columns, owner, number).await;
         });
         ticket
     }
@@ -304,6 +306,13 @@ fn stored(key: &FetchKey, size: u64) -> Wanted {
     match key {
         FetchKey::Digest(digest) => Wanted::Stored(Fetched { digest: *digest, size }),
         FetchKey::Url(_) => unreachable!("only a digest is known to be stored"),
+    }
+}
+
+/// A place that is not given back would keep its job going for nobody, so a busy owner is asked until it listens.
+async fn leave<I: Io>(columns: &Columns<I>, owner: usize, number: u64) {
+    while columns.ask_column(owner, Request::FetchLeave(number)).await.is_err() {
+        columns.local().io().sleep(LEAVE_RETRY_NS).await;
     }
 }
 

@@ -54,7 +54,7 @@ enum Ready {
 
 impl<I: Io> BlobService<I> {
     /// Waits until a blob that is not stored is, or until its bytes begin to arrive. An error: the client went away.
-    pub(super) async fn from_origin(
+    pub(super) async fn await_origin(
         &self,
         digest: Digest,
         exchange: &mut Exchange<'_, I>,

@@ -42,7 +42,7 @@ impl<I: Io> BlobService<I> {
             Some(found) => Source::Found(found),
             None => match self.find(digest).await {
                 Ok(Some(found)) => Source::Found(found),
-                Ok(None) => match self.from_origin(digest, exchange).await? {
+                Ok(None) => match self.await_origin(digest, exchange).await? {
                     Arrival::Source(source) => source,
                     Arrival::None => return exchange.refuse(Status::NotFound, "no such blob").await,
                     Arrival::Refused => return Ok(()),
@@ -72,7 +72,7 @@ impl<I: Io> BlobService<I> {
     ) -> io::Result<()> {
         let source = match self.find(digest).await {
             Ok(Some(found)) => Some(Source::Found(found)),
-            Ok(None) => match self.from_origin(digest, exchange).await? {
+            Ok(None) => match self.await_origin(digest, exchange).await? {
                 Arrival::Source(source) => Some(source),
                 Arrival::None => None,
                 Arrival::Refused => return Ok(()),
