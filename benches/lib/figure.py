@@ -4,6 +4,9 @@ import statistics
 
 from .machine import Unmeasured
 
+# Of the file that benches/run writes; another number when a key changes its meaning.
+SCHEMA = "basalt-figures/1"
+
 
 class Figure:
     """Rounds of one quantity. `better` is "higher" or "lower"; `reach` the ratio to be reached (None: only shown)."""

@@ -1,6 +1,7 @@
 """The machine, processes pinned to a core, and the programs of benches/src/bin.
 
 Core numbers are the design's: the server has core 0, the load core 1 (BASALT_SERVER_CORE, BASALT_LOAD_CORE).
+BASALT_BENCH_PROFILE=debug takes the programs of a debug build; figures are of release builds.
 Whatever cannot be measured raises Unmeasured; benches/run prints it and ends with 1.
 """
 
@@ -14,7 +15,7 @@ import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 WORK = pathlib.Path(os.environ.get("BASALT_BENCH_DIR", "/tmp/basalt-bench"))
-TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release"
+TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / os.environ.get("BASALT_BENCH_PROFILE", "release")
 SERVER_CORE = int(os.environ.get("BASALT_SERVER_CORE", "0"))
 LOAD_CORE = int(os.environ.get("BASALT_LOAD_CORE", "1"))
 
@@ -36,8 +37,8 @@ def program(name):
     return path
 
 
-def output(*command, timeout=300, cwd=None):
-    """What a command prints; any failure is Unmeasured with its last words."""
+def run(*command, timeout=300, cwd=None):
+    """A command that ended well; any failure is Unmeasured with its last words."""
     shown = " ".join(map(str, command))
     try:
         done = subprocess.run([str(c) for c in command], capture_output=True, text=True, timeout=timeout, cwd=cwd)
@@ -46,7 +47,12 @@ def output(*command, timeout=300, cwd=None):
     if done.returncode != 0:
         words = (done.stderr.strip() or done.stdout.strip()).splitlines()[-3:]
         raise Unmeasured(f"{shown}: exit {done.returncode}: {' / '.join(words)}")
-    return done.stdout
+    return done
+
+
+def output(*command, **options):
+    """What a command prints."""
+    return run(*command, **options).stdout
 
 
 def json_output(*command, **options):

@@ -5,6 +5,7 @@
 
 pub mod args;
 pub mod body;
+pub mod cache;
 pub mod cpu;
 
 pub mod load;

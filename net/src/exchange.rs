@@ -26,6 +26,11 @@ pub const DISCARD_BYTES_MAX: u64 = 256 << 10;
 const SEND_STEP_BYTES: usize = 1 << 20;
 /// Pieces whose receiving moves the deadline.
 const RECEIVE_STEP_BYTES: usize = 256 << 10;
+/// The same, from a client whose last step was quick. Each is one receive that waits for all of it: small ones empty the
+/// socket and wake its sender four times as often (1,240 against 996 us of CPU per MiB of an upload).
+const QUICK_STEP_BYTES: usize = 1 << 20;
+/// A quick step takes less than this part of what it may.
+const QUICK_PART: u64 = 64;
 
 /// The longest wait for a service: a backstop, each such wait has closer bounds of its own.
 const SERVICE_WAIT_NS: u64 = 24 * 3600 * 1_000_000_000;
@@ -58,6 +63,8 @@ pub struct Exchange<'c, I: Io> {
     pub(crate) status: u16,
     pub(crate) sent_bytes: u64,
     pub(crate) received_bytes: u64,
+    /// The last step of the body was quick.
+    pub(crate) is_quick: bool,
     /// A byte of the answer may have been sent.
     pub(crate) answering: bool,
 }
@@ -96,15 +103,23 @@ impl<I: Io> Exchange<'_, I> {
             if let Err(e) = self.send_continue().await {
                 return (Err(e), buf);
             }
-            self.due(self.limits.body_wait_ns, Hangup::Receive);
-            let step_end = to.min(at + RECEIVE_STEP_BYTES);
+            let step = if self.is_quick { QUICK_STEP_BYTES } else { RECEIVE_STEP_BYTES };
+            let step_end = to.min(at + self.left_of_body(step));
+            let begin_ns = self.io.now_ns();
+            let wait_ns = self.limits.body_wait_ns * (step_end - at).div_ceil(RECEIVE_STEP_BYTES) as u64;
+            self.due(wait_ns, Hangup::Receive);
             let (read, back) = match self.framing.body {
                 Body::Chunked(_) => self.read_chunked(buf, at, step_end).await,
                 _ => self.read_length(buf, at, step_end).await,
             };
+            let was_quick = self.io.now_ns() - begin_ns < wait_ns / QUICK_PART;
             buf = back;
             match read {
-                Ok(n) => at += n,
+                Ok(n) => {
+                    // What came along with the head says nothing of the client's pace.
+                    self.is_quick = was_quick && (self.is_quick || n >= RECEIVE_STEP_BYTES);
+                    at += n;
+                }
                 Err(e) => {
                     self.framing.keep_alive = false;
                     return (Err(e), buf);
@@ -113,6 +128,14 @@ impl<I: Io> Exchange<'_, I> {
         }
         self.received_bytes += (at - from) as u64;
         (Ok(at - from), buf)
+    }
+
+    /// What is left of the body, at most `most`. Chunks come in pieces anyhow: of them a small step.
+    fn left_of_body(&self, most: usize) -> usize {
+        match self.framing.body {
+            Body::Length(left) => usize::try_from(left).map_or(most, |left| left.min(most)),
+            Body::None | Body::Chunked(_) => RECEIVE_STEP_BYTES,
+        }
     }
 
     async fn send_continue(&mut self) -> io::Result<()> {

@@ -215,6 +215,7 @@ impl<I: Io, S: Service<I>> Server<I, S> {
             status: 0,
             sent_bytes: 0,
             received_bytes: 0,
+            is_quick: false,
             answering: false,
         };
         if inner.stopping.get() {

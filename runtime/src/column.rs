@@ -10,6 +10,7 @@
 
 use crate::buffer::Arena;
 use crate::clock::Clock;
+use crate::io::Io;
 use crate::mesh::Doorbell;
 use crate::ring::{Inbox, Ring, RingIo, drive};
 use crate::stall::Stalls;
@@ -44,13 +45,17 @@ pub struct Plan {
     pub spin_ns: u64,
 }
 
-/// A column from the inside.
+/// How often a busy column takes note of how long it waited for its CPU.
+const RUN_DELAY_SAMPLE_NS: u64 = 1_000_000_000;
+
+/// A column from the inside, on the real machine or on the twin.
 #[derive(Clone)]
-pub struct Column {
+pub struct Column<I: Io = RingIo> {
     /// Number of this column, from 0.
     pub index: usize,
     /// The machine.
-    pub io: RingIo,
+    pub io: I,
+    stalls: Stalls,
     inboxes: Rc<LateInboxes>,
     life: Rc<Life>,
     failures: Sender<Report>,
@@ -68,11 +73,50 @@ pub enum Report {
     Failed(usize, String),
 }
 
-const STARTING: u8 = 0;
-const RUNNING: u8 = 1;
-const STOPPING: u8 = 2;
+pub(crate) const STARTING: u8 = 0;
+pub(crate) const RUNNING: u8 = 1;
+pub(crate) const STOPPING: u8 = 2;
 
-impl Column {
+impl<I: Io> Column<I> {
+    /// Column `index` over `io`, and the inboxes that whoever drives it has to poll.
+    pub(crate) fn new(
+        index: usize,
+        io: I,
+        stalls: Stalls,
+        stage: Arc<AtomicU8>,
+        failures: Sender<Report>,
+    ) -> (Column<I>, Rc<[Box<dyn Inbox>]>) {
+        let life = Rc::new(Life { shared: stage, seen: Cell::new(STARTING), waiting: RefCell::default() });
+        let inboxes = Rc::new(LateInboxes::default());
+        let polled: Rc<[Box<dyn Inbox>]> =
+            Rc::new([Box::new(LifeInbox(life.clone())), Box::new(SharedInboxes(inboxes.clone()))]);
+        (Column { index, io, stalls, inboxes, life, failures }, polled)
+    }
+
+    /// Runs `set_up`, and its body once the node runs.
+    pub(crate) async fn live<F>(self, set_up: impl FnOnce(Column<I>) -> F) -> Result<(), String>
+    where
+        F: Future<Output = Result<Body, String>>,
+    {
+        let body = set_up(self.clone()).await?;
+        let _ = self.failures.send(Report::Ready(self.index));
+        self.life.reached(RUNNING).await;
+        if self.life.stage() == RUNNING {
+            body.await;
+        }
+        Ok(())
+    }
+
+    /// Forgets the inboxes: what they hold may hold this column.
+    pub(crate) fn close(&self) {
+        self.inboxes.0.borrow_mut().clear();
+    }
+
+    /// Polls that kept this column from other work.
+    pub fn stalls(&self) -> &Stalls {
+        &self.stalls
+    }
+
     /// Adds a queue that the driver drains from now on.
     pub fn add_inbox(&self, inbox: Box<dyn Inbox>) {
         self.inboxes.0.borrow_mut().push(inbox);
@@ -245,29 +289,28 @@ where
         .map_err(|e| format!("column {index}: io_uring: {e}"))?;
     let arena =
         Arena::new(arena_bytes).map_err(|e| format!("column {index}: {arena_bytes} bytes of memory: {e}"))?;
-    let life = Rc::new(Life { shared: life, seen: Cell::new(STARTING), waiting: RefCell::default() });
-    let inboxes = Rc::new(LateInboxes::default());
     let stop = Rc::new(Cell::new(false));
-    let polled: Rc<[Box<dyn Inbox>]> =
-        Rc::new([Box::new(LifeInbox(life.clone())), Box::new(SharedInboxes(inboxes.clone()))]);
+    let stalls = Stalls::default();
+    let io = RingIo::new(ring.clone(), arena, Clock::new(), stalls.clone());
+    let (column, polled) = Column::new(index, io, stalls, life, failures);
     let driver = glommio::spawn_local(drive(ring.clone(), bell, polled, spin_ns, stop.clone())).detach();
-    let io = RingIo::new(ring.clone(), arena, Clock::new(), Stalls::default());
-    let column = Column { index, io, inboxes, life: life.clone(), failures: failures.clone() };
-    let outcome = match set_up(column).await {
-        Ok(body) => {
-            let _ = failures.send(Report::Ready(index));
-            life.reached(RUNNING).await;
-            if life.stage() == RUNNING {
-                body.await;
-            }
-            Ok(())
-        }
-        Err(reason) => Err(reason),
-    };
+    spawn_run_delay_sampler(&column);
+    let outcome = column.live(set_up).await;
     stop.set(true);
     ring.kick();
     driver.await;
     outcome
+}
+
+/// Keeps what the stall detector subtracts for a waiting thread recent.
+fn spawn_run_delay_sampler(column: &Column) {
+    let me = column.clone();
+    column.io.spawn("run-delay", async move {
+        while !me.is_stopping() {
+            me.stalls.sample_run_delay();
+            me.io.sleep(RUN_DELAY_SAMPLE_NS).await;
+        }
+    });
 }
 
 impl Columns {

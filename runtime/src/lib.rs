@@ -4,11 +4,13 @@
 //! |---|---|
 //! | `io` | the seam: what engines may ask of the machine (files, connections, clock, tasks) |
 //! | `ring` | its real implementation: one io_uring a column, the driver task, files, connections, listeners |
+//! | `twin` | its deterministic twin: executor, clock, disk, network and faults out of one seed |
 //! | `column` | pinned executors, started and stopped together |
 //! | `mesh` | bounded queues between columns and the doorbell that wakes a sleeper |
 //! | `call` | requests and answers over the mesh |
 //! | `buffer` | the huge-page arena: pools of 1, 4 and 16 MiB and smaller classes |
 //! | `resident` | file pages pinned in the page cache, sent without a copy |
+//! | `journal` | records made durable in groups; what is a torn tail and what is corruption |
 //! | `tier` | the page store under blobcache and slicecache: RAM over disk |
 //! | `shards`, `cpulist`, `cpus` | who owns what, which CPUs we may use |
 //! | `budget`, `clock`, `metrics`, `stall` | bytes, time, counts, and tasks that took too long |
@@ -28,6 +30,7 @@ pub mod column;
 pub mod cpulist;
 pub mod cpus;
 pub mod io;
+pub mod journal;
 pub mod mesh;
 pub mod metrics;
 pub mod oneshot;
@@ -39,3 +42,4 @@ pub mod signals;
 pub mod stall;
 pub mod sync;
 pub mod tier;
+pub mod twin;

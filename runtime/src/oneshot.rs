@@ -29,6 +29,11 @@ impl<T> Oneshot<T> {
         (Oneshot { slot: slot.clone() }, Waiting { slot })
     }
 
+    /// Whether anybody still waits for the value.
+    pub(crate) fn is_awaited(&self) -> bool {
+        Rc::strong_count(&self.slot) > 1
+    }
+
     /// Gives the value; a later one replaces an earlier one that was not taken.
     pub fn set(&self, value: T) {
         let mut slot = self.slot.borrow_mut();

@@ -26,7 +26,13 @@ pub struct Resident {
     pinned: Arc<Pinned>,
 }
 
-struct Pinned {
+enum Pinned {
+    Mapped(Mapped),
+    /// A copy on the heap: what the twin pins.
+    Copied(Box<[u8]>, #[allow(dead_code, reason = "held for its Drop")] Loan),
+}
+
+struct Mapped {
     start: NonNull<u8>,
     len: usize,
     offset: u64,
@@ -35,9 +41,9 @@ struct Pinned {
 }
 
 // SAFETY: the mapping is read-only and lives until the last owner drops it; the descriptor is used with offsets only.
-unsafe impl Send for Pinned {}
+unsafe impl Send for Mapped {}
 // SAFETY: as above.
-unsafe impl Sync for Pinned {}
+unsafe impl Sync for Mapped {}
 
 impl Resident {
     /// Reads, pins and verifies `[offset, offset + len)` of `path`. Blocks on the disk: for the blocking pool only.
@@ -61,7 +67,7 @@ impl Resident {
         let start =
             unsafe { mmap(std::ptr::null_mut(), len, ProtFlags::READ, MapFlags::SHARED, &file, offset)? };
         let start = NonNull::new(start.cast::<u8>()).expect("mmap never returns null");
-        let pinned = Pinned { start, len, offset, file, _loan: loan };
+        let mapped = Mapped { start, len, offset, file, _loan: loan };
         // SAFETY: the range is the mapping just made. Locking reads every page in; a page that cannot be read fails here
         // and not as a signal on access.
         match unsafe { mlock(start.as_ptr().cast(), len) } {
@@ -71,36 +77,50 @@ impl Resident {
             }
             Err(e) => return Err(e.into()),
         }
-        let resident = Resident { pinned: Arc::new(pinned) };
+        let resident = Resident { pinned: Arc::new(Pinned::Mapped(mapped)) };
         if !verify(&resident) {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "checksum mismatch"));
         }
         Ok(Some(resident))
     }
 
+    /// Verified bytes that are no file's pages.
+    pub(crate) fn copied(bytes: Box<[u8]>, loan: Loan) -> Resident {
+        Resident { pinned: Arc::new(Pinned::Copied(bytes, loan)) }
+    }
+
     /// Sends up to `count` bytes at `from` of this stretch without copying them; the socket must not block.
     pub(crate) fn sendfile(&self, socket: impl AsFd, from: usize, count: usize) -> io::Result<usize> {
-        assert!(from + count <= self.pinned.len, "sendfile {from}+{count} of {}", self.pinned.len);
-        let mut offset = self.pinned.offset + from as u64;
-        Ok(rustix::fs::sendfile(socket, &self.pinned.file, Some(&mut offset), count)?)
+        let Pinned::Mapped(mapped) = &*self.pinned else { unreachable!("the ring pins mapped pages only") };
+        assert!(from + count <= mapped.len, "sendfile {from}+{count} of {}", mapped.len);
+        let mut offset = mapped.offset + from as u64;
+        Ok(rustix::fs::sendfile(socket, &mapped.file, Some(&mut offset), count)?)
     }
 }
 
 impl std::fmt::Debug for Resident {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Resident({} bytes at {})", self.pinned.len, self.pinned.offset)
+        match &*self.pinned {
+            Pinned::Mapped(mapped) => write!(f, "Resident({} bytes at {})", mapped.len, mapped.offset),
+            Pinned::Copied(bytes, _) => write!(f, "Resident({} bytes copied)", bytes.len()),
+        }
     }
 }
 
 impl Deref for Resident {
     type Target = [u8];
     fn deref(&self) -> &[u8] {
-        // SAFETY: the mapping has `len` readable, locked bytes while `pinned` lives, and the file is immutable (3).
-        unsafe { std::slice::from_raw_parts(self.pinned.start.as_ptr(), self.pinned.len) }
+        match &*self.pinned {
+            // SAFETY: the mapping has `len` readable, locked bytes while `pinned` lives, and the file is immutable (3).
+            Pinned::Mapped(mapped) => unsafe {
+                std::slice::from_raw_parts(mapped.start.as_ptr(), mapped.len)
+            },
+            Pinned::Copied(bytes, _) => bytes,
+        }
     }
 }
 
-impl Drop for Pinned {
+impl Drop for Mapped {
     fn drop(&mut self) {
         // SAFETY: the range is our mapping; nobody can reach it any more.
         unsafe {

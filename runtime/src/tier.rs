@@ -4,15 +4,17 @@
 //! | file | holds |
 //! |---|---|
 //! | `names` | every name and size on disk |
-//! | `record` | the bytes of a log segment |
-//! | `digest`, `index`, `policy` | pure state: which objects, where, and what stays in RAM |
-//! | `log`, `segment` | group commit into segments; how much of each is live |
+//! | `record` | what is said in the journals |
+//! | `digest`, `index`, `policy` (with `fifo`, `ghosts`) | pure state: which objects, where, and what stays in RAM |
+//! | `disk_policy`, `admission` | pure state: which of the evictable objects stay on disk, and which come there |
+//! | `disk` | one data directory as one column sees it |
+//! | `checkpoint` | all a column knew, in one file |
 //! | `object` | streaming a larger object into a file of its own |
-//! | `shard` | the owner of a column's objects: get, put, delete, list |
+//! | `shard` | the owner of a column's objects: get, put, delete, list, load, upkeep |
 //! | `reader` | the path of bytes that are not in RAM: disk, checksum, out |
 //! | `data_dir`, `recover` | taking possession of a directory; disk → state |
 //!
-//! Path of a small object in: the owner appends it to its pack log; one write and one sync later it is in the index. It comes
+//! Path of a small object in: the owner appends it to its pack journal; one write and one sync later it is in the index. It comes
 //! into RAM when it is read. Path of a large one: the receiving column streams it into `incoming/`, synced; the owner renames
 //! it to its name, syncs the directory, appends an index record. Out: RAM, else a verified read of the blocks asked for. A
 //! small object asked for again moves to pinned pages of its segment; an extent of a large one is pinned in the page cache
@@ -37,24 +39,39 @@
 //! 3. Disk bytes never pass the budget; RAM never passes the arena's length plus what it lent to pinned pages.
 //! 4. The operations on one digest happen one after the other.
 
+mod admission;
+mod checkpoint;
 mod data_dir;
 mod digest;
+mod disk;
+mod disk_policy;
+mod fifo;
+mod ghosts;
 mod index;
-mod log;
 mod names;
 mod object;
 mod policy;
 mod reader;
 mod record;
 mod recover;
-mod segment;
 mod shard;
 
 pub use data_dir::{DataDir, DataDirError};
 pub use digest::{Digest, DigestError};
+pub use disk::{DISKS_MAX, Disk, DiskPlan};
+pub use disk_policy::{DISK_PINS_MAX, DiskPolicy, PinsFull};
 pub use index::{Keep, LIST_MAX};
 pub use names::{BLOCK_BYTES, EXTENT_BYTES, Names, PACKED_BYTES_MAX};
-pub use object::{Incoming, ObjectWriter, WRITE_BYTES, WriteError, disk_bytes};
+pub use object::{Incoming, ObjectWriter, WRITE_BYTES, WRITES_MAX, WriteError, disk_bytes};
+pub use policy::Policy;
 pub use reader::{ObjectReader, ReadError};
-pub use recover::{RecoverError, Recovered, recover};
+pub use recover::{RecoverError, Recovered, recover_all};
 pub use shard::{Found, Object, Pinned, Plan, PutError, Shard, Stats, Stored};
+
+/// The pure parts, for the bench program that counts their instructions; engines have no use for them.
+pub mod parts {
+    pub use super::index::{Entry, Index, NOT_HELD, Place};
+    pub use super::policy::Policy;
+    pub use super::record::{Record, Said, read};
+    pub use crate::journal::{Batch, Frame, Purpose, batch_bytes, check_data, encode_batch};
+}

@@ -6,10 +6,11 @@ use runtime::budget::Budget;
 use runtime::column::{Body, Column, Plan as Columns, start};
 use runtime::io::Io;
 use runtime::mesh::Doorbell;
+use runtime::ring::RingIo;
 use runtime::shards::ShardMap;
 use runtime::tier::{
-    DataDir, Digest, Found, Keep, Names, ObjectWriter, Plan, RecoverError, Recovered, Shard, Stored,
-    WRITE_BYTES, recover,
+    DataDir, Digest, DiskPlan, Found, Keep, Names, Plan, RecoverError, Shard, Stored, WRITE_BYTES,
+    recover_all,
 };
 use sha2::{Digest as _, Sha256};
 use std::future::Future;
@@ -42,21 +43,45 @@ where
     result.lock().expect("the column has ended").take().expect("a result")
 }
 
-fn shard(column: &Column, dir: &DataDir, recovered: Recovered) -> Shard<runtime::ring::RingIo> {
+fn plan(column: &Column, disks: &[DiskPlan], map: ShardMap, index: usize) -> Plan {
     let arena = column.io.arena();
-    let plan = Plan {
-        column: 0,
-        columns: 1,
+    Plan {
+        column: index,
+        map,
         held_bytes: 64 << 20,
-        budget: Budget::new(QUOTA),
+        disks: disks.to_vec(),
         hold: Box::new(move |data| {
             let mut buffer = arena.alloc(data.len())?;
             buffer[..data.len()].copy_from_slice(data);
             Some(buffer.into_shared(data.len()))
         }),
-        on_stop: Rc::new(|reason| panic!("the log stopped: {reason}")),
-    };
-    Shard::new(column.io.clone(), dir, plan, recovered)
+        on_stop: Rc::new(|reason| panic!("the tier stopped: {reason}")),
+    }
+}
+
+fn disk(root: &Path) -> DiskPlan {
+    let dir = Arc::new(DataDir::open(root).expect("opens"));
+    DiskPlan { dir, budget: Budget::new(QUOTA), weight: 1 }
+}
+
+/// The shards of all columns, loaded.
+async fn open_all(
+    column: &Column,
+    disks: &[DiskPlan],
+    columns: usize,
+) -> Result<Vec<Shard<RingIo>>, RecoverError> {
+    let map = ShardMap::new(columns);
+    let mut shards = Vec::new();
+    for (index, part) in recover_all(&column.io, disks, map).await?.into_iter().enumerate() {
+        let shard = Shard::new(column.io.clone(), plan(column, disks, map, index), part);
+        shard.load_all().await?;
+        shards.push(shard);
+    }
+    Ok(shards)
+}
+
+async fn open_one(column: &Column, root: &Path) -> Shard<RingIo> {
+    open_all(column, &[disk(root)], 1).await.expect("recovers").remove(0)
 }
 
 fn bytes_of(seed: u8, len: usize) -> Vec<u8> {
@@ -67,23 +92,16 @@ fn digest_of(data: &[u8]) -> Digest {
     Digest(Sha256::digest(data).into())
 }
 
-async fn recovered(column: &Column, dir: &DataDir, columns: usize) -> Result<Vec<Recovered>, RecoverError> {
-    recover(&column.io, dir.names(), ShardMap::new(columns), &Budget::new(QUOTA)).await
-}
-
 /// Stores three small blobs, each in a batch of its own, and one large; deletes the first.
 async fn fill(column: Column, root: PathBuf) {
-    let dir = DataDir::open(&root).expect("opens");
-    let found = recovered(&column, &dir, 1).await.expect("recovers").remove(0);
-    let tier = shard(&column, &dir, found);
+    let tier = open_one(&column, &root).await;
     for seed in 0..3 {
         let data = bytes_of(seed, 5000 + usize::from(seed));
         let stored = tier.put_packed(digest_of(&data), Bytes::from(data), Keep::default()).await;
         assert_eq!(stored.expect("stored"), Stored::New);
     }
     let large = bytes_of(9, 3_000_000);
-    let path = tier.names().incoming(0, 1);
-    let mut writer = ObjectWriter::create(&column.io, &path, tier.budget(), None).await.expect("room");
+    let mut writer = tier.begin_object(1, None).await.expect("room");
     for part in large.chunks(WRITE_BYTES) {
         let mut buf = column.io.buffer(WRITE_BYTES).expect("memory");
         buf[..part.len()].copy_from_slice(part);
@@ -126,9 +144,9 @@ fn digests(root: &Path, columns: usize) -> Result<Vec<Digest>, String> {
     on_column(move |column| {
         let root = root.clone();
         async move {
-            let dir = DataDir::open(&root).expect("opens");
-            let parts = recovered(&column, &dir, columns).await.map_err(|e| e.to_string())?;
-            let mut all: Vec<Digest> = parts.iter().flat_map(|p| p.entries.iter().map(|e| e.0)).collect();
+            let shards = open_all(&column, &[disk(&root)], columns).await.map_err(|e| e.to_string())?;
+            let mut all: Vec<Digest> =
+                shards.iter().flat_map(|s| s.list(None, 1000)).map(|(digest, _)| digest).collect();
             all.sort_unstable();
             Ok(all)
         }
@@ -156,9 +174,7 @@ fn objects_read_back_whole() {
     on_column(move |column| {
         let root = root.clone();
         async move {
-            let dir = DataDir::open(&root).expect("opens");
-            let found = recovered(&column, &dir, 1).await.expect("recovers").remove(0);
-            let tier = shard(&column, &dir, found);
+            let tier = open_one(&column, &root).await;
             let data = bytes_of(2, 5002);
             for _ in 0..2 {
                 let Ok(Some(Found::Packed(bytes))) = tier.get(&digest_of(&data)).await else {
@@ -190,12 +206,13 @@ fn what_expires_or_may_be_evicted_goes_and_the_rest_stays() {
         on_column(move |column| {
             let root = root.clone();
             async move {
-                let dir = DataDir::open(&root).expect("opens");
-                let found = recovered(&column, &dir, 1).await.expect("recovers").remove(0);
-                let tier = shard(&column, &dir, found);
-                let soon = Keep { expires_ms: column.io.unix_ms() + 30, evictable: false };
-                let evictable = Keep { expires_ms: 0, evictable: true };
-                for (seed, keep) in [(1, soon), (2, evictable), (3, evictable), (4, Keep::default())] {
+                let tier = open_one(&column, &root).await;
+                let soon = Keep { expires_ms: column.io.unix_ms() + 30, ..Keep::default() };
+                let evictable = Keep { evictable: true, ..Keep::default() };
+                let pinned = Keep { pinned: true, ..evictable };
+                for (seed, keep) in
+                    [(1, soon), (2, evictable), (3, evictable), (4, Keep::default()), (5, pinned)]
+                {
                     let data = bytes_of(seed, 5000 + usize::from(seed));
                     let stored = tier.put_packed(digest_of(&data), Bytes::from(data), keep).await;
                     assert_eq!(stored.expect("stored"), Stored::New);
@@ -214,7 +231,7 @@ fn what_expires_or_may_be_evicted_goes_and_the_rest_stays() {
             }
         })
     };
-    assert_eq!(left, expected(&[3, 4], false));
+    assert_eq!(left, expected(&[3, 4, 5], false));
     assert_eq!(digests(&root, 1), Ok(left), "and after a restart");
 }
 
@@ -257,4 +274,77 @@ fn an_object_without_its_file_is_left_out_and_strange_files_go() {
 fn an_empty_directory_has_nothing() {
     let dir = tempfile::tempdir_in("/var/tmp").expect("a directory on a disk");
     assert_eq!(digests(&dir.path().join("data"), 4), Ok(Vec::new()));
+}
+
+/// Fills a directory with small packs, so that many are sealed, listed, reclaimed and checkpointed.
+async fn churn(column: &Column, tier: &Shard<RingIo>, from: u32, to: u32) {
+    for n in from..to {
+        let data = numbered(n);
+        tier.put_packed(digest_of(&data), Bytes::from(data), Keep::default()).await.expect("stored");
+        if n >= 400 && n % 10 != 0 {
+            assert!(tier.delete(digest_of(&numbered(n - 400))).await.expect("deleted"), "{}", n - 400);
+        }
+    }
+    column.io.yield_now().await;
+}
+
+fn numbered(n: u32) -> Vec<u8> {
+    let mut data = bytes_of(n as u8, 8000 + (n % 50) as usize * 100);
+    data[..4].copy_from_slice(&n.to_le_bytes());
+    data
+}
+
+/// After puts `0..to`: of those 400 back and older, every one deleted but those whose successor's number ends in 0.
+fn is_left(n: u32, to: u32) -> bool {
+    n + 400 >= to || (n + 400).is_multiple_of(10)
+}
+
+#[test]
+fn packs_are_listed_reclaimed_and_checkpointed_and_nothing_is_lost() {
+    let base = tempfile::tempdir_in("/var/tmp").expect("a directory on a disk");
+    let root = base.path().join("data");
+    let small_disk = |root: &Path| {
+        let dir = Arc::new(DataDir::open(root).expect("opens"));
+        DiskPlan { dir, budget: Budget::new(24 << 20), weight: 1 }
+    };
+    let fill_root = root.clone();
+    on_column(move |column| {
+        let root = fill_root.clone();
+        async move {
+            let disks = [small_disk(&root)];
+            let tier = open_all(&column, &disks, 1).await.expect("recovers").remove(0);
+            for round in 0..40 {
+                churn(&column, &tier, round * 100, (round + 1) * 100).await;
+                tier.upkeep().await;
+            }
+            assert!(disks[0].budget.used() <= 24 << 20, "{} bytes", disks[0].budget.used());
+        }
+    });
+    // 4,000 puts of 10 KB each are twice what the quota has room for: without reclaim they do not fit.
+    let stored: Vec<u32> = (0..4000).filter(|&n| is_left(n, 4000)).collect();
+    for columns in [1usize, 2, 3] {
+        let (root, stored) = (root.clone(), stored.clone());
+        on_column(move |column| {
+            let (root, stored) = (root.clone(), stored.clone());
+            async move {
+                let tiers = open_all(&column, &[disk(&root)], columns).await.expect("recovers");
+                let listed: usize = tiers.iter().map(|t| t.list(None, 1000).len()).sum();
+                assert_eq!(listed, stored.len());
+                for n in stored {
+                    let data = numbered(n);
+                    let digest = digest_of(&data);
+                    let owner = ShardMap::new(columns).owner(digest.shard());
+                    let found = tiers[owner].get(&digest).await;
+                    let Ok(Some(Found::Packed(bytes))) = found else { panic!("{n} with {columns} columns") };
+                    assert_eq!(bytes, data);
+                }
+                if columns == 2 {
+                    for tier in &tiers {
+                        tier.upkeep().await;
+                        tier.close().await;
+                    }
+                }
+            }
+        });
+    }
 }

@@ -12,9 +12,11 @@ use tests::blobs::{Client, must_acknowledge};
 use tests::content::{self, Digest, Rng};
 use tests::http::Request;
 use tests::node::Setup;
+use tests::scale;
 
 const CONNECTIONS: u64 = 8;
-const ROUNDS: u64 = 6;
+/// Kills, unless `BASALT_KILLS` says otherwise.
+const KILLS: u64 = 6;
 const LOAD_DEADLINE: Duration = Duration::from_secs(30);
 
 /// What the client side knows of a blob.
@@ -108,7 +110,7 @@ fn must_survive_kills(cpus: impl Fn(u64) -> String) {
     let mut blobs = Blobs::new();
     let setup = Setup::new();
     let mut node = setup.clone().cpuset(cpus(0)).start();
-    for round in 1..=ROUNDS {
+    for round in 1..=scale::count("BASALT_KILLS", KILLS) {
         let context = format!("BASALT_TEST_SEED={seed} round {round}");
         let acknowledged = AtomicU64::new(0);
         let done = Mutex::new(Vec::new());

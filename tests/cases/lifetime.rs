@@ -35,6 +35,21 @@ fn a_blob_with_a_ttl_is_gone_after_it_and_stays_gone_after_a_restart() {
 }
 
 #[test]
+fn a_default_ttl_holds_for_what_has_none_of_its_own() {
+    let setup = Setup::new();
+    let file = setup.path("basalt.toml");
+    std::fs::write(&file, "[server]\nobjectTtlS = 1\n").expect("writes");
+    let node = setup.arg("--config").arg(file.to_str().expect("UTF-8")).start();
+    let mut client = node.client();
+    let (usual, own) = (content::bytes(1, 300), content::bytes(2, 300));
+    assert_eq!(put(&mut client, "/blobs", &usual), 201);
+    assert_eq!(put(&mut client, "/blobs?ttl=1h", &own), 201);
+    assert!(client.has(&Digest::of(&usual)), "before its time");
+    thread::sleep(Duration::from_millis(1300));
+    assert!(!client.has(&Digest::of(&usual)) && client.has(&Digest::of(&own)));
+}
+
+#[test]
 fn a_put_without_a_ttl_keeps_what_had_one() {
     let node = Node::start();
     let mut client = node.client();

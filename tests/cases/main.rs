@@ -21,3 +21,5 @@ mod quick_start;
 mod ranges;
 mod refusals;
 mod slow;
+mod stall;
+mod suites;

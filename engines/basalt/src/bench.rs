@@ -32,20 +32,20 @@ use report::Report;
 /// Runs the load that `args` asks for and prints its figures.
 pub fn run(args: BenchArgs) -> Result<(), Error> {
     match args.what {
-        BenchWhat::Disk(args) => disk::run(&args).and_then(|report| show(&report, &args.run)),
-        BenchWhat::Net(args) => net::run(&args).and_then(|report| show(&report, &args.run)),
-        BenchWhat::Mesh(args) => mesh::run(&args).and_then(|report| show(&report, &args.run)),
-        BenchWhat::Blob(args) => blob::run(&args).and_then(|report| show(&report, &args.run)),
+        BenchWhat::Disk(args) => disk::run(&args).and_then(|report| show(&[report], &args.run)),
+        BenchWhat::Net(args) => net::run(&args).and_then(|report| show(&[report], &args.run)),
+        BenchWhat::Mesh(args) => mesh::run(&args).and_then(|report| show(&[report], &args.run)),
+        BenchWhat::Blob(args) => blob::run(&args).and_then(|reports| show(&reports, &args.run)),
     }
 }
 
-fn show(report: &Report, run: &BenchRun) -> Result<(), Error> {
+fn show(reports: &[Report], run: &BenchRun) -> Result<(), Error> {
     if let Some(path) = &run.report {
-        std::fs::write(path, report.html())
+        std::fs::write(path, Report::html(reports))
             .map_err(|error| Error::runtime(format!("cannot write {}", path.display())).why(error))?;
     }
     output::print(match run.output {
-        OutputFormat::Table => report.table(),
-        OutputFormat::Json => report.json(),
+        OutputFormat::Table => reports.iter().map(Report::table).collect::<String>(),
+        OutputFormat::Json => reports.iter().map(Report::json).collect(),
     })
 }

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use crate::error::Error;
 use crate::machine::MemoryCeiling;
 
+pub mod aliases;
 pub mod file;
 pub mod flags;
 pub mod keys;
@@ -28,14 +29,16 @@ use size::{Amount, Bytes};
 pub struct Settings {
     /// CPUs to run on, in kernel cpulist syntax; `None` is those this process may run on.
     pub cpuset: Option<String>,
-    /// Where the node keeps its data; it need not exist yet.
-    pub data_dir: PathBuf,
+    /// Where the node keeps its data, one directory a disk; they need not exist yet.
+    pub data_dirs: Vec<DataDir>,
     /// The memory budget as it was asked for.
     pub memory: Amount,
     /// The memory budget as it was understood on this machine.
     pub memory_bytes: u64,
-    /// The most to store, relative to the file system of `data_dir` when a percentage.
+    /// The most to store, of each file system when a percentage, of all together otherwise.
     pub disk_quota: Amount,
+    /// How long a blob is kept that was put without a time of its own; `None`: until it is deleted.
+    pub object_ttl_ms: Option<u64>,
     /// Where the blob HTTP interface listens.
     pub blob_listen: SocketAddr,
     /// Where metrics and health listen.
@@ -52,14 +55,35 @@ pub struct Settings {
     pub log_level: String,
 }
 
+/// A directory for data and its share of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DataDir {
+    /// Where.
+    pub path: PathBuf,
+    /// Its share of new data, relative to the others.
+    pub weight: u32,
+}
+
 impl Settings {
-    /// The disk quota in bytes, on the file system where `data_dir` is or will be.
-    pub fn disk_quota_bytes(&self) -> Result<u64, Error> {
-        let total_bytes = file_system_bytes(&self.data_dir).map_err(|error| {
-            let dir = self.data_dir.display();
+    /// The disk quota of a directory in bytes, on the file system where it is or will be.
+    pub fn disk_quota_bytes(&self, dir: &DataDir) -> Result<u64, Error> {
+        let total_bytes = file_system_bytes(&dir.path).map_err(|error| {
+            let dir = dir.path.display();
             Error::runtime(format!("cannot size the file system of {dir}")).why(error)
         })?;
-        Ok(self.disk_quota.of(total_bytes))
+        Ok(self.disk_quota_of(dir, total_bytes))
+    }
+
+    /// The same, on a file system of `total_bytes`.
+    pub fn disk_quota_of(&self, dir: &DataDir, total_bytes: u64) -> u64 {
+        let asked = self.disk_quota.of(total_bytes);
+        match self.disk_quota {
+            Amount::Percent(_) => asked,
+            Amount::Bytes(_) => {
+                let weights: u64 = self.data_dirs.iter().map(|d| u64::from(d.weight)).sum();
+                (u128::from(asked) * u128::from(dir.weight) / u128::from(weights.max(1))) as u64
+            }
+        }
     }
 }
 
@@ -122,6 +146,8 @@ pub struct Config {
     pub settings: Settings,
     /// The winning value and origin of each key.
     pub layers: Layers,
+    /// What was accepted and has no effect, for the log.
+    pub warnings: Vec<String>,
 }
 
 /// Reads the file, the environment and the flags of this process.
@@ -145,7 +171,8 @@ pub fn resolve(
     ceiling: MemoryCeiling,
 ) -> Result<Config, Error> {
     let mut faults = Vec::new();
-    let (mut settings, layers) = layers::stack(file, env, flags, &mut faults);
+    let mut warnings = Vec::new();
+    let (mut settings, layers) = layers::stack(file, env, flags, &mut faults, &mut warnings);
     match resolve_memory_bytes(settings.memory, ceiling) {
         Ok(bytes) => settings.memory_bytes = bytes,
         Err(why) => faults.push(layers.origin("memory").fault("memory", &why)),
@@ -156,7 +183,7 @@ pub fn resolve(
     }
     match Error::all(faults) {
         Some(error) => Err(error),
-        None => Ok(Config { settings, layers }),
+        None => Ok(Config { settings, layers, warnings }),
     }
 }
 

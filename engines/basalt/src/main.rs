@@ -49,7 +49,11 @@ fn run(verb: Verb) -> Result<(), Error> {
         Verb::Fetch(args) => client::fetch::run(&args),
         Verb::Ls(args) => client::ls::run(&args),
         Verb::Rm(args) => client::rm::run(&args),
-        Verb::Config(ConfigVerb::Check(flags)) => config::load(&flags).and_then(|_| output::print("ok\n")),
+        Verb::Config(ConfigVerb::Check(flags)) => {
+            let config = config::load(&flags)?;
+            config.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
+            output::print("ok\n")
+        }
         Verb::Config(ConfigVerb::Show { origin, config: flags }) => {
             let config = config::load(&flags)?;
             output::print(config::show::show(&config, origin))
@@ -73,6 +77,9 @@ fn serve(flags: &ServeFlags) -> Result<(), Error> {
             understood = understood.as_deref().unwrap_or(""),
             "setting"
         );
+    }
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
     }
     node::serve(config.settings)
 }

@@ -6,8 +6,8 @@
 mod columns;
 mod ops;
 
-use crate::config::Settings;
 use crate::config::size::Bytes;
+use crate::config::{self, Settings};
 use crate::error::Error;
 use crate::{doctor, ports};
 use columns::NodePlan;
@@ -19,7 +19,7 @@ use runtime::mesh::Doorbell;
 use runtime::ring::bind;
 use runtime::shards::{SHARDS, ShardMap};
 use runtime::signals::{Signal, forward};
-use runtime::tier::{DataDir, DataDirError, RecoverError, Recovered, recover};
+use runtime::tier::{DataDir, DataDirError, DiskPlan, RecoverError, Recovered, recover_all};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -63,18 +63,15 @@ pub fn serve(settings: Settings) -> Result<(), Error> {
         refuse_taken(addr)?;
     }
     let trust = trust(&settings)?;
-    let dir = DataDir::open(&settings.data_dir).map_err(data_dir_error)?;
-    let budget = Budget::new(settings.disk_quota_bytes()?);
+    let disks = open_disks(&settings)?;
     let (send, events) = channel();
     let wrap_send = send.clone();
     forward(wrap_send, Event::Signal).map_err(|e| Error::runtime("signals cannot be received").why(e))?;
-    let dir = Arc::new(dir);
-    let recovered = recover_all(&cpus, &dir, &budget)?;
+    let recovered = recover_disks(&cpus, &disks)?;
     let plan = Plan { cpus: cpus.clone(), arena_bytes: memory_each as usize, spin_ns: SPIN_NS };
     let node = NodePlan {
         settings: Arc::new(settings),
-        dir,
-        budget,
+        disks,
         memory_each,
         map: ShardMap::new(cpus.len()),
         trust,
@@ -144,26 +141,35 @@ fn refuse_taken(addr: SocketAddr) -> Result<(), Error> {
     }
 }
 
+fn open_disks(settings: &Settings) -> Result<Vec<DiskPlan>, Error> {
+    let open = |dir: &config::DataDir| {
+        let opened = DataDir::open(&dir.path).map_err(data_dir_error)?;
+        let budget = Budget::new(settings.disk_quota_bytes(dir)?);
+        Ok(DiskPlan { dir: Arc::new(opened), budget, weight: dir.weight })
+    };
+    settings.data_dirs.iter().map(open).collect()
+}
+
 fn data_dir_error(e: DataDirError) -> Error {
     match e {
-        DataDirError::Newer(..) => Error::config(e.to_string()),
+        DataDirError::Newer(..) | DataDirError::Older(..) => Error::config(e.to_string()),
         _ => Error::runtime(e.to_string()),
     }
 }
 
 type Outcome = Result<Vec<Recovered>, RecoverError>;
 
-/// Reads the data directory on one column; the node's columns then start with what they own.
-fn recover_all(cpus: &[usize], dir: &Arc<DataDir>, budget: &Budget) -> Result<Vec<Recovered>, Error> {
+/// Reads the data directories on one column; the node's columns then start with what they own.
+fn recover_disks(cpus: &[usize], disks: &[DiskPlan]) -> Result<Vec<Recovered>, Error> {
     let bells = doorbells(1)?;
     let plan = Plan { cpus: cpus[..1].to_vec(), arena_bytes: RECOVERY_BYTES, spin_ns: 0 };
     let map = ShardMap::new(cpus.len());
     let found: Arc<Mutex<Option<Outcome>>> = Arc::default();
-    let (give, dir, budget) = (found.clone(), dir.clone(), budget.clone());
+    let (give, disks) = (found.clone(), disks.to_vec());
     let columns = start(&plan, bells, move |column| {
-        let (give, dir, budget) = (give.clone(), dir.clone(), budget.clone());
+        let (give, disks) = (give.clone(), disks.clone());
         async move {
-            let recovered = recover(&column.io, dir.names(), map, &budget).await;
+            let recovered = recover_all(&column.io, &disks, map).await;
             *give.lock().expect("only this column writes") = Some(recovered);
             Ok(Box::pin(async {}) as runtime::column::Body)
         }
@@ -172,10 +178,10 @@ fn recover_all(cpus: &[usize], dir: &Arc<DataDir>, budget: &Budget) -> Result<Ve
     let outcome = found.lock().expect("the column has ended").take();
     match outcome {
         Some(Ok(recovered)) => Ok(recovered),
-        Some(Err(e @ RecoverError::Corrupt(..))) => {
+        Some(Err(e)) if e.is_io() => Err(Error::runtime(e.to_string())),
+        Some(Err(e)) => {
             Err(Error::runtime(e.to_string()).fix("restore the file from a copy; nothing was changed"))
         }
-        Some(Err(e)) => Err(Error::runtime(e.to_string())),
         None => Err(Error::runtime("recovery ended without a result")),
     }
 }

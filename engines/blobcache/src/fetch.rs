@@ -123,6 +123,12 @@ impl<I: Io> Fetches<I> {
         }
         let owner = columns.owner_of(key.shard());
         if owner == columns.here() {
+            // What is stored is known once its shard has been read; that failing is the end of the node.
+            if let FetchKey::Digest(digest) = &key
+                && columns.local().tier.load(digest).await.is_err()
+            {
+                return Wanted::Busy;
+            }
             return self.want_here(key, whence);
         }
         let joined = match columns.ask_column(owner, Request::Fetch(key.clone(), whence)).await {

@@ -1,5 +1,8 @@
 //! The bounds of the engine on one column.
 
+use crate::fetch::HEAD_BUFFERS_MAX;
+use runtime::tier::{WRITE_BYTES, WRITES_MAX};
+
 /// Bounds; all in bytes or counts.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -17,12 +20,12 @@ pub struct Limits {
 pub const FETCHES_KNOWN_MAX: usize = 1024;
 
 /// Buffers a large upload holds: one being filled and those being written.
-const UPLOAD_BYTES: u64 = 5 * runtime::tier::WRITE_BYTES as u64;
+const UPLOAD_BYTES: u64 = (1 + WRITES_MAX as u64) * WRITE_BYTES as u64;
 /// Buffers a download from disk holds: one being sent, one being read, 256 KiB each.
 const DISK_READ_BYTES: u64 = 512 << 10;
 
-/// Buffers a fetch holds for the part that is being written: those that arrive and those on their way to disk.
-const FETCH_BYTES: u64 = (crate::fetch::HEAD_BUFFERS_MAX as u64 + 5) * runtime::tier::WRITE_BYTES as u64;
+/// Buffers a fetch holds for the part that is being written: those that arrive, one being hashed, those being written.
+const FETCH_BYTES: u64 = (HEAD_BUFFERS_MAX + 1 + WRITES_MAX) as u64 * WRITE_BYTES as u64;
 
 impl Limits {
     /// What `io_bytes` of buffers allow: an eighth for fetches, an eighth for what they receive ahead, the rest for uploads
@@ -44,7 +47,7 @@ mod tests {
 
     #[test]
     fn bounds_fit_the_memory_they_stand_for() {
-        for io_bytes in [16 << 20, 64 << 20, 1 << 30] {
+        for io_bytes in [32 << 20, 64 << 20, 1 << 30] {
             let l = Limits::new(io_bytes);
             let of_clients = l.uploads_max as u64 * UPLOAD_BYTES + l.disk_reads_max as u64 * DISK_READ_BYTES;
             let of_fetches =

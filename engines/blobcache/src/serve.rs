@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `PUT /blobs` | 201, `Location`, `{"digest","size"}` |
 //! | `PUT /blobs/sha256:<hex>` | the same; 422 if the body is another |
-//! | `PUT …?ttl=7d&durability=none` | gone after that time; may be dropped from disk to make room |
+//! | `PUT …?ttl=7d&durability=none&pin=true` | gone after that time; may be dropped from disk to make room; not dropped all the same |
 //! | `GET`/`HEAD /blobs/sha256:<hex>` | 200, 206, 304, 404, 412, 416 (RFC 9110 §13, §14) |
 //! | `DELETE /blobs/sha256:<hex>` | 204, 404 |
 //! | `POST /blobs/fetch` `{"url":…,"digest":…?}` | as PUT, the body coming from there; 404, 422, 502, 504 |
@@ -16,6 +16,9 @@ mod get;
 mod list;
 mod put;
 mod route;
+
+pub use list::render as render_page;
+pub use route::parse_ttl_ms;
 
 use crate::limits::Limits;
 use crate::permits::Permits;
@@ -33,14 +36,21 @@ pub struct BlobService<I: Io> {
     columns: Rc<Columns<I>>,
     uploads: Permits,
     disk_reads: Permits,
+    ttl_ms: Option<u64>,
 }
 
 impl<I: Io> BlobService<I> {
-    /// The service on one column.
+    /// The service of a column.
     pub fn new(columns: Rc<Columns<I>>, limits: &Limits) -> BlobService<I> {
         let uploads = Permits::new(limits.uploads_max);
         let disk_reads = Permits::new(limits.disk_reads_max);
-        BlobService { columns, uploads, disk_reads }
+        BlobService { columns, uploads, disk_reads, ttl_ms: None }
+    }
+
+    /// Keeps blobs this long that are put without a time of their own.
+    pub fn with_ttl_ms(mut self, ttl_ms: Option<u64>) -> BlobService<I> {
+        self.ttl_ms = ttl_ms;
+        self
     }
 
     fn io(&self) -> &I {
@@ -99,7 +109,7 @@ async fn refuse_put<I: Io>(exchange: &mut Exchange<'_, I>, e: &PutError) -> io::
 
 async fn refuse_read<I: Io>(exchange: &mut Exchange<'_, I>, e: &ReadError) -> io::Result<()> {
     let status = match e {
-        ReadError::Busy => Status::ServiceUnavailable,
+        ReadError::Busy | ReadError::Out(_) => Status::ServiceUnavailable,
         ReadError::Damaged(_) | ReadError::Io(..) => Status::InternalServerError,
     };
     exchange.refuse(status, &e.to_string()).await

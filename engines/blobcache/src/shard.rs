@@ -10,10 +10,12 @@ use runtime::io::Io;
 use runtime::mesh::Port;
 use runtime::ring::Inbox;
 use runtime::shards::ShardMap;
-use runtime::tier::{Digest, Shard};
+use runtime::tier::{Digest, ObjectWriter, ReadError, Shard, WriteError};
 use std::cell::Cell;
-use std::path::PathBuf;
 use std::rc::Rc;
+
+/// Dropped at once when the disk is full and nothing says how large a blob is: a segment's worth.
+pub const EVICT_BYTES: u64 = 64 << 20;
 
 /// The blobs of one column.
 pub struct Owner<I: Io> {
@@ -46,6 +48,14 @@ impl<I: Io> Owner<I> {
 
     /// Answers at once what needs no waiting; gives the request back otherwise.
     fn answer_now(&self, request: Request) -> Result<Reply, Request> {
+        if !self.tier.is_ready() && !matches!(request, Request::Scrape) {
+            return Err(request);
+        }
+        self.answer_known(request)
+    }
+
+    /// As [`Owner::answer_now`], once what the request is about has been read from disk.
+    fn answer_known(&self, request: Request) -> Result<Reply, Request> {
         match request {
             Request::Get(digest) => match self.tier.get_held(&digest) {
                 Some(found) => Ok(Reply::Found(Ok(Some(found)))),
@@ -77,9 +87,26 @@ impl<I: Io> Owner<I> {
         }
     }
 
+    /// Reads wait for their own shard, everything else for all that recovery has yet to read.
+    async fn know(&self, request: &Request) -> Result<(), ReadError> {
+        match request {
+            Request::Scrape => Ok(()),
+            Request::Get(digest) | Request::Size(digest) | Request::Extent { digest, .. } => {
+                self.tier.load(digest).await
+            }
+            _ => {
+                self.tier.ready().await;
+                Ok(())
+            }
+        }
+    }
+
     /// Answers.
     async fn answer(&self, request: Request) -> Reply {
-        match self.answer_now(request) {
+        if let Err(e) = self.know(&request).await {
+            return Reply::Found(Err(e));
+        }
+        match self.answer_known(request) {
             Ok(reply) => reply,
             Err(Request::Get(digest)) => Reply::Found(self.tier.get(&digest).await),
             Err(Request::PutPacked(digest, data, keep)) => {
@@ -171,17 +198,28 @@ impl<I: Io> Columns<I> {
         self.map.owner(shard)
     }
 
-    /// A name for a file that this column is about to receive.
-    pub fn incoming_path(&self) -> PathBuf {
-        self.incoming_total.set(self.incoming_total.get() + 1);
-        self.owner.tier.names().incoming(self.here, self.incoming_total.get())
+    /// Begins to receive a larger blob on this column, and makes room for it if that can help.
+    pub async fn begin_object(&self, length: Option<u64>) -> Result<ObjectWriter<I>, WriteError> {
+        let tier = &self.owner.tier;
+        // Nothing new is stored before all that is there is known.
+        tier.ready().await;
+        let created = tier.begin_object(self.next_incoming(), length).await;
+        let wanted_bytes = length.unwrap_or(EVICT_BYTES);
+        let is_full = matches!(created, Err(WriteError::NoSpace)) && tier.could_hold(wanted_bytes);
+        if !is_full || !self.evict(wanted_bytes).await {
+            return created;
+        }
+        // Another number: the file of the first try may yet be on its way out.
+        tier.begin_object(self.next_incoming(), length).await
     }
 
-    /// Drops evictable blobs, wherever they are; true if any was dropped. What no room could be made for drops none.
+    fn next_incoming(&self) -> u64 {
+        self.incoming_total.set(self.incoming_total.get() + 1);
+        self.incoming_total.get()
+    }
+
+    /// Drops evictable blobs, wherever they are; true if any was dropped.
     pub async fn evict(&self, bytes: u64) -> bool {
-        if bytes > self.owner.tier.budget().limit() {
-            return false;
-        }
         let mut dropped = 0;
         for column in 0..self.count() {
             if dropped >= bytes {

@@ -114,6 +114,20 @@ impl Arena {
         (self.slabs().used_bytes(), self.memory.len)
     }
 
+    /// Forgets how the mapping was cut, as if nothing had ever been allocated; bytes still in use, which forbid it.
+    pub(crate) fn reset(self) -> usize {
+        self.collect();
+        let slabs = self.slabs();
+        // A block that holds an empty slab is freed by the first turn, its own slab by the second.
+        slabs.trim();
+        slabs.trim();
+        let used_bytes = slabs.used_bytes() + self.memory.lent.load(Ordering::Relaxed);
+        if used_bytes == 0 {
+            *slabs = Slabs::new(self.memory.len);
+        }
+        used_bytes
+    }
+
     /// Number and start of the chunk that holds `buffer`, whose pages stay from now on; `None` if it is another arena's.
     pub(crate) fn keep_chunk_of(self, buffer: &Buffer) -> Option<(usize, *mut u8)> {
         if !ptr::eq(self.memory, buffer.memory) {

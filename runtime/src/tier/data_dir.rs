@@ -17,6 +17,9 @@ pub enum DataDirError {
     /// The file system refuses.
     #[error("data directory {path}: {1}", path = .0.display())]
     Io(PathBuf, io::Error),
+    /// Written by a build from before the first release.
+    #[error("data directory {path} has format {1}, which only builds from before the first release wrote: store its blobs anew in an empty directory", path = .0.display())]
+    Older(PathBuf, u32),
     /// Written by a newer build.
     #[error("data directory {path} has format {1}, this build knows up to {FORMAT_VERSION}: run the newer build", path = .0.display())]
     Newer(PathBuf, u32),
@@ -29,6 +32,7 @@ pub enum DataDirError {
 #[derive(Debug)]
 pub struct DataDir {
     names: Names,
+    seed: u32,
     _lock: File,
 }
 
@@ -41,14 +45,11 @@ impl DataDir {
             move |e| DataDirError::Io(path, e)
         };
         fs::create_dir_all(root).map_err(io_error(root))?;
-        let is_new = match fs::read_to_string(names.format()) {
-            Ok(text) => {
-                check_format(root, &text)?;
-                false
-            }
+        let known = match fs::read_to_string(names.format()) {
+            Ok(text) => Some(check_format(root, &text)?),
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
                 refuse_foreign(root)?;
-                true
+                None
             }
             Err(e) => return Err(DataDirError::Io(names.format(), e)),
         };
@@ -63,10 +64,16 @@ impl DataDir {
         for dir in wanted {
             fs::create_dir_all(&dir).map_err(io_error(&dir))?;
         }
-        if is_new {
-            write_format(&names).map_err(io_error(&names.format()))?;
-        }
-        Ok(DataDir { names, _lock: lock })
+        let seed = match known {
+            Some(seed) => seed,
+            None => write_format(&names).map_err(io_error(&names.format()))?,
+        };
+        Ok(DataDir { names, seed, _lock: lock })
+    }
+
+    /// What its journals' checksums start from.
+    pub fn seed(&self) -> u32 {
+        self.seed
     }
 
     /// The names in it.
@@ -75,12 +82,15 @@ impl DataDir {
     }
 }
 
-fn check_format(root: &Path, text: &str) -> Result<(), DataDirError> {
-    let field =
-        |name: &str| -> Option<u32> { text.lines().find_map(|l| l.strip_prefix(name)?.trim().parse().ok()) };
-    match (field("basalt-tier "), field("shards ")) {
-        (Some(version), _) if version > FORMAT_VERSION => Err(DataDirError::Newer(root.to_owned(), version)),
-        (Some(_), Some(shards)) if shards as usize == SHARDS => Ok(()),
+/// The seed of a directory of this format.
+fn check_format(root: &Path, text: &str) -> Result<u32, DataDirError> {
+    let field = |name: &str| text.lines().find_map(|l| l.strip_prefix(name)).map(str::trim);
+    let number = |name: &str| field(name).and_then(|v| v.parse::<u32>().ok());
+    let seed = field("seed ").filter(|s| s.len() == 8).and_then(|s| u32::from_str_radix(s, 16).ok());
+    match (number("basalt-tier "), number("shards "), seed) {
+        (Some(v), ..) if v > FORMAT_VERSION => Err(DataDirError::Newer(root.to_owned(), v)),
+        (Some(v), ..) if v < FORMAT_VERSION => Err(DataDirError::Older(root.to_owned(), v)),
+        (Some(_), Some(shards), Some(seed)) if shards as usize == SHARDS => Ok(seed),
         _ => Err(DataDirError::Strange(root.to_owned(), "FORMAT is damaged: not a basalt tier".into())),
     }
 }
@@ -100,14 +110,18 @@ fn refuse_foreign(root: &Path) -> Result<(), DataDirError> {
     Ok(())
 }
 
-fn write_format(names: &Names) -> io::Result<()> {
+fn write_format(names: &Names) -> io::Result<u32> {
+    let mut seed = [0; 4];
+    rustix::rand::getrandom(&mut seed, rustix::rand::GetRandomFlags::empty())?;
+    let seed = u32::from_le_bytes(seed);
     let temporary = names.root().join("FORMAT.new");
     let mut file = File::create(&temporary)?;
-    write!(file, "basalt-tier {FORMAT_VERSION}\nshards {SHARDS}\n")?;
+    write!(file, "basalt-tier {FORMAT_VERSION}\nshards {SHARDS}\nseed {seed:08x}\n")?;
     file.sync_all()?;
     fs::rename(&temporary, names.format())?;
     File::open(names.root().join("objects"))?.sync_all()?;
-    File::open(names.root())?.sync_all()
+    File::open(names.root())?.sync_all()?;
+    Ok(seed)
 }
 
 #[cfg(test)]

@@ -43,6 +43,10 @@ pub struct Entry {
     pub crc: u32,
     /// May be dropped to make room.
     pub evictable: bool,
+    /// Must not be, for now.
+    pub pinned: bool,
+    /// On which disk.
+    pub disk: u8,
     /// Slot of the RAM copy of a packed object, or [`NOT_HELD`].
     pub held: u32,
 }
@@ -52,15 +56,17 @@ pub struct Entry {
 pub struct Keep {
     /// Milliseconds since the Unix epoch after which it is gone; 0: never.
     pub expires_ms: u64,
-    /// It may be dropped from disk to make room.
+    /// It may be dropped from disk to make room…
     pub evictable: bool,
+    /// …but not as long as it is pinned.
+    pub pinned: bool,
 }
 
 impl Entry {
     /// Whether the object is kept at least as well as `keep` asks.
     pub fn is_kept_as(&self, keep: Keep) -> bool {
         let long = self.expires_ms == 0 || (keep.expires_ms != 0 && self.expires_ms >= keep.expires_ms);
-        long && (!self.evictable || keep.evictable)
+        long && (!self.evictable || keep.evictable) && (self.pinned || !keep.pinned)
     }
 
     /// Whether the object is gone at `now_ms`.
@@ -130,9 +136,9 @@ impl Index {
         gone.map(|(d, _)| *d).take(limit).collect()
     }
 
-    /// All objects, in no order.
-    pub fn iter(&self) -> impl Iterator<Item = (&Digest, &Entry)> {
-        self.shards.iter().flatten()
+    /// All objects of one shard, in no order.
+    pub fn of_shard(&self, shard: usize) -> impl Iterator<Item = (&Digest, &Entry)> {
+        self.shards[shard].iter()
     }
 
     /// The next `limit` objects after `after` in digest order. Only one shard's names are sorted at a time.
@@ -175,6 +181,8 @@ mod tests {
             expires_ms: 0,
             crc: 0,
             evictable: false,
+            pinned: false,
+            disk: 0,
             held: NOT_HELD,
         }
     }
@@ -208,7 +216,7 @@ mod tests {
 
     #[test]
     fn only_a_better_keep_is_stored_anew() {
-        let keep = |expires_ms, evictable| Keep { expires_ms, evictable };
+        let keep = |expires_ms, evictable| Keep { expires_ms, evictable, pinned: false };
         let held = |k: Keep| Entry { expires_ms: k.expires_ms, evictable: k.evictable, ..entry(1) };
         assert!(held(keep(0, false)).is_kept_as(keep(9, true)));
         assert!(held(keep(0, true)).is_kept_as(keep(9, true)));

@@ -1,10 +1,12 @@
 //! Every name, number and size of the tier on disk, in one list to hold against `ls`.
 //!
 //! ```text
-//! DATA/FORMAT                       "basalt-tier 0\nshards 256\n": refused when newer
+//! DATA/FORMAT                       "basalt-tier 1\nshards 256\nseed 9f2c33d1\n": refused when newer
 //! DATA/LOCK                         flock(2)ed while a node uses the directory
-//! DATA/pack-0000000007              packed objects (at most 64 KiB each), see `record.rs`
-//! DATA/index-0000000009             records of object files and deletions, see `record.rs`
+//! DATA/pack-0000000007              packed objects (at most 64 KiB each): a journal segment, see `journal/batch.rs`, `record.rs`
+//! DATA/index-0000000009             what happened to objects: a journal segment
+//! DATA/checkpoint-0000000012        all that a column knew, see `checkpoint.rs` (new-checkpoint-…: never finished)
+//! DATA/spare-pack-0000000003        a segment nobody wants, to be written over
 //! DATA/objects/e3/e3b0c442…         one larger object: its bytes and nothing else, exact size
 //! DATA/objects/e3/e3b0c442….sums    CRC32C of each 64 KiB block, little-endian, then the CRC32C of those
 //! DATA/incoming/0-17                being received; removed at start
@@ -14,15 +16,15 @@ use super::digest::Digest;
 use std::path::{Path, PathBuf};
 
 /// What this build writes.
-pub const FORMAT_VERSION: u32 = 0;
+pub const FORMAT_VERSION: u32 = 1;
 /// Objects of at most this size are packed; exactly one checksum block.
 pub const PACKED_BYTES_MAX: usize = BLOCK_BYTES;
 /// Bytes under one CRC32C.
 pub const BLOCK_BYTES: usize = 64 << 10;
 /// Unit of what is held in RAM of an object file.
 pub const EXTENT_BYTES: usize = 4 << 20;
-/// O_DIRECT and batches are in whole sectors of this size.
-pub const SECTOR_BYTES: usize = 4096;
+/// O_DIRECT is in whole sectors of this size.
+pub const SECTOR_BYTES: usize = crate::journal::SECTOR_BYTES;
 
 /// Paths of one data directory.
 #[derive(Clone, Debug)]
@@ -75,54 +77,5 @@ impl Names {
     /// The checksums beside an object file (or one being received).
     pub fn sums(object: &Path) -> PathBuf {
         object.with_extension("sums")
-    }
-
-    /// A log segment.
-    pub fn segment(&self, kind: SegmentKind, number: u32) -> PathBuf {
-        self.root.join(format!("{}-{number:010}", kind.prefix()))
-    }
-
-    /// The kind and number of a segment with this file name.
-    pub fn parse_segment(name: &str) -> Option<(SegmentKind, u32)> {
-        let (prefix, number) = name.split_once('-')?;
-        let kind = [SegmentKind::Pack, SegmentKind::Index].into_iter().find(|k| k.prefix() == prefix)?;
-        (number.len() == 10).then(|| number.parse().ok())?.map(|n| (kind, n))
-    }
-}
-
-/// What a log segment holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(u16)]
-pub enum SegmentKind {
-    /// Packed objects.
-    Pack = 1,
-    /// Object files and deletions.
-    Index = 2,
-}
-
-impl SegmentKind {
-    fn prefix(self) -> &'static str {
-        match self {
-            SegmentKind::Pack => "pack",
-            SegmentKind::Index => "index",
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn segment_names_round_trip() {
-        let names = Names::new(Path::new("/d"));
-        for (kind, number) in [(SegmentKind::Pack, 7), (SegmentKind::Index, u32::MAX)] {
-            let path = names.segment(kind, number);
-            let name = path.file_name().and_then(|n| n.to_str()).expect("a name");
-            assert_eq!(Names::parse_segment(name), Some((kind, number)));
-        }
-        for other in ["FORMAT", "pack-7", "pack-00000000x7", "log-0000000001"] {
-            assert_eq!(Names::parse_segment(other), None, "{other}");
-        }
     }
 }

@@ -7,11 +7,11 @@
 //!    offered to the owner; its checksums lie beside it, synced too.
 //! 2. Disk space is reserved from the budget before it is written; what is not committed is given back and unlinked.
 
-use super::log::is_full;
 use super::names::{BLOCK_BYTES, Names, SECTOR_BYTES};
 use crate::budget::Budget;
 use crate::buffer::Buffer;
 use crate::io::{File, Io, Open};
+use crate::journal::is_full;
 use crate::oneshot::{Oneshot, Waiting};
 use crc32c::crc32c;
 use std::collections::VecDeque;
@@ -22,10 +22,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
 
-/// Bytes given to the disk at a time: few enough that the buffers under way stay in the core's cache.
-pub const WRITE_BYTES: usize = 256 << 10;
+/// Bytes given to the disk at a time, and received at a time before that.
+pub const WRITE_BYTES: usize = 1 << 20;
 /// Writes under way per object: enough to keep hash and disk both busy.
-const WRITES_MAX: usize = 4;
+pub const WRITES_MAX: usize = 2;
 /// Space is reserved in steps of this size when the length is not known.
 const RESERVE_STEP_BYTES: u64 = 64 << 20;
 
@@ -49,6 +49,8 @@ impl WriteError {
 /// A complete, synced file that waits for its owner to name it. Unlinked by [`super::Shard::discard`] otherwise.
 #[derive(Debug)]
 pub struct Incoming {
+    /// On which disk.
+    pub disk: u8,
     /// Where it is now; its checksums lie beside it.
     pub path: PathBuf,
     /// Size in bytes.
@@ -64,6 +66,7 @@ pub struct Incoming {
 /// One object on its way to disk.
 pub struct ObjectWriter<I: Io> {
     io: I,
+    disk: u8,
     file: I::File,
     path: PathBuf,
     budget: Budget,
@@ -85,8 +88,9 @@ pub fn disk_bytes(size: u64) -> u64 {
 
 impl<I: Io> ObjectWriter<I> {
     /// Begins a file; with a known length all its space is taken at once.
-    pub async fn create(
+    pub(super) async fn create(
         io: &I,
+        disk: u8,
         path: &Path,
         budget: &Budget,
         length: Option<u64>,
@@ -104,6 +108,7 @@ impl<I: Io> ObjectWriter<I> {
         };
         let mut writer = ObjectWriter {
             io: io.clone(),
+            disk,
             file,
             path: path.to_owned(),
             budget: budget.clone(),
@@ -118,6 +123,11 @@ impl<I: Io> ObjectWriter<I> {
         let first = length.unwrap_or(RESERVE_STEP_BYTES).next_multiple_of(SECTOR_BYTES as u64);
         writer.allocate(first).await?;
         Ok(writer)
+    }
+
+    /// Where it is written.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     async fn allocate(&mut self, to: u64) -> Result<(), WriteError> {
@@ -201,7 +211,7 @@ impl<I: Io> ObjectWriter<I> {
         self.budget.release(self.reserved - needed);
         self.finished = true;
         let path = self.path.clone();
-        Ok(Incoming { path, size: self.at, sums, sums_crc, reserved: needed })
+        Ok(Incoming { disk: self.disk, path, size: self.at, sums, sums_crc, reserved: needed })
     }
 }
 

@@ -20,6 +20,9 @@ pub enum ReadError {
     /// The bytes on disk are not those that were stored.
     #[error("{0} is damaged on disk")]
     Damaged(Digest),
+    /// It is on a disk that was taken out.
+    #[error("{0} may be on a disk that does not work")]
+    Out(Digest),
     /// No memory for a read buffer now: try again later.
     #[error("no memory for a read buffer")]
     Busy,

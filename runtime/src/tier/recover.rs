@@ -1,392 +1,455 @@
-//! Disk → state: reads every segment once, keeps the newest record of each object, routes it to today's owner.
+//! Disk → state, first part: what was written since the newest checkpoints. Little enough to read before the node serves; the
+//! checkpoints themselves are read shard by shard, first those that are asked for (`shard/load.rs`).
 //!
-//! Called once at start, on one column, before any serves. Straight I/O; what holds is decided by `Newest`.
+//! Called once at start, on one column, before any serves. Straight I/O; what holds is decided by `Tail`.
 //!
 //! Invariants
-//! 1. Damage in the last batch of a segment is a torn tail and is cut (only unacknowledged records can be in it);
-//!    damage before it is corruption: an error that names file and offset, and nothing is changed.
-//! 2. The old index segments are removed only after the new one, which says all they said, is synced.
-//! 3. A file that no record names is removed; an object whose file is missing or of another size is reported and left out.
+//! 1. A record at or behind its shard's mark is read; one before it is in the checkpoint already. The highest sequence holds.
+//! 2. On corruption nothing in the directory has been changed.
+//! 3. A file is removed only when a checkpoint or the journals say all that it said.
 
+use super::checkpoint::{Part, Trailer, is_unfinished, read_trailer};
 use super::digest::Digest;
+use super::disk::DiskPlan;
 use super::index::{Entry, NOT_HELD, Place};
-use super::log::is_full;
-use super::names::{Names, SECTOR_BYTES, SegmentKind};
-use super::object::disk_bytes;
-use super::record::{
-    BATCH_HEADER_BYTES, Batch, Record, RecordError, RecordKind, batch_bytes, check_data, encode_batch,
-};
-use super::segment::Segment;
+use super::names::Names;
+use super::record::{self, Entry as Read, Record, RecordError, Said};
 use crate::budget::Budget;
-use crate::buffer::Buffer;
 use crate::io::{File, Io, Open};
-use crate::shards::{SHARDS, ShardMap};
+use crate::journal::{
+    Mark, Purpose, ScanError, ScanPlan, Segment, What, parse_name, peek, scan, segment_path,
+};
+use crate::shards::{SHARDS, Shard, ShardMap};
 use hashbrown::HashMap;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-/// Read at a time; many small batches, or the headers of a large one.
-const WINDOW_BYTES: usize = 256 << 10;
-/// Records in one batch of the rewritten index.
-const REWRITE_RECORDS: usize = 4096;
+use std::sync::atomic::AtomicUsize;
 
 /// Why a data directory could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum RecoverError {
-    /// A file is damaged where it may not be.
-    #[error("{path} is corrupt at offset {1}: {2}", path = .0.display())]
-    Corrupt(PathBuf, u64, RecordError),
+    /// A file is damaged where it may not be, or the disk failed.
+    #[error(transparent)]
+    Scan(#[from] ScanError),
+    /// A record that this build does not understand.
+    #[error("{path} at offset {1}: {2}", path = .0.display())]
+    Record(PathBuf, u64, RecordError),
     /// The disk failed.
     #[error("{path}: {1}", path = .0.display())]
     Io(PathBuf, io::Error),
 }
 
+impl RecoverError {
+    /// Whether the disk failed, rather than the bytes on it being wrong.
+    pub fn is_io(&self) -> bool {
+        matches!(self, RecoverError::Io(..) | RecoverError::Scan(ScanError::Io(..)))
+    }
+}
+
+/// The newest that the journals say of an object since its shard's checkpoint.
+pub type Tail = HashMap<Digest, Record, foldhash::fast::FixedState>;
+
+/// Where a shard is in a checkpoint.
+#[derive(Clone, Debug)]
+pub struct PartAt {
+    /// The checkpoint.
+    pub number: u32,
+    /// In it.
+    pub part: Part,
+}
+
+/// What earlier boots left on a disk, shared by the columns.
+#[derive(Debug, Default)]
+pub struct Old {
+    /// Packs. They count as unsealed until every column has said what of them is live.
+    pub packs: Vec<Arc<Segment>>,
+    /// Index segments and checkpoints, with their bytes: not needed any more once every column has written a checkpoint.
+    pub replaced: Vec<(Purpose, u32, u64)>,
+    /// Columns that have yet to load.
+    pub loading: AtomicUsize,
+    /// Columns that have yet to write their first checkpoint.
+    pub checkpointing: AtomicUsize,
+}
+
+/// What one column starts with, of one disk.
+#[derive(Debug, Default)]
+pub struct RecoveredDisk {
+    /// What came after the checkpoints.
+    pub tail: Tail,
+    /// By shard.
+    pub parts: Vec<Option<PartAt>>,
+    /// Segment numbers from here on are free.
+    pub next_number: u32,
+    /// What is there from before.
+    pub old: Arc<Old>,
+    /// Worth a checkpoint soon, so that the next start is quick.
+    pub stale: bool,
+    /// Why the disk cannot be used at all.
+    pub out: Option<String>,
+}
+
 /// What one column starts with.
 #[derive(Debug, Default)]
 pub struct Recovered {
-    /// Its objects.
-    pub entries: Vec<(Digest, Entry)>,
-    /// Every pack segment on disk (columns share the live counts).
-    pub segments: Vec<Arc<Segment>>,
-    /// Segment numbers from here on are free.
-    pub next_number: u32,
+    /// In the order of the plan.
+    pub disks: Vec<RecoveredDisk>,
     /// Sequences from here on are free.
     pub next_sequence: u64,
+    /// Columns that have yet to load, of all disks: until then nothing new is stored.
+    pub loading: Arc<AtomicUsize>,
 }
 
-/// The newest record of each object, and where it was found.
-#[derive(Default)]
-struct Newest {
-    records: HashMap<Digest, (Record, u32, u32)>,
-    sequence: u64,
-}
-
-impl Newest {
-    fn offer(&mut self, record: Record, segment: u32, offset: u32) {
-        self.sequence = self.sequence.max(record.sequence);
-        let found = (record, segment, offset);
-        self.records
-            .entry(record.digest)
-            .and_modify(|held| {
-                if held.0.sequence < record.sequence {
-                    *held = found;
-                }
-            })
-            .or_insert(found);
+impl Record {
+    /// What the index keeps of it; `None` if the object is gone. `at`: where a packed object's bytes are.
+    pub(super) fn entry(&self, disk: u8) -> Option<Entry> {
+        let place = match self.said {
+            Said::Listed { segment, offset } => Place::Packed { segment, offset },
+            Said::File => Place::Object,
+            Said::Deleted => return None,
+            Said::Packed => unreachable!("a packed record is kept as listed"),
+        };
+        let Record { size, sequence, expires_ms, crc, evictable, pinned, .. } = *self;
+        Some(Entry { place, size, sequence, expires_ms, crc, evictable, pinned, disk, held: NOT_HELD })
     }
 }
 
-/// A batch, where it starts, and its records.
-type FoundBatch = (u64, Batch, Vec<(Record, u32)>);
-
-struct SegmentFile {
-    kind: SegmentKind,
+/// A segment file on disk.
+#[derive(Clone, Copy, Debug)]
+struct OnDisk {
     number: u32,
-    path: PathBuf,
-    /// Bytes of whole batches; what follows was never acknowledged.
-    valid_bytes: u64,
+    bytes: u64,
 }
 
-/// Reads the directory and leaves it ready for use; counts what is there into `budget`.
+/// What is in the directory.
+#[derive(Default)]
+struct Listing {
+    packs: Vec<OnDisk>,
+    indexes: Vec<OnDisk>,
+    checkpoints: Vec<OnDisk>,
+    /// Spares and unfinished checkpoints.
+    scrap: Vec<String>,
+    next_number: u32,
+}
+
+impl Listing {
+    async fn read<I: Io>(io: &I, root: &Path) -> Result<Listing, RecoverError> {
+        let mut listing = Listing::default();
+        let found = io.list_dir(root).await.map_err(|e| RecoverError::Io(root.to_owned(), e))?;
+        for (name, bytes) in found {
+            let Some((purpose, number, spare)) = parse_name(&name) else {
+                if is_unfinished(&name) {
+                    listing.scrap.push(name);
+                }
+                continue;
+            };
+            listing.next_number = listing.next_number.max(number + 1);
+            match purpose {
+                _ if spare => listing.scrap.push(name),
+                Purpose::Pack => listing.packs.push(OnDisk { number, bytes }),
+                Purpose::Index => listing.indexes.push(OnDisk { number, bytes }),
+                Purpose::Checkpoint => listing.checkpoints.push(OnDisk { number, bytes }),
+            }
+        }
+        for files in [&mut listing.packs, &mut listing.indexes, &mut listing.checkpoints] {
+            files.sort_unstable_by_key(|f| f.number);
+        }
+        Ok(listing)
+    }
+}
+
+struct Survey<'s, I: Io> {
+    io: &'s I,
+    root: &'s Path,
+    seed: u32,
+    trailers: Vec<Trailer>,
+    tail: Tail,
+    /// Packs whose records are in the index up to this offset.
+    covered: HashMap<u32, u32>,
+    next_sequence: u64,
+    next_number: u32,
+}
+
+/// Reads what was written since the checkpoints of one disk, and leaves it ready for use; counts what is there into its budget.
 pub async fn recover<I: Io>(
     io: &I,
-    names: &Names,
+    plan: &DiskPlan,
     map: ShardMap,
-    budget: &Budget,
-) -> Result<Vec<Recovered>, RecoverError> {
-    let found = io.list_dir(names.root()).await.map_err(|e| RecoverError::Io(names.root().to_owned(), e))?;
-    let mut newest = Newest::default();
-    let mut files = Vec::new();
-    for (name, size) in found {
-        if let Some((kind, number)) = Names::parse_segment(&name) {
-            let path = names.segment(kind, number);
-            let valid_bytes = read_segment(io, &path, kind, number, size, &mut newest).await?;
-            files.push(SegmentFile { kind, number, path, valid_bytes });
-        }
-    }
-    drop_missing_objects(io, names, &mut newest, budget).await?;
-    let next_number = files.iter().map(|f| f.number + 1).max().unwrap_or(0);
-    remove_empty(io, &mut files).await?;
-    let kept = rewrite_index(io, names, next_number, &files, &newest, budget).await?;
-    let segments = keep_segments(io, &files, &newest, budget).await?;
-    for (name, _) in
-        io.list_dir(&names.incoming_dir()).await.map_err(|e| RecoverError::Io(names.incoming_dir(), e))?
-    {
-        let path = names.incoming_dir().join(name);
-        io.unlink(&path).await.map_err(|e| RecoverError::Io(path, e))?;
-    }
-    let next_number = next_number + u32::from(kept);
-    Ok(route(newest, &segments, map, next_number))
+) -> Result<(Vec<RecoveredDisk>, u64), RecoverError> {
+    let names = plan.dir.names();
+    let root = names.root();
+    let listing = Listing::read(io, root).await?;
+    let mut survey = Survey {
+        io,
+        root,
+        seed: plan.dir.seed(),
+        trailers: Vec::new(),
+        tail: Tail::default(),
+        covered: HashMap::new(),
+        next_sequence: 1,
+        next_number: listing.next_number,
+    };
+    survey.read_trailers(&listing.checkpoints).await?;
+    survey.read_indexes(&listing.indexes).await?;
+    let kept = survey.read_packs(&listing.packs).await?;
+    // All is known to be good: from here on the directory may be changed.
+    let old = tidy(io, names, &listing, &kept, &plan.budget, map).await?;
+    let unlisted = listing.indexes.len() + kept.iter().filter(|k| k.scanned).count();
+    let next_sequence = survey.next_sequence;
+    Ok((survey.route(map, Arc::new(old), unlisted > 0), next_sequence))
 }
 
-async fn read_segment<I: Io>(
-    io: &I,
-    path: &std::path::Path,
-    kind: SegmentKind,
+struct KeptPack {
     number: u32,
-    size: u64,
-    newest: &mut Newest,
-) -> Result<u64, RecoverError> {
-    let failed = |e| RecoverError::Io(path.to_owned(), e);
-    let file = io.open(path, Open::ReadDirect).await.map_err(failed)?;
-    let (mut at, mut number_next) = (0u64, 0u64);
-    let mut last: Option<FoundBatch> = None;
-    while at < size {
-        let outcome = match read_batch_index(io, &file, at, size).await.map_err(failed)? {
-            Ok((batch, _))
-                if batch.kind != kind || batch.segment != number || batch.number != number_next =>
-            {
-                Err(RecordError::Damaged("batch of another place"))
-            }
-            other => other,
-        };
-        match outcome {
-            Ok((batch, records)) => {
-                if let Some((start, _, records)) = last.replace((at, batch, records)) {
-                    records.iter().for_each(|(r, data_at)| newest.offer(*r, number, start as u32 + data_at));
-                }
-                at += batch.disk_bytes() as u64;
-                number_next += 1;
-            }
-            Err(newer @ RecordError::Newer(_)) => {
-                return Err(RecoverError::Corrupt(path.to_owned(), at, newer));
-            }
-            Err(e) => {
-                refuse_later_batches(io, &file, (at, size), (kind, number, number_next), e)
-                    .await
-                    .map_err(failed)?
-                    .map_err(|e| RecoverError::Corrupt(path.to_owned(), at, e))?;
-                break;
+    bytes: u64,
+    /// The file is longer than that.
+    cut: bool,
+    scanned: bool,
+}
+
+impl<I: Io> Survey<'_, I> {
+    async fn read_trailers(&mut self, checkpoints: &[OnDisk]) -> Result<(), RecoverError> {
+        for &OnDisk { number, bytes } in checkpoints {
+            let path = segment_path(self.root, Purpose::Checkpoint, number);
+            let trailer = read_trailer(self.io, self.seed, &path, number, bytes).await?;
+            self.next_sequence = self.next_sequence.max(trailer.next_sequence);
+            let marks = [trailer.pack.segment, trailer.index.segment].into_iter().max().unwrap_or(0);
+            self.next_number = self.next_number.max(marks + 1);
+            self.trailers.push(trailer);
+        }
+        Ok(())
+    }
+
+    /// The newest checkpoint that has a shard.
+    fn newest(&self, shard: Shard) -> Option<&Trailer> {
+        self.trailers.iter().rev().find(|t| t.parts[usize::from(shard.0)].is_some())
+    }
+
+    fn is_known(&self, shard: Shard, purpose: Purpose, segment: u32, offset: u32) -> bool {
+        let Some(newest) = self.newest(shard) else { return false };
+        let mark = if purpose == Purpose::Pack { newest.pack } else { newest.index };
+        (segment, offset) < (mark.segment, mark.offset)
+    }
+
+    /// Where to start reading a segment; `None`: nowhere, every checkpoint knows all of it.
+    fn start(&self, purpose: Purpose, segment: u32) -> Option<Mark> {
+        let mark = |t: &Trailer| if purpose == Purpose::Pack { t.pack } else { t.index };
+        let marks = (0..SHARDS).map(|s| self.newest(Shard(s as u8)).map(mark));
+        let lowest = marks.map(|m| m.map_or(0, |m| m.segment)).min().unwrap_or(0);
+        if segment < lowest {
+            return None;
+        }
+        // The column that wrote it has said how far it knows it.
+        let known = self.trailers.iter().map(mark).filter(|m| m.segment == segment).max();
+        Some(known.unwrap_or(Mark { segment, offset: 0, sequence: 0 }))
+    }
+
+    async fn read_indexes(&mut self, indexes: &[OnDisk]) -> Result<(), RecoverError> {
+        let wanted: Vec<(u32, Mark)> =
+            indexes.iter().filter_map(|f| Some((f.number, self.start(Purpose::Index, f.number)?))).collect();
+        let reach = self.reach(Purpose::Index, wanted.iter().map(|w| w.0)).await?;
+        for (number, from) in wanted {
+            self.read(Purpose::Index, number, from, reach.get(&number).copied()).await?;
+        }
+        Ok(())
+    }
+
+    /// By segment: with which sequence the next one of the same journal starts.
+    async fn reach(
+        &self,
+        purpose: Purpose,
+        numbers: impl Iterator<Item = u32>,
+    ) -> Result<HashMap<u32, u64>, RecoverError> {
+        let mut last: HashMap<u32, u32> = HashMap::new();
+        let mut reach = HashMap::new();
+        for number in numbers {
+            let path = segment_path(self.root, purpose, number);
+            let first = peek(self.io, self.seed, &path, purpose, number).await;
+            let Some(first) = first.map_err(|e| RecoverError::Io(path, e))? else { continue };
+            if let Some(before) = last.insert(first.journal, number) {
+                reach.insert(before, first.first);
             }
         }
+        Ok(reach)
     }
-    let Some((start, batch, records)) = last else {
-        return Ok(0);
-    };
-    if !is_whole(io, &file, start, &batch, &records, size).await.map_err(failed)? {
-        return Ok(start);
-    }
-    records.iter().for_each(|(r, data_at)| newest.offer(*r, number, start as u32 + data_at));
-    Ok(start + batch.disk_bytes() as u64)
-}
 
-type BatchIndex = Result<(Batch, Vec<(Record, u32)>), RecordError>;
-
-/// The headers of the batch at `at`; the inner error is about the bytes, the outer about the disk.
-async fn read_batch_index<I: Io>(io: &I, file: &I::File, at: u64, size: u64) -> io::Result<BatchIndex> {
-    let buf = read(io, file, at, WINDOW_BYTES.min((size - at) as usize)).await?;
-    let batch = match Batch::decode(&buf[..BATCH_HEADER_BYTES]) {
-        Ok(batch) => batch,
-        Err(e) => return Ok(Err(e)),
-    };
-    if at + batch.disk_bytes() as u64 > size || batch.index_bytes() > batch.disk_bytes() {
-        return Ok(Err(RecordError::Damaged("batch beyond its segment")));
-    }
-    if batch.index_bytes() <= buf.capacity().min((size - at) as usize) {
-        return Ok(batch.records(&buf).map(|r| (batch, r)));
-    }
-    drop(buf);
-    let buf = read(io, file, at, batch.index_bytes()).await?;
-    Ok(batch.records(&buf).map(|r| (batch, r)))
-}
-
-async fn read<I: Io>(io: &I, file: &I::File, at: u64, len: usize) -> io::Result<Buffer> {
-    let buf = io.buffer(len).ok_or(io::ErrorKind::OutOfMemory)?;
-    let (read, buf) = file.read_at(buf, len, at).await;
-    read.map(|()| buf)
-}
-
-/// Damage is a torn tail only if no later batch of this segment is behind it.
-async fn refuse_later_batches<I: Io>(
-    io: &I,
-    file: &I::File,
-    (at, size): (u64, u64),
-    (kind, number, number_next): (SegmentKind, u32, u64),
-    damage: RecordError,
-) -> io::Result<Result<(), RecordError>> {
-    let mut window = at;
-    while window < size {
-        let len = WINDOW_BYTES.min((size - window) as usize);
-        let buf = read(io, file, window, len).await?;
-        let later = |sector: &[u8]| {
-            Batch::decode(sector)
-                .is_ok_and(|b| b.kind == kind && b.segment == number && b.number > number_next)
+    async fn read(
+        &mut self,
+        purpose: Purpose,
+        number: u32,
+        from: Mark,
+        must_reach: Option<u64>,
+    ) -> Result<u64, RecoverError> {
+        let path = segment_path(self.root, purpose, number);
+        let plan = ScanPlan {
+            seed: self.seed,
+            path: &path,
+            purpose,
+            segment: number,
+            from,
+            must_reach,
+            step_bytes: None,
+            what: What::Heads,
         };
-        if buf[..len].chunks(SECTOR_BYTES).any(later) {
-            return Ok(Err(damage));
+        let (io, mut strange) = (self.io, None);
+        let scanned = scan(io, plan, |found| match record::read(found.frame) {
+            Ok(read) => self.offer(purpose, number, found.offset, read),
+            Err(e) => strange = strange.or(Some((u64::from(found.offset), e))),
+        })
+        .await?;
+        match strange {
+            Some((at, e)) => Err(RecoverError::Record(path, at, e)),
+            None => Ok(scanned.valid_bytes),
         }
-        window += len as u64;
     }
-    Ok(Ok(()))
+
+    fn offer(&mut self, purpose: Purpose, number: u32, offset: u32, read: Read) {
+        let mut record = match read {
+            Read::Covered { segment, offset } => {
+                let covered = self.covered.entry(segment).or_default();
+                *covered = offset.max(*covered);
+                return;
+            }
+            Read::Object(record) => record,
+        };
+        self.next_sequence = self.next_sequence.max(record.sequence + 1);
+        if self.is_known(record.digest.shard(), purpose, number, offset) {
+            return;
+        }
+        if record.said == Said::Packed {
+            record.said = Said::Listed { segment: number, offset };
+        }
+        let newest = self.tail.entry(record.digest).or_insert(record);
+        if newest.sequence <= record.sequence {
+            *newest = record;
+        }
+    }
+
+    async fn read_packs(&mut self, packs: &[OnDisk]) -> Result<Vec<KeptPack>, RecoverError> {
+        let mut wanted: Vec<(u32, Option<Mark>, u64)> = Vec::new();
+        for &OnDisk { number, bytes } in packs {
+            let start = match self.covered.get(&number) {
+                Some(&covered) if covered == u32::MAX => None,
+                _ => self.start(Purpose::Pack, number),
+            };
+            wanted.push((number, start, bytes));
+        }
+        let scanned = wanted.iter().filter(|w| w.1.is_some()).map(|w| w.0);
+        let reach = self.reach(Purpose::Pack, scanned).await?;
+        let mut kept = Vec::new();
+        for (number, start, bytes) in wanted {
+            let valid = match start {
+                Some(from) => self.read(Purpose::Pack, number, from, reach.get(&number).copied()).await?,
+                None => bytes,
+            };
+            kept.push(KeptPack { number, bytes: valid, cut: valid < bytes, scanned: start.is_some() });
+        }
+        Ok(kept)
+    }
+
+    /// Hands each column its part.
+    fn route(self, map: ShardMap, old: Arc<Old>, stale: bool) -> Vec<RecoveredDisk> {
+        let mut parts: Vec<Option<PartAt>> = vec![None; SHARDS];
+        for (shard, slot) in parts.iter_mut().enumerate() {
+            *slot = self.newest(Shard(shard as u8)).and_then(|t| {
+                let part = t.parts[shard]?;
+                Some(PartAt { number: t.number, part })
+            });
+        }
+        let mut columns: Vec<RecoveredDisk> = (0..map.columns())
+            .map(|_| RecoveredDisk {
+                tail: Tail::default(),
+                parts: parts.clone(),
+                next_number: self.next_number,
+                old: old.clone(),
+                stale,
+                out: None,
+            })
+            .collect();
+        for (digest, record) in self.tail {
+            columns[map.owner(digest.shard())].tail.insert(digest, record);
+        }
+        columns
+    }
 }
 
-/// Whether the data of the last batch reached the disk whole.
-async fn is_whole<I: Io>(
-    io: &I,
-    file: &I::File,
-    start: u64,
-    batch: &Batch,
-    records: &[(Record, u32)],
-    size: u64,
-) -> io::Result<bool> {
-    let len = batch.disk_bytes();
-    if start + len as u64 > size {
-        return Ok(false);
-    }
-    let buf = read(io, file, start, len).await?;
-    Ok(check_data(&buf, records).is_ok())
-}
-
-/// Leaves out objects whose file is not there, removes files that no record names, counts the rest.
-async fn drop_missing_objects<I: Io>(
+/// Removes scrap and what was never acknowledged; counts the rest.
+async fn tidy<I: Io>(
     io: &I,
     names: &Names,
-    newest: &mut Newest,
+    listing: &Listing,
+    kept: &[KeptPack],
     budget: &Budget,
-) -> Result<(), RecoverError> {
-    let mut sizes: HashMap<Digest, u64> = HashMap::new();
-    for shard in 0..SHARDS {
-        let dir = names.shard_dir(shard as u8);
-        for (name, size) in io.list_dir(&dir).await.map_err(|e| RecoverError::Io(dir.clone(), e))? {
-            let stem = name.strip_suffix(".sums").unwrap_or(&name);
-            let digest = Digest::from_hex(stem.as_bytes()).ok();
-            let wanted = digest
-                .and_then(|d| newest.records.get(&d))
-                .is_some_and(|(r, ..)| r.kind == RecordKind::Object);
-            match digest {
-                Some(digest) if wanted => {
-                    if stem.len() == name.len() {
-                        sizes.insert(digest, size);
-                    }
-                }
-                _ => {
-                    let path = dir.join(&name);
-                    io.unlink(&path).await.map_err(|e| RecoverError::Io(path, e))?;
-                }
-            }
-        }
+    map: ShardMap,
+) -> Result<Old, RecoverError> {
+    let root = names.root();
+    let failed = |path: PathBuf| move |e| RecoverError::Io(path, e);
+    for name in &listing.scrap {
+        let path = root.join(name);
+        io.unlink(&path).await.map_err(failed(path))?;
     }
-    newest.records.retain(|digest, (record, ..)| {
-        let keep = record.kind != RecordKind::Object || sizes.get(digest) == Some(&record.size);
-        if !keep {
-            tracing::error!(%digest, size = record.size, found = ?sizes.get(digest), "object file is missing or of another size");
-        } else if record.kind == RecordKind::Object {
-            budget.adopt(disk_bytes(record.size));
-        }
-        keep
-    });
-    Ok(())
-}
-
-/// Segments without a batch go first: on a full disk their space is what the next steps need.
-async fn remove_empty<I: Io>(io: &I, files: &mut Vec<SegmentFile>) -> Result<(), RecoverError> {
-    for empty in files.extract_if(.., |f| f.valid_bytes == 0) {
-        io.unlink(&empty.path).await.map_err(|e| RecoverError::Io(empty.path, e))?;
+    let incoming = names.incoming_dir();
+    for (name, _) in io.list_dir(&incoming).await.map_err(failed(incoming.clone()))? {
+        let path = incoming.join(name);
+        io.unlink(&path).await.map_err(failed(path))?;
     }
-    Ok(())
-}
-
-/// Writes one index segment with all that still matters and removes the old ones. True if there was anything to write.
-async fn rewrite_index<I: Io>(
-    io: &I,
-    names: &Names,
-    number: u32,
-    files: &[SegmentFile],
-    newest: &Newest,
-    budget: &Budget,
-) -> Result<bool, RecoverError> {
-    // A deletion matters as long as a packed record of the same object may be on disk.
-    let packs_exist = files.iter().any(|f| f.kind == SegmentKind::Pack);
-    let matters = |r: &&Record| match r.kind {
-        RecordKind::Object => true,
-        RecordKind::Deleted => packs_exist,
-        RecordKind::Packed => false,
-    };
-    let records: Vec<Record> = newest.records.values().map(|(r, ..)| r).filter(matters).copied().collect();
-    let old_index = || files.iter().filter(|f| f.kind == SegmentKind::Index);
-    if !records.is_empty() {
-        let path = names.segment(SegmentKind::Index, number);
-        match write_index(io, &path, number, &records).await {
-            Ok(bytes) => budget.adopt(bytes),
-            // A full disk: the old ones stay until a start that finds room.
-            Err(e) if is_full(&e) => {
-                let _ = io.unlink(&path).await;
-                old_index().for_each(|f| budget.adopt(f.valid_bytes));
-                return Ok(false);
-            }
-            Err(e) => return Err(RecoverError::Io(path, e)),
-        }
-    }
-    io.sync_dir(names.root()).await.map_err(|e| RecoverError::Io(names.root().to_owned(), e))?;
-    for old in old_index() {
-        io.unlink(&old.path).await.map_err(|e| RecoverError::Io(old.path.clone(), e))?;
-    }
-    Ok(!records.is_empty())
-}
-
-async fn write_index<I: Io>(
-    io: &I,
-    path: &std::path::Path,
-    number: u32,
-    records: &[Record],
-) -> io::Result<u64> {
-    let file = io.open(path, Open::CreateDirect).await?;
-    let mut at = 0;
-    for (i, part) in records.chunks(REWRITE_RECORDS).enumerate() {
-        let items: Vec<(Record, &[u8])> = part.iter().map(|r| (*r, &[][..])).collect();
-        let bytes = batch_bytes(part.iter());
-        let mut buf = io.buffer(bytes).ok_or(io::ErrorKind::OutOfMemory)?;
-        encode_batch(SegmentKind::Index, number, i as u64, &items, &mut buf);
-        file.write_at(buf, bytes, at).await.0?;
-        at += bytes as u64;
-    }
-    file.sync_data().await?;
-    Ok(at)
-}
-
-/// Counts what is live in each pack, cuts torn tails and unused space, removes packs nobody wants.
-async fn keep_segments<I: Io>(
-    io: &I,
-    files: &[SegmentFile],
-    newest: &Newest,
-    budget: &Budget,
-) -> Result<Vec<Arc<Segment>>, RecoverError> {
-    let mut live: HashMap<u32, u64> = HashMap::new();
-    for (record, segment, _) in newest.records.values().filter(|(r, ..)| r.kind == RecordKind::Packed) {
-        *live.entry(*segment).or_default() += record.batch_bytes() as u64;
-    }
-    let mut kept = Vec::new();
-    for pack in files.iter().filter(|f| f.kind == SegmentKind::Pack) {
-        let failed = |e| RecoverError::Io(pack.path.clone(), e);
-        let Some(&bytes) = live.get(&pack.number) else {
-            io.unlink(&pack.path).await.map_err(failed)?;
+    let mut old = Old::default();
+    for pack in kept {
+        let path = segment_path(root, Purpose::Pack, pack.number);
+        if pack.bytes == 0 {
+            io.unlink(&path).await.map_err(failed(path))?;
             continue;
-        };
-        let file = io.open(&pack.path, Open::WriteDirect).await.map_err(failed)?;
-        file.truncate(pack.valid_bytes).await.map_err(failed)?;
-        budget.adopt(pack.valid_bytes);
-        let segment = Segment::new(SegmentKind::Pack, pack.number, pack.valid_bytes, true);
-        segment.add_live(bytes);
-        kept.push(segment);
+        }
+        if pack.cut {
+            let file = io.open(&path, Open::WriteDirect).await.map_err(failed(path.clone()))?;
+            file.truncate(pack.bytes).await.map_err(failed(path))?;
+        }
+        budget.adopt(pack.bytes);
+        old.packs.push(Segment::new(Purpose::Pack, pack.number, pack.bytes, false));
     }
-    Ok(kept)
+    let indexes = listing.indexes.iter().map(|f| (Purpose::Index, f));
+    let checkpoints = listing.checkpoints.iter().map(|f| (Purpose::Checkpoint, f));
+    for (purpose, file) in indexes.chain(checkpoints) {
+        budget.adopt(file.bytes);
+        old.replaced.push((purpose, file.number, file.bytes));
+    }
+    *old.loading.get_mut() = map.columns();
+    *old.checkpointing.get_mut() = map.columns();
+    Ok(old)
 }
 
-fn route(newest: Newest, segments: &[Arc<Segment>], map: ShardMap, next_number: u32) -> Vec<Recovered> {
-    let next_sequence = newest.sequence + 1;
-    let mut columns: Vec<Recovered> = (0..map.columns())
-        .map(|_| Recovered { segments: segments.to_vec(), next_number, next_sequence, entries: Vec::new() })
-        .collect();
-    for (digest, (record, segment, offset)) in newest.records {
-        let place = match record.kind {
-            RecordKind::Packed => Place::Packed { segment, offset },
-            RecordKind::Object => Place::Object,
-            RecordKind::Deleted => continue,
+/// Reads all disks. One of several that fails is left out; with only one, its failure is the node's.
+pub async fn recover_all<I: Io>(
+    io: &I,
+    disks: &[DiskPlan],
+    map: ShardMap,
+) -> Result<Vec<Recovered>, RecoverError> {
+    let loading = Arc::new(AtomicUsize::new(map.columns()));
+    let fresh = || Recovered { disks: Vec::new(), next_sequence: 1, loading: loading.clone() };
+    let mut columns: Vec<Recovered> = (0..map.columns()).map(|_| fresh()).collect();
+    for plan in disks {
+        let (parts, next_sequence) = match recover(io, plan, map).await {
+            Ok(found) => found,
+            Err(e) if e.is_io() && disks.len() > 1 => {
+                tracing::error!(error = %e, "disk is left out: what is on it answers 503");
+                let out = Some(e.to_string());
+                let part =
+                    || RecoveredDisk { out: out.clone(), parts: vec![None; SHARDS], ..Default::default() };
+                ((0..map.columns()).map(|_| part()).collect(), 1)
+            }
+            Err(e) => return Err(e),
         };
-        let Record { size, sequence, expires_ms, data_crc: crc, evictable, .. } = record;
-        let entry = Entry { place, size, sequence, expires_ms, crc, evictable, held: NOT_HELD };
-        columns[map.owner(digest.shard())].entries.push((digest, entry));
+        for (column, part) in columns.iter_mut().zip(parts) {
+            column.disks.push(part);
+            column.next_sequence = column.next_sequence.max(next_sequence);
+        }
     }
-    columns
+    if columns.iter().all(|c| c.disks.iter().all(|d| d.out.is_some())) {
+        let path = disks.first().map(|d| d.dir.names().root().to_owned()).unwrap_or_default();
+        return Err(RecoverError::Io(path, io::Error::other("no disk could be read")));
+    }
+    // Sequences order what the disks say of one object, so they are one line.
+    let next = columns.iter().map(|c| c.next_sequence).max().unwrap_or(1);
+    columns.iter_mut().for_each(|c| c.next_sequence = next);
+    Ok(columns)
 }

@@ -4,29 +4,31 @@
 //! await.
 
 mod held;
+mod keep;
+mod load;
 mod store;
 
-use super::data_dir::DataDir;
 use super::digest::Digest;
+use super::disk::{Disk, DiskPlan};
 use super::index::{Entry, Index, Place};
-use super::log::{Log, LogError, LogPlan};
-use super::names::{Names, SegmentKind};
 use super::object::read_sums;
 use super::policy::Policy;
 use super::reader::{ReadError, read_packed};
 use super::recover::Recovered;
-use super::segment::Segments;
-use crate::budget::Budget;
-use crate::io::{Io, Open};
+use crate::io::Io;
+use crate::journal::{JournalError, Reading, is_full};
 use crate::resident::Resident;
+use crate::shards::{SHARDS, Shard as ShardNumber, ShardMap};
 use bytes::Bytes;
 use hashbrown::{HashMap, HashSet};
+use load::{Loading, sums_path};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::task::Waker;
 
 /// Copies bytes into the column's memory; `None` when there is no room.
@@ -34,18 +36,26 @@ pub type Hold = Box<dyn Fn(&[u8]) -> Option<Bytes>>;
 
 /// What a shard is made of.
 pub struct Plan {
-    /// Number of the column, and of columns.
+    /// Number of the column.
     pub column: usize,
-    /// Columns in this boot.
-    pub columns: usize,
+    /// Which column owns what.
+    pub map: ShardMap,
     /// Bytes of RAM for objects (of the column's memory).
     pub held_bytes: u64,
-    /// Disk bytes, shared by all columns.
-    pub budget: Budget,
+    /// The data directories.
+    pub disks: Vec<DiskPlan>,
     /// Copies of packed objects: how a buffer for one is found. `None`: no memory now.
     pub hold: Hold,
-    /// Told when a write or sync has failed for good.
+    /// Told when a write or sync has failed for good and no other disk is left.
     pub on_stop: Rc<dyn Fn(String)>,
+}
+
+impl Plan {
+    /// The shards of this column.
+    fn owned(&self) -> impl Iterator<Item = usize> {
+        let (map, column) = (self.map, self.column);
+        (0..SHARDS).filter(move |&s| map.owner(ShardNumber(s as u8)) == column)
+    }
 }
 
 /// An object found.
@@ -68,6 +78,8 @@ pub struct Pinned {
     pub from: usize,
     /// Its size.
     pub len: usize,
+    /// Keeps the file from being written over.
+    pub(super) _reading: Reading,
 }
 
 /// What a reader needs of an object file.
@@ -104,13 +116,20 @@ pub enum PutError {
     Stopped(String),
 }
 
-impl From<LogError> for PutError {
-    fn from(e: LogError) -> PutError {
+impl From<JournalError> for PutError {
+    fn from(e: JournalError) -> PutError {
         match e {
-            LogError::Busy => PutError::Busy,
-            LogError::NoSpace => PutError::NoSpace,
-            LogError::Stopped(reason) => PutError::Stopped(reason.to_string()),
+            JournalError::Busy => PutError::Busy,
+            JournalError::NoSpace => PutError::NoSpace,
+            JournalError::Stopped(reason) => PutError::Stopped(reason.to_string()),
         }
+    }
+}
+
+impl PutError {
+    /// A failure of the disk.
+    fn from_io(e: io::Error) -> PutError {
+        if is_full(&e) { PutError::NoSpace } else { PutError::Stopped(e.to_string()) }
     }
 }
 
@@ -167,6 +186,23 @@ struct State {
     next_sequence: u64,
 }
 
+impl State {
+    fn new((held_bytes, seed): (u64, u64), next_sequence: u64) -> State {
+        State {
+            index: Index::default(),
+            policy: Policy::new(held_bytes, seed),
+            held: Vec::new(),
+            slots: HashMap::new(),
+            promoting: HashSet::new(),
+            pins: 0,
+            damaged: HashSet::new(),
+            evictable: VecDeque::new(),
+            locked: HashMap::new(),
+            next_sequence,
+        }
+    }
+}
+
 /// The owner of a column's objects. Clones share it.
 pub struct Shard<I: Io> {
     inner: Rc<Inner<I>>,
@@ -174,12 +210,16 @@ pub struct Shard<I: Io> {
 
 struct Inner<I: Io> {
     io: I,
-    names: Names,
     plan: Plan,
-    pack: Log<I>,
-    index_log: Log<I>,
-    segments: Rc<RefCell<Segments<I>>>,
+    disks: Vec<Rc<Disk<I>>>,
     state: RefCell<State>,
+    loading: RefCell<Loading>,
+    /// All of this column is in the index.
+    loaded: Cell<bool>,
+    others_loading: Arc<AtomicUsize>,
+    /// The last start had journals to read: a checkpoint saves the next one that.
+    stale: Cell<bool>,
+    checkpointing: Cell<bool>,
     ram_hits: Cell<u64>,
     disk_hits: Cell<u64>,
     evictions: Cell<u64>,
@@ -196,100 +236,128 @@ fn bump(counter: &Cell<u64>) {
     counter.set(counter.get() + 1);
 }
 
-/// Size of pack segments: large for sequential reads, small against the quota so that a small disk is not one segment.
-fn pack_segment_bytes(quota: u64) -> u32 {
-    (quota / 64).clamp(1 << 20, 64 << 20).next_power_of_two() as u32
-}
-
-const INDEX_SEGMENT_BYTES: u32 = 1 << 20;
-
 impl<I: Io> Shard<I> {
-    /// Takes over what recovery found for this column.
-    pub fn new(io: I, dir: &DataDir, plan: Plan, recovered: Recovered) -> Shard<I> {
-        let names = dir.names().clone();
-        let segments = Rc::new(RefCell::new(Segments::new(recovered.segments.into_iter())));
-        // Two logs a column: numbers of all logs of all columns are interleaved and never meet.
-        let step = 2 * plan.columns as u32;
-        let log = |kind, segment_bytes, first_number| {
-            let on_stop = plan.on_stop.clone();
-            let log_plan = LogPlan { kind, segment_bytes, first_number, number_step: step };
-            let on_stop = Box::new(move |reason| on_stop(reason));
-            Log::new(io.clone(), names.clone(), log_plan, plan.budget.clone(), segments.clone(), on_stop)
-        };
-        let first = recovered.next_number + 2 * plan.column as u32;
-        let pack = log(SegmentKind::Pack, pack_segment_bytes(plan.budget.limit()), first);
-        let index_log = log(SegmentKind::Index, INDEX_SEGMENT_BYTES, first + 1);
-        let mut index = Index::default();
-        recovered.entries.into_iter().for_each(|(digest, entry)| {
-            let twice = index.insert(digest, entry);
-            assert!(twice.is_none(), "recovery found {digest} twice");
-        });
-        let mut evictable: Vec<(Digest, u64)> =
-            index.iter().filter(|(_, e)| e.evictable).map(|(d, e)| (*d, e.sequence)).collect();
-        evictable.sort_unstable_by_key(|&(_, sequence)| sequence);
-        let evictable = VecDeque::from(evictable);
-        let state = State {
-            index,
-            policy: Policy::new(plan.held_bytes),
-            held: Vec::new(),
-            slots: HashMap::new(),
-            promoting: HashSet::new(),
-            pins: 0,
-            damaged: HashSet::new(),
-            evictable,
-            locked: HashMap::new(),
-            next_sequence: recovered.next_sequence,
-        };
-        let counters = || Cell::new(0);
-        Shard {
-            inner: Rc::new(Inner {
+    /// Takes over what recovery found for this column. [`Shard::load_all`] is to be spawned next.
+    pub fn new(io: I, plan: Plan, recovered: Recovered) -> Shard<I> {
+        assert_eq!(plan.disks.len(), recovered.disks.len(), "recovery read other disks");
+        let inner = Rc::new_cyclic(|weak: &std::rc::Weak<Inner<I>>| {
+            let on_out: Rc<dyn Fn(u8, String)> = {
+                let weak = weak.clone();
+                Rc::new(move |disk, reason| {
+                    if let Some(inner) = weak.upgrade() {
+                        Shard { inner }.on_disk_failed(disk, &reason);
+                    }
+                })
+            };
+            let place = (plan.column, plan.map.columns());
+            let disks = plan.disks.iter().zip(&recovered.disks).enumerate();
+            let disks = disks.map(|(n, (d, found))| Disk::new(&io, n as u8, d, place, found, on_out.clone()));
+            Inner {
+                disks: disks.collect(),
+                state: RefCell::new(State::new((plan.held_bytes, io.random()), recovered.next_sequence)),
+                stale: Cell::new(recovered.disks.iter().any(|d| d.stale)),
+                loading: RefCell::new(Loading::new(recovered.disks)),
+                loaded: Cell::new(false),
+                others_loading: recovered.loading,
+                checkpointing: Cell::new(false),
+                ram_hits: Cell::new(0),
+                disk_hits: Cell::new(0),
+                evictions: Cell::new(0),
+                damaged: Cell::new(0),
                 io,
-                names,
                 plan,
-                pack,
-                index_log,
-                segments,
-                state: RefCell::new(state),
-                ram_hits: counters(),
-                disk_hits: counters(),
-                evictions: counters(),
-                damaged: counters(),
-            }),
-        }
+            }
+        });
+        let shard = Shard { inner };
+        shard.inner.disks.iter().for_each(|disk| shard.hear_sealed(disk));
+        shard
+    }
+
+    fn hear_sealed(&self, disk: &Rc<Disk<I>>) {
+        // Weak: the disk is held by what this would hold.
+        let (me, weak) = (Rc::downgrade(&self.inner), Rc::downgrade(disk));
+        disk.pack.on_sealed(Box::new(move |segment| {
+            if let (Some(inner), Some(disk)) = (me.upgrade(), weak.upgrade()) {
+                Shard { inner }.on_pack_sealed(&disk, segment);
+            }
+        }));
     }
 
     /// Takes the space that deletions need, while there is some. Called once, before the first request.
     pub async fn prepare(&self) -> Result<(), PutError> {
-        Ok(self.inner.index_log.prepare().await?)
+        for disk in self.inner.disks.iter().filter(|d| d.out().is_none()) {
+            match disk.index.prepare().await {
+                Err(JournalError::Stopped(reason)) if self.inner.disks.len() > 1 => {
+                    self.on_disk_failed(disk.number, &reason);
+                }
+                prepared => prepared?,
+            }
+        }
+        Ok(())
+    }
+
+    /// A disk does not work any more: what is on it is answered with "not now". The last one takes the node with it.
+    fn on_disk_failed(&self, number: u8, reason: &str) {
+        let disk = &self.inner.disks[usize::from(number)];
+        if !disk.take_out(reason) {
+            return;
+        }
+        let root = disk.names.root().display();
+        if self.inner.disks.iter().all(|d| d.out().is_some()) {
+            (self.inner.plan.on_stop)(reason.to_owned());
+        } else {
+            tracing::error!(disk = %root, %reason, "disk is taken out: what is on it answers 503");
+        }
+    }
+
+    /// The disk of an entry, if it works.
+    fn disk_of(&self, digest: &Digest, entry: &Entry) -> Result<&Rc<Disk<I>>, ReadError> {
+        let disk = &self.inner.disks[usize::from(entry.disk)];
+        if disk.out().is_some() { Err(ReadError::Out(*digest)) } else { Ok(disk) }
+    }
+
+    /// What is not known may be on a disk that is out since before it was read.
+    fn maybe_lost(&self, digest: &Digest) -> Result<(), ReadError> {
+        let unread = self.inner.loading.borrow().disks.iter().any(|d| d.out.is_some());
+        if unread { Err(ReadError::Out(*digest)) } else { Ok(()) }
     }
 
     /// An object, or `None` if there is none.
     pub async fn get(&self, digest: &Digest) -> Result<Option<Found>, ReadError> {
-        if let Some(found) = self.get_held(digest) {
-            return Ok(Some(found));
+        loop {
+            if let Some(found) = self.get_held(digest) {
+                return Ok(Some(found));
+            }
+            let Some(entry) = self.lookup(digest) else {
+                return self.maybe_lost(digest).map(|()| None);
+            };
+            let found = self.get_from_disk(digest, &entry).await;
+            match found {
+                Ok(found) => return Ok(Some(found)),
+                // Deleted, replaced or moved meanwhile: an error on the way to where it was says nothing.
+                Err(_) if self.lookup(digest).is_none_or(|now| now.sequence != entry.sequence) => {}
+                Err(e) => {
+                    if let ReadError::Damaged(_) = &e {
+                        self.on_damaged(digest);
+                    }
+                    return Err(e);
+                }
+            }
         }
-        let Some(entry) = self.lookup(digest) else {
-            return Ok(None);
-        };
-        let found = match entry.place {
+    }
+
+    async fn get_from_disk(&self, digest: &Digest, entry: &Entry) -> Result<Found, ReadError> {
+        let disk = self.disk_of(digest, entry)?;
+        match entry.place {
             Place::Packed { segment, offset } => {
-                let found = self.read_packed(digest, &entry, segment, offset).await;
-                self.gone_meanwhile(digest, &entry, found.map(Found::Packed))
+                self.read_packed(disk, digest, entry, (segment, offset)).await.map(Found::Packed)
             }
             Place::Object => {
-                let found = self.sums(digest, &entry).await;
-                let path = self.inner.names.object(digest);
-                self.gone_meanwhile(
-                    digest,
-                    &entry,
-                    found.map(|sums| Found::Object(Object { path, size: entry.size, sums })),
-                )
+                let sums = self.sums(disk, digest, entry).await?;
+                let path = disk.names.object(digest);
+                Ok(Found::Object(Object { path, size: entry.size, sums }))
             }
-        };
-        if let Err(ReadError::Damaged(_)) = &found {
-            self.on_damaged(digest);
         }
-        found
     }
 
     /// The size of an object.
@@ -302,20 +370,6 @@ impl<I: Io> Shard<I> {
         self.inner.state.borrow().index.get(digest).filter(|e| !e.is_expired(now_ms)).copied()
     }
 
-    /// An error on the way to an object that was deleted meanwhile is no error: it is not there.
-    fn gone_meanwhile(
-        &self,
-        digest: &Digest,
-        entry: &Entry,
-        found: Result<Found, ReadError>,
-    ) -> Result<Option<Found>, ReadError> {
-        match found {
-            Ok(found) => Ok(Some(found)),
-            Err(_) if self.lookup(digest).is_none_or(|now| now.sequence != entry.sequence) => Ok(None),
-            Err(e) => Err(e),
-        }
-    }
-
     /// Counts an object whose bytes on disk are not what was stored; a put of it will store it anew.
     pub fn on_damaged(&self, digest: &Digest) {
         bump(&self.inner.damaged);
@@ -325,23 +379,15 @@ impl<I: Io> Shard<I> {
 
     async fn read_packed(
         &self,
+        disk: &Rc<Disk<I>>,
         digest: &Digest,
         entry: &Entry,
-        segment: u32,
-        offset: u32,
+        (segment, offset): (u32, u32),
     ) -> Result<Bytes, ReadError> {
         bump(&self.inner.disk_hits);
-        let io_error = |e| ReadError::Io(*digest, e);
-        let open = self.inner.segments.borrow().file(segment);
-        let file = match open {
-            Some(file) => file,
-            None => {
-                let path = self.inner.names.segment(SegmentKind::Pack, segment);
-                let file = self.inner.io.open(&path, Open::ReadDirect).await.map_err(io_error)?;
-                self.inner.segments.borrow_mut().set_file(segment, file.clone());
-                file
-            }
-        };
+        let segment = disk.store.get(segment).expect("an entry names a segment that exists");
+        let _reading = segment.reading();
+        let file = disk.store.file(&segment).await.map_err(|e| ReadError::Io(*digest, e))?;
         let (buf, range) =
             read_packed(&self.inner.io, &file, digest, (offset, entry.size as usize, entry.crc)).await?;
         // Served from the read buffer when there is no room to keep it.
@@ -351,7 +397,12 @@ impl<I: Io> Shard<I> {
         })
     }
 
-    async fn sums(&self, digest: &Digest, entry: &Entry) -> Result<Arc<[u32]>, ReadError> {
+    async fn sums(
+        &self,
+        disk: &Rc<Disk<I>>,
+        digest: &Digest,
+        entry: &Entry,
+    ) -> Result<Arc<[u32]>, ReadError> {
         {
             let state = &mut *self.inner.state.borrow_mut();
             if let Some(&slot) = state.slots.get(&Key::Sums(*digest)) {
@@ -361,7 +412,7 @@ impl<I: Io> Shard<I> {
                 }
             }
         }
-        let path = Names::sums(&self.inner.names.object(digest));
+        let path = sums_path(&disk.names, digest);
         let sums = read_sums(&self.inner.io, &path, entry.size, entry.crc).await;
         let sums = sums.map_err(|e| match e.kind() {
             io::ErrorKind::InvalidData => ReadError::Damaged(*digest),
@@ -393,15 +444,5 @@ impl<I: Io> Shard<I> {
             evictions: self.inner.evictions.get(),
             damaged: self.inner.damaged.get(),
         }
-    }
-
-    /// Where objects are received, for [`super::ObjectWriter`].
-    pub fn names(&self) -> &Names {
-        &self.inner.names
-    }
-
-    /// The disk budget.
-    pub fn budget(&self) -> &Budget {
-        &self.inner.plan.budget
     }
 }

@@ -1,4 +1,5 @@
-//! Loads any server that speaks blob HTTP with GETs or PUTs, and checks every answer's status and size.
+//! Loads any server that speaks blob HTTP with GETs or PUTs, and checks every answer's status and size; the suites
+//! (`suite`) check every byte.
 //!
 //! What the load stored is deleted afterwards, whatever its outcome; a PUT whose answer never came may stay.
 
@@ -11,6 +12,7 @@ use crate::config::size::Bytes;
 use crate::error::Error;
 
 mod response;
+mod suite;
 mod talk;
 
 use talk::{Deleting, Getting, Putting, Stored};
@@ -18,56 +20,68 @@ use talk::{Deleting, Getting, Putting, Stored};
 /// A few connections fill and empty the server: the load proper may want thousands.
 const CONNECTIONS_MAX_ASIDE: usize = 16;
 
+/// Connections of a load that is no suite.
+const CONNECTIONS: u32 = 64;
+/// Bytes and number of its blobs.
+const SIZE_BYTES: u64 = 4 << 10;
+const BLOBS: u32 = 16;
+
 /// Runs the load.
-pub fn run(args: &BenchBlob) -> Result<Report, Error> {
+pub fn run(args: &BenchBlob) -> Result<Vec<Report>, Error> {
     let addr = threads::resolve(&args.target)?;
     let cpus = columns::choose_cpus(args.run.cpuset.as_deref())?;
-    let load = Load { addr, connections: args.connections as usize, rate: args.rate };
     let cpu = cpus[cpus.len() - 1];
+    let connections = args.connections.unwrap_or(CONNECTIONS) as usize;
+    let load = Load { addr, connections, rate: args.rate };
     let stored = Stored::default();
-    let outcome = match args.method {
-        BlobMethod::Get => get(args, &load, cpu, &stored),
-        BlobMethod::Put => put(args, &load, cpu, &stored),
+    let outcome = match (args.suite, args.method) {
+        (Some(suite), _) => suite::run(suite, args, addr, cpu, &stored),
+        (None, BlobMethod::Get) => get(args, &load, cpu, &stored).map(|measured| vec![measured]),
+        (None, BlobMethod::Put) => put(args, &load, cpu, &stored).map(|measured| vec![measured]),
     };
     let left = stored.take();
     let removed = match left.is_empty() {
         true => Ok(()),
         false => aside(&load, "delete", Deleting::new(addr, left)),
     };
-    let (title, window, recorder) = outcome?;
+    let reports = outcome?;
     removed?;
-    let pace = match args.rate {
+    Ok(reports)
+}
+
+/// The report of a load that is no suite.
+fn report(what: &str, load: &Load, window: Window, recorder: &Recorder) -> Report {
+    let pace = match load.rate {
         Some(rate) => format!("{rate}/s"),
         None => "closed loop".to_owned(),
     };
-    let title = format!("{title}, {} connections, {pace}, {addr}", args.connections);
-    Ok(Report::new(title, window, &recorder))
+    let title = format!("{what}, {} connections, {pace}, {}", load.connections, load.addr);
+    Report::new(title, window, recorder)
 }
 
-type Measured = (String, Window, Recorder);
-
-fn get(args: &BenchBlob, load: &Load, cpu: usize, stored: &Stored) -> Result<Measured, Error> {
+fn get(args: &BenchBlob, load: &Load, cpu: usize, stored: &Stored) -> Result<Report, Error> {
     let (digests, size) = match &args.digest {
         Some(digest) => (vec![digest.clone()], None),
         None => {
-            let count = u64::from(args.blobs);
-            let put = Putting::new(load.addr, args.size, Some(count), stored.clone());
+            let size = args.size.unwrap_or(SIZE_BYTES);
+            let count = u64::from(args.blobs.unwrap_or(BLOBS));
+            let put = Putting::new(load.addr, size, Some(count), stored.clone());
             aside(load, "store", put)?;
-            (stored.digests(), Some(args.size))
+            (stored.digests(), Some(size))
         }
     };
     let blobs = digests.len();
     let talk = Getting::new(load.addr, &digests, size);
     let (window, recorder, talk) = threads::run(load, cpu, args.run.seconds, talk)?;
     let size = Bytes(talk.size().unwrap_or(0));
-    Ok((format!("GET of {blobs} blobs of {size}"), window, recorder))
+    Ok(report(&format!("GET of {blobs} blobs of {size}"), load, window, &recorder))
 }
 
-fn put(args: &BenchBlob, load: &Load, cpu: usize, stored: &Stored) -> Result<Measured, Error> {
-    let talk = Putting::new(load.addr, args.size, None, stored.clone());
+fn put(args: &BenchBlob, load: &Load, cpu: usize, stored: &Stored) -> Result<Report, Error> {
+    let size = args.size.unwrap_or(SIZE_BYTES);
+    let talk = Putting::new(load.addr, size, None, stored.clone());
     let (window, recorder, _) = threads::run(load, cpu, args.run.seconds, talk)?;
-    let title = format!("durable PUT of {}", Bytes(args.size));
-    Ok((title, window, recorder))
+    Ok(report(&format!("durable PUT of {}", Bytes(size)), load, window, &recorder))
 }
 
 /// Asks all that `talk` has to ask, unmeasured.

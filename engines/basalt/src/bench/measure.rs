@@ -37,6 +37,11 @@ impl Phase {
         self.0.load(Ordering::Relaxed) == DONE
     }
 
+    /// A run of which all is measured.
+    pub fn all() -> Self {
+        Self(Arc::new(AtomicU8::new(MEASURING)))
+    }
+
     /// Ends the run, wherever it is.
     pub fn end(&self) {
         self.0.store(DONE, Ordering::Relaxed);
@@ -50,6 +55,16 @@ pub struct Window {
     pub seconds: f64,
     /// User and system time of all threads.
     pub cpu_seconds: f64,
+}
+
+impl Window {
+    /// Measures `run` from its beginning to its end: a load that asks each of its questions once.
+    pub fn around<T>(run: impl FnOnce() -> T) -> (Window, T) {
+        let (begin, cpu) = (Instant::now(), cpu_seconds());
+        let outcome = run();
+        let window = Window { seconds: begin.elapsed().as_secs_f64(), cpu_seconds: cpu_seconds() - cpu };
+        (window, outcome)
+    }
 }
 
 /// How long to warm up and to measure.

@@ -23,6 +23,9 @@ pub struct Report {
 /// The JSON.
 #[derive(Clone, Debug, Serialize)]
 struct Figures {
+    /// Which of the cases of a suite.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    case: Option<String>,
     seconds: f64,
     operations: u64,
     ops_per_second: f64,
@@ -56,6 +59,7 @@ impl Report {
             seconds => count / seconds,
         };
         let figures = Figures {
+            case: None,
             seconds: window.seconds,
             operations,
             ops_per_second: per_second(operations as f64),
@@ -80,6 +84,12 @@ impl Report {
         self
     }
 
+    /// Names the case of a suite.
+    pub fn of_case(mut self, case: String) -> Self {
+        self.figures.case = Some(case);
+        self
+    }
+
     /// One line of JSON.
     pub fn json(&self) -> String {
         let line = serde_json::to_string(&self.figures).expect("numbers and fixed keys");
@@ -96,9 +106,11 @@ impl Report {
         out
     }
 
-    /// A page with the figures and the distribution of latency.
-    pub fn html(&self) -> String {
-        page::render(&self.title, &self.rows(), &self.curve)
+    /// A page with the figures and the distributions of latency.
+    pub fn html(reports: &[Self]) -> String {
+        let sections: Vec<String> =
+            reports.iter().map(|one| page::section(&one.title, &one.rows(), &one.curve)).collect();
+        page::render(reports.first().map_or("", |first| &first.title), &sections)
     }
 
     fn rows(&self) -> Vec<(String, String)> {
@@ -164,7 +176,7 @@ mod tests {
         let recorder = Recorder::new(Phase::default());
         let report = Report::new(String::new(), Window::default(), &recorder);
         assert!(report.json().contains("\"ops_per_second\":0.0"));
-        assert!(report.html().contains("</html>"));
+        assert!(Report::html(&[report]).contains("</html>"));
     }
 
     #[test]
@@ -172,9 +184,10 @@ mod tests {
         let report = report();
         for (name, value) in report.rows() {
             assert!(report.table().contains(&name) && report.table().contains(&value));
-            assert!(report.html().contains(&value), "{name}");
+            assert!(Report::html(std::slice::from_ref(&report)).contains(&value), "{name}");
         }
-        let page = report.html();
+        let page = Report::html(&[report.clone(), report]);
+        assert_eq!(page.matches("<polyline").count(), 2, "a drawing of each");
         assert!(page.contains("&lt;4 KiB&gt;") && !page.contains("<4 KiB>"));
         assert!(page.contains("<polyline") && page.len() < 20_000);
         assert!(!page.contains("http://") || !page.contains("src="), "stands alone");

@@ -47,6 +47,23 @@ pub fn run<T: Talk + Send>(
     })
 }
 
+/// Talks until `talk` has no more questions, all of it measured.
+pub fn pass<T: Talk + Send>(load: &Load, cpu: usize, mut talk: T) -> Result<(Window, Recorder, T), Error> {
+    let phase = Phase::all();
+    let (window, outcome) = Window::around(|| {
+        thread::scope(|scope| {
+            let driven = scope.spawn(|| {
+                pin(cpu);
+                let mut recorder = Recorder::new(phase.clone());
+                sockets::drive(load, &mut talk, &phase, &mut recorder).map(|()| recorder)
+            });
+            driven.join().unwrap_or_else(|_| Err("the client's thread panicked".into()))
+        })
+    });
+    let failed = |why: String| Error::runtime(format!("the load on {} failed", load.addr)).why(why);
+    Ok((window, outcome.map_err(failed)?, talk))
+}
+
 /// Best effort: a load that is not pinned still loads.
 fn pin(cpu: usize) {
     let mut set = CpuSet::new();

@@ -126,24 +126,52 @@ pub struct BenchBlob {
     /// Fetch or store
     #[arg(long, value_enum, default_value_t)]
     pub method: BlobMethod,
-    /// Bytes per blob
-    #[arg(long, value_name = "SIZE", default_value = "4KiB", value_parser = parse_size_bytes)]
-    pub size: u64,
-    /// Different blobs to fetch, stored beforehand and removed afterwards
-    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    pub blobs: u32,
+    /// Several loads of a kind instead, with every byte received compared with what was put
+    #[arg(long, value_enum, conflicts_with_all = ["method", "size", "digest", "rate"])]
+    pub suite: Option<BlobSuite>,
+    /// Bytes per blob in a suite; default: what the suite is about
+    #[arg(long, value_name = "SIZE,...", value_delimiter = ',', value_parser = parse_size_bytes, requires = "suite")]
+    pub sizes: Vec<u64>,
+    /// Where a suite reads hits and misses, if the server is one of ours
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:2381", requires = "suite")]
+    pub ops: String,
+    /// Bytes per blob; default: 4KiB
+    #[arg(long, value_name = "SIZE", value_parser = parse_size_bytes)]
+    pub size: Option<u64>,
+    /// Different blobs to fetch, stored beforehand and removed afterwards; default: 16, or what the suite is about
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub blobs: Option<u32>,
     /// Fetch this blob, which the server has, instead
     #[arg(long, value_parser = Digest::parse, conflicts_with_all = ["size", "blobs"])]
     pub digest: Option<Digest>,
-    /// Connections to hold
-    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=65_536))]
-    pub connections: u32,
+    /// Connections to hold; default: 64, or what the suite is about
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    pub connections: Option<u32>,
     /// Requests per second over all connections, sent on schedule; default: as fast as answered
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub rate: Option<u64>,
     /// How long, and where the figures go.
     #[command(flatten)]
     pub run: BenchRun,
+}
+
+/// Loads of a kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum BlobSuite {
+    /// Whole blobs of 1 to 256 MiB, one after the other
+    Sequential,
+    /// Ranges of 4 to 512 KiB anywhere in blobs of 64 MiB
+    Random,
+    /// Whole blobs of 1 to 100 KiB
+    Small,
+    /// 1,000 files, each once, then all of them again and again
+    Fanout,
+    /// First reads, from disk, against later ones, from RAM
+    Tiers,
+    /// First reads in order, by ranges of 1 MiB: compare two servers, with and without prefetch
+    Prefetch,
+    /// Blobs by popularity (Zipf, exponent 1), with the hit ratio of RAM
+    Zipf,
 }
 
 /// What is asked of the blob server.

@@ -7,7 +7,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use super::size::{Amount, Bytes};
-use super::{Engine, LogFormat, Settings, file_system_bytes};
+use super::{DataDir, Engine, LogFormat, Settings, file_system_bytes};
+use runtime::tier::DISKS_MAX;
 
 /// The shape of a key's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,7 +85,7 @@ const ORIGINS: &str = "Origins";
 const LOGS: &str = "Logs";
 
 /// The table, in the order in which help and `config show` list it.
-pub static KEYS: [Key; 11] = [
+pub static KEYS: [Key; 12] = [
     Key {
         name: "cpuset",
         value_name: "CPULIST",
@@ -110,7 +111,7 @@ pub static KEYS: [Key; 11] = [
         help: "Where to keep data, one directory per disk with its share of the data",
         heading: MACHINE,
         set: |settings, values| {
-            settings.data_dir = parse_data_dir(values)?;
+            settings.data_dirs = parse_data_dirs(values)?;
             Ok(())
         },
         understood: None,
@@ -139,10 +140,26 @@ pub static KEYS: [Key; 11] = [
             settings.disk_quota = Amount::parse(one(values)?)?;
             Ok(())
         },
-        understood: Some(|settings| match file_system_bytes(&settings.data_dir) {
-            Ok(total_bytes) => Bytes(settings.disk_quota.of(total_bytes)).to_string(),
-            Err(error) => format!("file system not readable: {error}"),
+        understood: Some(|settings| {
+            let quota = |dir: &DataDir| match file_system_bytes(&dir.path) {
+                Ok(total_bytes) => Bytes(settings.disk_quota_of(dir, total_bytes)).to_string(),
+                Err(error) => format!("file system not readable: {error}"),
+            };
+            settings.data_dirs.iter().map(quota).collect::<Vec<_>>().join(" + ")
         }),
+    },
+    Key {
+        name: "object-ttl",
+        value_name: "TIME",
+        kind: Kind::Text,
+        default: "none",
+        help: "How long blobs stay that are put without ?ttl=, such as 90s, 12h or 7d; none is until deleted",
+        heading: MACHINE,
+        set: |settings, values| {
+            settings.object_ttl_ms = parse_ttl(one(values)?)?;
+            Ok(())
+        },
+        understood: None,
     },
     Key {
         name: "engines",
@@ -251,21 +268,41 @@ fn one(values: &[String]) -> Result<&str, String> {
     }
 }
 
+fn parse_data_dirs(values: &[String]) -> Result<Vec<DataDir>, String> {
+    let dirs: Vec<DataDir> = values.iter().map(|v| parse_data_dir(v)).collect::<Result<_, _>>()?;
+    if dirs.is_empty() || dirs.len() > DISKS_MAX {
+        return Err(format!("{} data directories: from 1 to {DISKS_MAX} are possible", dirs.len()));
+    }
+    for (at, dir) in dirs.iter().enumerate() {
+        if dirs[..at].iter().any(|before| before.path == dir.path) {
+            return Err(format!("{} is named twice", dir.path.display()));
+        }
+    }
+    Ok(dirs)
+}
+
 /// `DIR` or `DIR=WEIGHT`. A `=` that no whole number follows is part of the path.
-fn parse_data_dir(values: &[String]) -> Result<PathBuf, String> {
-    let [value] = values else {
-        return Err("several data directories come later; name one".to_owned());
-    };
+fn parse_data_dir(value: &str) -> Result<DataDir, String> {
     let (dir, weight) = match value.rsplit_once('=') {
         Some((dir, weight)) if weight.bytes().all(|b| b.is_ascii_digit()) => (dir, weight),
-        _ => (value.as_str(), "1"),
+        _ => (value, "1"),
     };
     if dir.is_empty() {
         return Err(format!("`{value}` names no directory"));
     }
     match weight.parse::<u32>() {
-        Ok(1..) => Ok(PathBuf::from(dir)),
+        Ok(weight @ 1..) => Ok(DataDir { path: PathBuf::from(dir), weight }),
         _ => Err(format!("the weight in `{value}` is not a number from 1 on")),
+    }
+}
+
+fn parse_ttl(text: &str) -> Result<Option<u64>, String> {
+    match text {
+        "none" => Ok(None),
+        text => match blobcache::serve::parse_ttl_ms(text) {
+            Some(ttl_ms) => Ok(Some(ttl_ms)),
+            None => Err(format!("`{text}` is neither none nor a number of s, m, h or d, such as 90s or 7d")),
+        },
     }
 }
 
@@ -308,8 +345,10 @@ fn parse_log_level(text: &str) -> Result<String, String> {
 mod tests {
     use super::*;
 
-    fn data_dir(values: &[&str]) -> Result<PathBuf, String> {
-        parse_data_dir(&values.iter().map(|value| (*value).to_owned()).collect::<Vec<_>>())
+    fn data_dirs(values: &[&str]) -> Result<Vec<(String, u32)>, String> {
+        let values: Vec<String> = values.iter().map(|value| (*value).to_owned()).collect();
+        let dirs = parse_data_dirs(&values)?;
+        Ok(dirs.into_iter().map(|d| (d.path.display().to_string(), d.weight)).collect())
     }
 
     #[test]
@@ -322,14 +361,15 @@ mod tests {
 
     #[test]
     fn a_data_directory_may_carry_a_weight() {
-        assert_eq!(data_dir(&["/a"]), Ok(PathBuf::from("/a")));
-        assert_eq!(data_dir(&["/a=2"]), Ok(PathBuf::from("/a")));
-        assert_eq!(data_dir(&["/a=b"]), Ok(PathBuf::from("/a=b")));
-        for refused in [&["/a=0"][..], &["=1"], &[""], &["/a="]] {
-            assert!(data_dir(refused).is_err(), "{refused:?}");
+        let dir = |path: &str, weight| (path.to_owned(), weight);
+        assert_eq!(data_dirs(&["/a"]), Ok(vec![dir("/a", 1)]));
+        assert_eq!(data_dirs(&["/a=2", "/b"]), Ok(vec![dir("/a", 2), dir("/b", 1)]));
+        assert_eq!(data_dirs(&["/a=b"]), Ok(vec![dir("/a=b", 1)]));
+        for refused in [&["/a=0"][..], &["=1"], &[""], &["/a="], &["/a", "/a=2"], &[]] {
+            assert!(data_dirs(refused).is_err(), "{refused:?}");
         }
-        let several = data_dir(&["/a", "/b"]).expect_err("one for now");
-        assert!(several.contains("several data directories come later"));
+        let many: Vec<String> = (0..=DISKS_MAX).map(|n| format!("/{n}")).collect();
+        assert!(parse_data_dirs(&many).is_err(), "more than {DISKS_MAX}");
     }
 
     #[test]
@@ -338,6 +378,8 @@ mod tests {
         assert!(parse_addr("[::1]:9000").is_ok() && parse_addr(":9000").is_err());
         assert_eq!([parse_switch("1"), parse_switch("false")], [Ok(true), Ok(false)]);
         assert!(parse_switch("maybe").is_err());
+        assert_eq!([parse_ttl("none"), parse_ttl("2m")], [Ok(None), Ok(Some(120_000))]);
+        assert!(parse_ttl("").is_err() && parse_ttl("0s").is_err() && parse_ttl("1y").is_err());
         assert!(parse_log_level("info,runtime::ring=debug").is_ok());
         assert!(parse_log_level("inof").is_err() && parse_log_level("run time=info").is_err());
     }

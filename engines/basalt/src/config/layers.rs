@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use super::aliases::{self, ALIASES, Meaning};
 use super::file;
 use super::flags::ServeFlags;
 use super::keys::{self, KEYS, Key};
@@ -29,6 +30,8 @@ pub enum Origin {
     Default,
     /// The configuration file, at this line.
     File(PathBuf, usize),
+    /// The configuration file, at this line, by this alias.
+    Alias(PathBuf, usize, &'static str),
     /// This environment variable.
     Env(String),
     /// The flag of the same name.
@@ -43,8 +46,21 @@ impl Origin {
                 .why(why)
                 .fix(format!("set it with --{key}")),
             Self::File(path, line) => Error::config(format!("{}:{line}: {key}", path.display())).why(why),
+            Self::Alias(path, line, alias) => {
+                Error::config(format!("{}:{line}: {alias}", path.display())).why(why)
+            }
             Self::Env(name) => Error::config(format!("environment variable {name}")).why(why),
             Self::Flag => Error::usage(format!("--{key}")).why(why),
+        }
+    }
+}
+
+impl Origin {
+    /// What `key` is called there.
+    fn name_of(&self, key: &Key) -> &'static str {
+        match self {
+            Self::Alias(_, _, alias) => alias,
+            _ => key.name,
         }
     }
 }
@@ -54,6 +70,7 @@ impl fmt::Display for Origin {
         match self {
             Self::Default => f.write_str("default"),
             Self::File(path, line) => write!(f, "{}:{line}", path.display()),
+            Self::Alias(path, line, alias) => write!(f, "{}:{line} as {alias}", path.display()),
             Self::Env(name) => write!(f, "env {name}"),
             Self::Flag => f.write_str("flag"),
         }
@@ -99,6 +116,7 @@ pub fn stack(
     env: &[(String, String)],
     flags: &ServeFlags,
     faults: &mut Vec<Error>,
+    warnings: &mut Vec<String>,
 ) -> (Settings, Layers) {
     let mut stack = Stack::of_defaults();
     let Stack { settings, layers } = &mut stack;
@@ -112,7 +130,9 @@ pub fn stack(
     };
     let mut unknown = Vec::new();
     if let Some((path, text)) = file {
-        for (key, values, origin) in from_file(path, text, &mut unknown) {
+        let assigned = from_file(path, text, &mut unknown, warnings);
+        unknown.extend(contradictions(&assigned));
+        for (key, values, origin) in assigned {
             lay(key, values, origin);
         }
     }
@@ -137,10 +157,11 @@ impl Stack {
         // Placeholders: the table has a default for each field but `memory_bytes`, and a test reads them.
         let mut settings = Settings {
             cpuset: None,
-            data_dir: PathBuf::new(),
+            data_dirs: Vec::new(),
             memory: Amount::Bytes(1),
             memory_bytes: 0,
             disk_quota: Amount::Bytes(1),
+            object_ttl_ms: None,
             blob_listen: unset,
             ops_listen: unset,
             origin_ca: None,
@@ -161,7 +182,7 @@ impl Stack {
 
 type Assigned = (&'static Key, Vec<String>, Origin);
 
-fn from_file(path: &Path, text: &str, faults: &mut Vec<Error>) -> Vec<Assigned> {
+fn from_file(path: &Path, text: &str, faults: &mut Vec<Error>, warnings: &mut Vec<String>) -> Vec<Assigned> {
     let assignments = match file::parse(text) {
         Ok(assignments) => assignments,
         Err((line, why)) => {
@@ -172,8 +193,21 @@ fn from_file(path: &Path, text: &str, faults: &mut Vec<Error>) -> Vec<Assigned> 
     let mut assigned = Vec::new();
     for assignment in assignments {
         let origin = Origin::File(path.to_path_buf(), assignment.line);
+        if let Some(alias) = aliases::find(&assignment.name) {
+            let origin = Origin::Alias(path.to_path_buf(), assignment.line, alias.name);
+            match assignment.scalar().and_then(|text| (alias.read)(&text)) {
+                Ok(Meaning::Key(name, value)) => {
+                    assigned.push((keys::find(name).expect("aliases name keys"), vec![value], origin));
+                }
+                Ok(Meaning::Fixed(warning)) => {
+                    warnings.extend(warning.map(|why| format!("{}: {} {why}", path.display(), alias.name)));
+                }
+                Err(why) => faults.push(origin.fault(alias.name, &why)),
+            }
+            continue;
+        }
         let Some(key) = keys::find(&assignment.name) else {
-            let near = nearest(&assignment.name, KEYS.iter().map(|key| key.name));
+            let near = nearest(&assignment.name, names());
             let near = near.expect("the table is not empty");
             let what = format!("{origin}: unknown key `{}`", assignment.name);
             faults.push(Error::config(what).fix(format!("did you mean `{near}`?")));
@@ -185,6 +219,38 @@ fn from_file(path: &Path, text: &str, faults: &mut Vec<Error>) -> Vec<Assigned> 
         }
     }
     assigned
+}
+
+/// What a key of the file may be called.
+fn names() -> impl Iterator<Item = &'static str> {
+    KEYS.iter().map(|key| key.name).chain(ALIASES.iter().map(|alias| alias.name))
+}
+
+/// Keys that the file sets under two names to values that differ.
+fn contradictions(assigned: &[Assigned]) -> Vec<Error> {
+    let mut faults = Vec::new();
+    for (at, (key, values, origin)) in assigned.iter().enumerate() {
+        for (other, other_values, other_origin) in &assigned[..at] {
+            if key.name == other.name && understood(key, values) != understood(key, other_values) {
+                let what = format!("{}: {}", origin, origin.name_of(key));
+                let why = format!(
+                    "it contradicts {} of {}: {} here, {} there",
+                    other_origin.name_of(key),
+                    other_origin,
+                    values.join(","),
+                    other_values.join(",")
+                );
+                faults.push(Error::config(what).why(why).fix("keep one of the two"));
+            }
+        }
+    }
+    faults
+}
+
+/// What the settings are with this value of a key alone.
+fn understood(key: &Key, values: &[String]) -> Option<Settings> {
+    let mut settings = Stack::of_defaults().settings;
+    (key.set)(&mut settings, values).ok().map(|()| settings)
 }
 
 /// An empty variable is an unset one, as `docker run -e NAME=$UNSET` leaves it.
@@ -235,7 +301,7 @@ mod tests {
     #[test]
     fn the_defaults_need_no_source() {
         let settings = config("", &[], &[]).expect("valid").settings;
-        assert_eq!(settings.data_dir, Path::new("basalt-data"));
+        assert_eq!(settings.data_dirs[0].path, Path::new("basalt-data"));
         assert_eq!(settings.memory_bytes, 4 << 30);
         assert_eq!(settings.blob_listen.to_string(), "127.0.0.1:9000");
         assert_eq!((settings.cpuset, settings.disk_quota), (None, Amount::Percent(90)));
@@ -264,6 +330,49 @@ mod tests {
         assert!(text.contains("# b.toml:1; 4 GiB\n"), "{text}");
         let second = config(&text, &[], &[]).expect("valid");
         assert_eq!(first.settings, second.settings);
+    }
+
+    #[test]
+    fn an_alias_sets_its_key_and_is_its_origin() {
+        let file = "[server]\nmaxCachePct = 50\ndiskCacheMaxUsagePct = 0.8\nobjectTtlS = 300\n\
+                    pageSizeBytes = 4_000_000\n";
+        let config = config(file, &[("BASALT_DISK_QUOTA", "70%")], &[]).expect("valid");
+        assert_eq!(config.settings.memory_bytes, 8 << 30);
+        assert_eq!(config.settings.object_ttl_ms, Some(300_000));
+        assert_eq!(config.settings.disk_quota, Amount::Percent(70), "the environment is stronger");
+        let shown = show::show(&config, true);
+        assert!(shown.contains("# b.toml:2 as maxCachePct; 8 GiB\n"), "{shown}");
+        assert!(shown.contains("object-ttl = \"300s\""), "{shown}");
+        assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+    }
+
+    #[test]
+    fn a_page_size_that_is_not_ours_is_warned_of() {
+        let config = config("pageSizeBytes = 1048576\n", &[], &[]).expect("valid");
+        let expected =
+            "b.toml: pageSizeBytes 1048576 is ignored: pages are 4 MiB here, whatever their number there";
+        assert_eq!(config.warnings, [expected]);
+    }
+
+    #[test]
+    fn an_alias_that_contradicts_its_key_names_both() {
+        let (code, text) = refusal("maxCachePct = 50\nmemory = '1GiB'\n", &[], &[]);
+        assert_eq!(code, 78);
+        let expected =
+            "b.toml:2: memory: it contradicts maxCachePct of b.toml:1 as maxCachePct: 1GiB here, 50% there";
+        assert!(text.contains(expected), "{text}");
+        assert!(config("maxCachePct = 50\nmemory = '50%'\n", &[], &[]).is_ok(), "both say the same");
+        let twice = refusal("maxCachePct = 50\n[server]\nmaxCachePct = 60\n", &[], &[]);
+        assert_eq!(twice.0, 78, "{}", twice.1);
+    }
+
+    #[test]
+    fn a_wrong_alias_is_named_as_it_is_written() {
+        let (code, text) = refusal("diskCacheMaxUsagePct = 95\nobjectTtlS = [1]\nobjectTtls = 3\n", &[], &[]);
+        assert_eq!(code, 78);
+        assert!(text.contains("b.toml:1: diskCacheMaxUsagePct: `95` is not a fraction"), "{text}");
+        assert!(text.contains("b.toml:2: objectTtlS: expects a number"), "{text}");
+        assert!(text.contains("did you mean `objectTtlS`?"), "{text}");
     }
 
     #[test]

@@ -45,8 +45,8 @@ const FILE_SYSTEMS: [(u64, &str, Kind); 11] = [
 
 /// One line for each need.
 pub fn report(settings: &Settings) -> Vec<Line> {
-    let dir = nearest_existing(&settings.data_dir);
-    vec![file_system(&dir), direct_io(&dir), free_space(&dir)]
+    let dirs = settings.data_dirs.iter().map(|d| nearest_existing(&d.path));
+    dirs.flat_map(|dir| [file_system(&dir), direct_io(&dir), free_space(&dir)]).collect()
 }
 
 fn file_system(dir: &Path) -> Line {

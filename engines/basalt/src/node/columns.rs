@@ -9,14 +9,13 @@ use blobcache::metrics::Metrics;
 use blobcache::{BlobService, Limits, Owner};
 use net::client::{Client, Trust};
 use net::{Server, Service};
-use runtime::budget::Budget;
 use runtime::call::{Letter, letters};
 use runtime::column::{Body, Column, Columns, Plan, start};
 use runtime::io::{Io, Listener as _};
 use runtime::mesh::Port;
 use runtime::ring::{Listener, RingIo};
 use runtime::shards::ShardMap;
-use runtime::tier::{DataDir, Recovered, Shard};
+use runtime::tier::{DiskPlan, Recovered, Shard};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -28,14 +27,14 @@ const DRAIN_LOOK_NS: u64 = 20_000_000;
 const ACCEPT_RETRY_NS: u64 = 100_000_000;
 /// Expired blobs are not served; this is when their space comes back.
 const EXPIRY_NS: u64 = 10_000_000_000;
-const RUN_DELAY_SAMPLE_NS: u64 = 1_000_000_000;
+/// Dead packs, reclaim, checkpoints.
+const UPKEEP_NS: u64 = 1_000_000_000;
 
 /// What every column is told.
 #[derive(Clone)]
 pub struct NodePlan {
     pub settings: Arc<Settings>,
-    pub dir: Arc<DataDir>,
-    pub budget: Budget,
+    pub disks: Vec<DiskPlan>,
     pub memory_each: u64,
     pub map: ShardMap,
     /// Whom origins are checked against.
@@ -74,9 +73,9 @@ async fn set_up(column: Column, node: Shared, port: Letters, recovered: Recovere
     let arena = column.io.arena();
     let tier_plan = runtime::tier::Plan {
         column: column.index,
-        columns: node.map.columns(),
+        map: node.map,
         held_bytes: node.memory_each - io_bytes,
-        budget: node.budget.clone(),
+        disks: node.disks.clone(),
         hold: Box::new(move |data| {
             let mut buffer = arena.alloc(data.len())?;
             buffer[..data.len()].copy_from_slice(data);
@@ -84,17 +83,18 @@ async fn set_up(column: Column, node: Shared, port: Letters, recovered: Recovere
         }),
         on_stop: Rc::new(move |reason| failing.fail(reason)),
     };
-    let tier = Shard::new(column.io.clone(), &node.dir, tier_plan, recovered);
+    let tier = Shard::new(column.io.clone(), tier_plan, recovered);
     tier.prepare().await.map_err(|e| e.to_string())?;
-    spawn_expiry(&column, tier.clone());
-    let stalls = column.io.stalls().clone();
+    spawn_upkeep(&column, tier.clone());
+    let stalls = column.stalls().clone();
     let metrics = Metrics::new(column.index);
     let limits = Limits::new(io_bytes);
     let fetches = Fetches::new(Client::new(&column.io, node.trust.clone()), &limits);
-    let owner = Owner::new(column.io.clone(), tier, metrics, fetches, Box::new(move || stalls.total()));
+    let stalls = Box::new(move || stalls.total());
+    let owner = Owner::new(column.io.clone(), tier.clone(), metrics, fetches, stalls);
     let (columns, inbox) = blobcache::Columns::connect(column.index, node.map, owner, port);
     column.add_inbox(inbox);
-    let blobs = BlobService::new(columns.clone(), &limits);
+    let blobs = BlobService::new(columns.clone(), &limits).with_ttl_ms(node.settings.object_ttl_ms);
     let blobs = Server::new(&column.io, blobs, net::Limits::default());
     let addr = node.settings.blob_listen;
     let blob_listener = column.io.listen(addr).map_err(|e| format!("cannot listen on {addr}: {e}"))?;
@@ -107,7 +107,7 @@ async fn set_up(column: Column, node: Shared, port: Letters, recovered: Recovere
         }
         _ => None,
     };
-    Ok(Box::pin(run(column, node, blobs, blob_listener, ops)))
+    Ok(Box::pin(run(column, node, tier, blobs, blob_listener, ops)))
 }
 
 type Ops = (Server<RingIo, OpsService>, Listener);
@@ -115,6 +115,7 @@ type Ops = (Server<RingIo, OpsService>, Listener);
 async fn run(
     column: Column,
     node: Shared,
+    tier: Shard<RingIo>,
     blobs: Server<RingIo, BlobService<RingIo>>,
     listener: Listener,
     ops: Option<Ops>,
@@ -122,7 +123,6 @@ async fn run(
     if column.index == 0 {
         announce(&node);
     }
-    spawn_run_delay_sampler(&column);
     spawn_accept(&column, "accept-blob", listener, blobs.clone());
     let ops = ops.map(|(server, listener)| {
         spawn_accept(&column, "accept-ops", listener, server.clone());
@@ -139,6 +139,8 @@ async fn run(
     while node.drained.load(Ordering::Acquire) < node.map.columns() && column.io.now_ns() < due_ns {
         column.io.sleep(DRAIN_LOOK_NS).await;
     }
+    // Nobody stores anything any more.
+    tier.close().await;
     if let Some(ops) = ops {
         ops.drain();
     }
@@ -157,8 +159,8 @@ fn announce(node: &NodePlan) {
         ops = %node.settings.ops_listen,
         columns = node.map.columns(),
         memory = %crate::config::size::Bytes(node.settings.memory_bytes),
-        disk = %crate::config::size::Bytes(node.budget.limit()),
-        data = %node.settings.data_dir.display(),
+        disk = %crate::config::size::Bytes(node.disks.iter().map(|d| d.budget.limit()).sum()),
+        data = %node.settings.data_dirs.iter().map(|d| d.path.display().to_string()).collect::<Vec<_>>().join(" "),
         "serving"
     );
 }
@@ -190,26 +192,25 @@ fn spawn_accept<S: Service<RingIo>>(
     });
 }
 
-/// Deletes blobs whose time is over.
-fn spawn_expiry(column: &Column, tier: Shard<RingIo>) {
+/// Reads what recovery left; then deletes blobs whose time is over and keeps the disks tidy.
+fn spawn_upkeep(column: &Column, tier: Shard<RingIo>) {
     let (me, io) = (column.clone(), column.io.clone());
-    column.io.spawn("expiry", async move {
-        while !me.is_stopping() {
-            io.sleep(EXPIRY_NS).await;
-            if let Err(e) = tier.sweep_expired().await {
-                tracing::warn!(error = %e, "expired blobs stay until the next sweep");
-            }
+    column.io.spawn("upkeep", async move {
+        // A failure has stopped the node already.
+        if tier.load_all().await.is_err() {
+            return;
         }
-    });
-}
-
-/// Keeps what the stall detector subtracts for a waiting thread recent.
-fn spawn_run_delay_sampler(column: &Column) {
-    let (me, io) = (column.clone(), column.io.clone());
-    column.io.spawn("run-delay", async move {
+        tier.ready().await;
+        let mut expiry_due_ns = 0;
         while !me.is_stopping() {
-            io.stalls().sample_run_delay();
-            io.sleep(RUN_DELAY_SAMPLE_NS).await;
+            if io.now_ns() >= expiry_due_ns {
+                expiry_due_ns = io.now_ns() + EXPIRY_NS;
+                if let Err(e) = tier.sweep_expired().await {
+                    tracing::warn!(error = %e, "expired blobs stay until the next sweep");
+                }
+            }
+            tier.upkeep().await;
+            io.sleep(UPKEEP_NS).await;
         }
     });
 }

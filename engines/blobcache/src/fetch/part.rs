@@ -161,7 +161,7 @@ impl<I: Io> Pulling<'_, I> {
         for _ in 0..BUFFER_TRIES {
             let buffer = match is_small {
                 true => self.io.buffer_fitting(PACKED_BYTES_MAX),
-                false => self.io.buffer(WRITE_BYTES),
+                false => self.io.buffer(left.min(WRITE_BYTES as u64) as usize),
             };
             if let Some(buffer) = buffer {
                 return Ok(buffer);

@@ -6,7 +6,7 @@
 use super::retry::Failure;
 use super::watch::Watch;
 use crate::api::{FetchError, Fetched, Reply, Request};
-use crate::shard::Columns;
+use crate::shard::{Columns, EVICT_BYTES};
 use runtime::buffer::Buffer;
 use runtime::io::Io;
 use runtime::tier::{Digest, Keep, ObjectWriter, PACKED_BYTES_MAX, PutError, WriteError};
@@ -14,10 +14,8 @@ use sha2::{Digest as _, Sha256};
 
 /// Hashed before others get their turn.
 const STEP_BYTES: usize = 128 << 10;
-/// Dropped when the disk is full and nothing says how large the blob is: a segment's worth.
-const EVICT_BYTES: u64 = 64 << 20;
 /// An origin can give it again.
-const KEEP: Keep = Keep { expires_ms: 0, evictable: true };
+const KEEP: Keep = Keep { expires_ms: 0, evictable: true, pinned: false };
 
 pub struct Sink<'j, I: Io> {
     columns: &'j Columns<I>,
@@ -58,18 +56,9 @@ impl<'j, I: Io> Sink<'j, I> {
     }
 
     async fn begin(&self) -> Result<ObjectWriter<I>, Failure> {
-        let tier = &self.columns.local().tier;
-        let path = self.columns.incoming_path();
-        let create = || ObjectWriter::create(self.columns.local().io(), &path, tier.budget(), self.size);
-        let mut created = create().await;
-        if matches!(created, Err(WriteError::NoSpace))
-            && self.columns.evict(self.size.unwrap_or(EVICT_BYTES)).await
-        {
-            created = create().await;
-        }
-        let writer = created.map_err(write_failure)?;
+        let writer = self.columns.begin_object(self.size).await.map_err(write_failure)?;
         if let Some(size) = self.size {
-            self.watch.begin(path, size);
+            self.watch.begin(writer.path().to_owned(), size);
         }
         Ok(writer)
     }

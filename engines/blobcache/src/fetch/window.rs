@@ -23,8 +23,8 @@ use std::task::{Context, Poll, Waker};
 pub const PARTS_UNDER_WAY_MAX: usize = 4;
 /// Parts of one fetch in memory, those received and not yet written included.
 pub const WINDOW_PARTS_MAX: usize = 8;
-/// Buffers that a part without a page may hold.
-pub const HEAD_BUFFERS_MAX: usize = 4;
+/// Buffers that a part without a page may hold: one arrives while the one before is hashed and written.
+pub const HEAD_BUFFERS_MAX: usize = 1;
 const PAGE_BUFFERS: usize = PART_BYTES as usize / WRITE_BYTES;
 
 /// The buffers of a part that were filled and not yet taken.

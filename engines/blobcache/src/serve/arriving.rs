@@ -15,7 +15,7 @@ use crc32c::crc32c;
 use net::Exchange;
 use net::http1::Status;
 use runtime::io::{File, Io, Open};
-use runtime::tier::{BLOCK_BYTES, Digest};
+use runtime::tier::{BLOCK_BYTES, Digest, Found};
 use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
@@ -133,22 +133,29 @@ impl<I: Io> BlobService<I> {
                 continue;
             }
             if file.is_none() {
-                file = Some(self.open_arriving(digest, arriving).await?);
+                file = self.open_arriving(digest, arriving).await?;
             }
-            let file = file.as_ref().expect("just opened");
+            let Some(file) = &file else {
+                exchange.wait_for(arriving.ticket.changed(seen)).await?;
+                continue;
+            };
             at += self.send_step(file, arriving, at..until, exchange).await?;
         }
         Ok(())
     }
 
-    /// It has its own name once it is stored.
-    async fn open_arriving(&self, digest: &Digest, arriving: &Arriving) -> io::Result<I::File> {
-        match self.io().open(&arriving.path, Open::ReadDirect).await {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                let name = self.columns.local().tier.names().object(digest);
-                self.io().open(&name, Open::ReadDirect).await
-            }
-            opened => opened,
+    /// The file that is being written, or the blob's own once it is stored; `None` when it is neither just now: news follow.
+    async fn open_arriving(&self, digest: &Digest, arriving: &Arriving) -> io::Result<Option<I::File>> {
+        let is_stored = arriving.ticket.look(|p| matches!(p.outcome, Some(Ok(_))));
+        if !is_stored {
+            return match self.io().open(&arriving.path, Open::ReadDirect).await {
+                Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+                opened => opened.map(Some),
+            };
+        }
+        match self.find(*digest).await {
+            Ok(Some(Found::Object(object))) => self.io().open(&object.path, Open::ReadDirect).await.map(Some),
+            _ => Err(io::Error::other("the blob is gone already")),
         }
     }
 

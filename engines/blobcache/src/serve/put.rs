@@ -3,6 +3,7 @@
 use super::route::Lifetime;
 use super::{BlobService, refuse_put};
 use crate::api::{Reply, Request};
+use crate::shard::EVICT_BYTES;
 use net::Exchange;
 use net::http1::Status;
 use runtime::buffer::Buffer;
@@ -11,10 +12,8 @@ use runtime::tier::{Digest, Keep, ObjectWriter, PACKED_BYTES_MAX, PutError, WRIT
 use sha2::{Digest as _, Sha256};
 use std::io;
 
-/// Received and hashed at a time, so that the bytes are still in the core's cache.
-const STEP_BYTES: usize = 256 << 10;
-/// Dropped at once when the disk is full and a body's length says less: a segment's worth.
-const EVICT_BYTES: u64 = 64 << 20;
+/// Hashed at a time before others get their turn: about 0.2 ms.
+const HASH_BYTES: usize = 256 << 10;
 /// For its turn to be received an upload waits this long, not counting its body.
 const UPLOAD_WAIT_NS: u64 = 60_000_000_000;
 /// How often and how long memory for a buffer is waited for: ten seconds in all.
@@ -45,8 +44,12 @@ impl<I: Io> BlobService<I> {
         lifetime: Lifetime,
         exchange: &mut Exchange<'_, I>,
     ) -> io::Result<()> {
-        let expires_ms = lifetime.ttl_ms.map_or(0, |ttl_ms| exchange.io().unix_ms() + ttl_ms);
-        let wanted = Wanted { expected, keep: Keep { expires_ms, evictable: lifetime.evictable } };
+        let ttl_ms = lifetime.ttl_ms.or(self.ttl_ms);
+        let expires_ms = ttl_ms.map_or(0, |ttl_ms| exchange.io().unix_ms() + ttl_ms);
+        let wanted = Wanted {
+            expected,
+            keep: Keep { expires_ms, evictable: lifetime.evictable, pinned: lifetime.pinned },
+        };
         match exchange.body_length() {
             Some(length) if length <= PACKED_BYTES_MAX as u64 => {
                 self.put_small(length as usize, wanted, exchange).await
@@ -154,15 +157,7 @@ impl<I: Io> BlobService<I> {
         wanted: Wanted,
         exchange: &mut Exchange<'_, I>,
     ) -> io::Result<()> {
-        let tier = &self.columns.local().tier;
-        let path = self.columns.incoming_path();
-        let mut created = ObjectWriter::create(exchange.io(), &path, tier.budget(), length).await;
-        if matches!(created, Err(WriteError::NoSpace))
-            && self.columns.evict(length.unwrap_or(EVICT_BYTES)).await
-        {
-            created = ObjectWriter::create(exchange.io(), &path, tier.budget(), length).await;
-        }
-        let writer = match created {
+        let writer = match self.columns.begin_object(length).await {
             Ok(writer) => writer,
             Err(e) => return refuse_body(exchange, BodyError::Store(e)).await,
         };
@@ -190,20 +185,18 @@ impl<I: Io> BlobService<I> {
         exchange: &mut Exchange<'_, I>,
     ) -> Result<(ObjectWriter<I>, Digest), BodyError> {
         let mut hash = Sha256::new();
-        for part in buf[..filled].chunks(STEP_BYTES) {
-            hash.update(part);
-            exchange.io().yield_now().await;
-        }
         loop {
-            let (mut ended, end) = (false, WRITE_BYTES.min(buf.capacity()));
-            while filled < end && !ended {
-                let to = end.min(filled + STEP_BYTES);
-                let (read, back) = exchange.read_body(buf, filled, to).await;
+            let end = WRITE_BYTES.min(buf.capacity());
+            let mut ended = false;
+            if filled < end {
+                let (read, back) = exchange.read_body(buf, filled, end).await;
                 buf = back;
-                let count = read.map_err(BodyError::Client)?;
-                hash.update(&buf[filled..filled + count]);
-                ended = filled + count < to;
-                filled += count;
+                filled += read.map_err(BodyError::Client)?;
+                ended = filled < end;
+            }
+            for part in buf[..filled].chunks(HASH_BYTES) {
+                hash.update(part);
+                exchange.io().yield_now().await;
             }
             if filled > 0 {
                 writer.write(buf, filled).await.map_err(BodyError::Store)?;

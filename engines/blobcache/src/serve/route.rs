@@ -26,6 +26,8 @@ pub struct Lifetime {
     pub ttl_ms: Option<u64>,
     /// `?durability=none`: may be dropped from disk to make room.
     pub evictable: bool,
+    /// `?pin=true`: not dropped all the same.
+    pub pinned: bool,
 }
 
 /// The fields that make a GET conditional or partial (RFC 9110 §13.1, §14.2).
@@ -80,7 +82,7 @@ pub fn route(head: &Head<'_>) -> Result<Routed, Refusal> {
 fn lifetime(query: &str) -> Result<Lifetime, Refusal> {
     let bad = |message| Refusal::new(Status::BadRequest, message);
     let mut found = Lifetime::default();
-    let mut durability = None;
+    let (mut durability, mut pin) = (None, None);
     for pair in query::pairs(query) {
         let (name, value) = pair.map_err(|_| bad("malformed query"))?;
         match &*name {
@@ -96,14 +98,22 @@ fn lifetime(query: &str) -> Result<Lifetime, Refusal> {
                 };
                 durability = Some(());
             }
-            _ => return Err(bad("unknown or repeated query parameter: ttl and durability are known")),
+            "pin" if pin.is_none() => {
+                found.pinned = match &*value {
+                    "true" => true,
+                    "false" => false,
+                    _ => return Err(bad("pin is true or false")),
+                };
+                pin = Some(());
+            }
+            _ => return Err(bad("unknown or repeated query parameter: ttl, durability and pin are known")),
         }
     }
     Ok(found)
 }
 
 /// `90`, `90s`, `15m`, `12h`, `7d`; at most a thousand years, so that nothing overflows.
-fn parse_ttl_ms(text: &str) -> Option<u64> {
+pub fn parse_ttl_ms(text: &str) -> Option<u64> {
     let digits = text.trim_end_matches(['s', 'm', 'h', 'd']);
     let seconds = match &text[digits.len()..] {
         "" | "s" => 1,
@@ -191,9 +201,9 @@ mod tests {
         assert_eq!(routed(&format!("GET {blob}"), ""), Ok(Routed::Get(digest, None)));
         assert_eq!(routed("PUT /blobs", "Content-Length: 0\r\n"), Ok(Routed::Put(None, Lifetime::default())));
         assert_eq!(routed(&format!("DELETE {blob}"), ""), Ok(Routed::Delete(digest)));
-        let lifetime = Lifetime { ttl_ms: Some(7_200_000), evictable: true };
+        let lifetime = Lifetime { ttl_ms: Some(7_200_000), evictable: true, pinned: true };
         assert_eq!(
-            routed("PUT /blobs?ttl=2h&durability=none", "Content-Length: 0\r\n"),
+            routed("PUT /blobs?ttl=2h&durability=none&pin=true", "Content-Length: 0\r\n"),
             Ok(Routed::Put(None, lifetime))
         );
         assert_eq!(routed("POST /blobs/fetch", "Content-Length: 2\r\n"), Ok(Routed::Fetch));
@@ -229,6 +239,7 @@ mod tests {
             ("PUT /blobs?ttl=5&ttl=5", 400),
             ("PUT /blobs?ttl=99999999999999999999", 400),
             ("PUT /blobs?durability=fast", 400),
+            ("PUT /blobs?pin=yes", 400),
             ("PUT /blobs?other=1", 400),
             ("GET /blobs?limit=0", 400),
             ("GET /blobs?limit=1001", 400),

@@ -4,10 +4,11 @@
 
 use super::super::digest::Digest;
 use super::super::index::{NOT_HELD, Place};
-use super::super::names::{BLOCK_BYTES, EXTENT_BYTES, SECTOR_BYTES, SegmentKind};
+use super::super::names::{BLOCK_BYTES, EXTENT_BYTES, SECTOR_BYTES};
 use super::{Found, Held, Key, Object, Pinned, Shard, State, bump};
 use crate::buffer::footprint_bytes;
 use crate::io::Io;
+use crate::journal::{Purpose, segment_path};
 use crate::resident::Resident;
 use bytes::Bytes;
 use crc32c::crc32c;
@@ -65,10 +66,15 @@ impl<I: Io> Shard<I> {
         {
             let (from, len) = (offset as usize % SECTOR_BYTES, entry.size as usize);
             let start = u64::from(offset) - from as u64;
-            let path = self.inner.names.segment(SegmentKind::Pack, segment);
+            let disk = &self.inner.disks[usize::from(entry.disk)];
+            let path = segment_path(disk.names.root(), Purpose::Pack, segment);
+            let reading = disk.store.get(segment).expect("an entry names a segment that exists").reading();
             let verify = move |bytes: &[u8]| crc32c(&bytes[from..]) == entry.crc;
             match self.inner.io.pin_resident(&path, start, from + len, verify).await {
-                Ok(Some(pages)) => self.hold_pinned(&digest, entry.sequence, Pinned { pages, from, len }),
+                Ok(Some(pages)) => {
+                    let pinned = Pinned { pages, from, len, _reading: reading };
+                    self.hold_pinned(&digest, entry.sequence, pinned);
+                }
                 Ok(None) => {}
                 Err(e) => tracing::debug!(%digest, error = %e, "packed object not pinned"),
             }
@@ -153,7 +159,7 @@ impl<I: Io> Shard<I> {
             // While there is room everything is kept; after that what is asked for a second time.
             let (used, most) = state.policy.usage();
             let room = used + ((state.promoting.len() + 1) * EXTENT_BYTES) as u64 <= most;
-            let wanted = first && (state.policy.miss(&key) || room);
+            let wanted = first && (room || state.policy.miss(&key, EXTENT_BYTES as u64));
             let busy = state.promoting.len() >= PROMOTIONS_MAX
                 || !state.index.get(digest).is_some_and(|e| e.place == Place::Object);
             if !wanted || busy || !state.promoting.insert((*digest, number)) {
@@ -228,15 +234,17 @@ pub(super) fn insert_held(
     Some(slot)
 }
 
-pub(super) fn take_held(state: &mut State, slot: u32) {
-    if let Some(Held::Pinned(_)) = state.held[slot as usize].take() {
+pub(super) fn take_held(state: &mut State, slot: u32) -> Option<Held> {
+    let held = state.held[slot as usize].take();
+    if let Some(Held::Pinned(_)) = held {
         state.pins -= 1;
     }
+    held
 }
 
 pub(super) fn drop_held(state: &mut State, (key, slot): (Key, u32), evictions: &Cell<u64>) {
     bump(evictions);
-    take_held(state, slot);
+    drop(take_held(state, slot));
     match key {
         Key::Packed(digest) => {
             let entry = state.index.get_mut(&digest).expect("what is held is in the index");

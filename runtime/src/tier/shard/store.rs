@@ -1,18 +1,19 @@
 //! Storing and deleting: one operation on a digest at a time, records in the log before anything is acknowledged.
 
 use super::super::digest::Digest;
+use super::super::disk::Disk;
 use super::super::index::{Entry, Keep, NOT_HELD, Place};
-use super::super::log::{Written, is_full};
-use super::super::names::{EXTENT_BYTES, Names, PACKED_BYTES_MAX, SegmentKind};
-use super::super::object::{Incoming, disk_bytes};
-use super::super::record::{Record, RecordKind};
+use super::super::names::{EXTENT_BYTES, Names, PACKED_BYTES_MAX};
+use super::super::object::{Incoming, ObjectWriter, WriteError, disk_bytes};
+use super::super::record::{Record, Said, packed_bytes};
 use super::held::take_held;
-use super::{Key, PutError, Shard, Stored};
+use super::{Held, Key, PutError, Shard, Stored};
 use crate::io::Io;
 use crate::shards::SHARDS;
 use bytes::Bytes;
 use crc32c::crc32c;
 use std::io;
+use std::rc::Rc;
 use std::task::{Poll, Waker};
 
 /// Expired objects of one shard deleted in one sweep.
@@ -26,18 +27,19 @@ impl<I: Io> Shard<I> {
         if self.whole(&digest).is_some_and(|e| e.is_kept_as(keep)) {
             return Ok(Stored::Already);
         }
+        let disk = self.choose_disk(hash_of(&digest), packed_bytes(data.len() as u64))?;
         let record = Record {
-            kind: RecordKind::Packed,
+            said: Said::Packed,
             digest,
             sequence: self.next_sequence(),
             expires_ms: keep.expires_ms,
             size: data.len() as u64,
-            data_bytes: data.len() as u32,
-            data_crc: crc32c(&data),
+            crc: crc32c(&data),
             evictable: keep.evictable,
+            pinned: keep.pinned,
         };
-        let Written { segment, offset } = self.inner.pack.append(record, data).await?;
-        self.insert(&record, Place::Packed { segment, offset });
+        let written = disk.pack.append_synced(record.frame(), data).await?;
+        self.insert(&disk, &record, Place::Packed { segment: written.segment, offset: written.offset }).await;
         // Not kept in RAM: that is for what is read. The buffer goes back to the pool while the cache still has it.
         Ok(Stored::New)
     }
@@ -55,43 +57,44 @@ impl<I: Io> Shard<I> {
             self.keep_better(&digest, &entry, keep).await?;
             return Ok(Stored::Already);
         }
+        let disk = self.inner.disks[usize::from(incoming.disk)].clone();
         let record = Record {
-            kind: RecordKind::Object,
+            said: Said::File,
             digest,
             sequence: self.next_sequence(),
             expires_ms: keep.expires_ms,
             size: incoming.size,
-            data_bytes: 0,
-            data_crc: incoming.sums_crc,
+            crc: incoming.sums_crc,
             evictable: keep.evictable,
+            pinned: keep.pinned,
         };
-        if let Err(e) = self.name_object(&digest, &incoming).await {
+        if let Err(e) = self.name_object(&disk, &digest, &incoming).await {
             self.discard(incoming).await;
-            return Err(if is_full(&e) { PutError::NoSpace } else { PutError::Stopped(e.to_string()) });
+            return Err(PutError::from_io(e));
         }
-        if let Err(e) = self.inner.index_log.append(record, Bytes::new()).await {
+        if let Err(e) = self.append_index(&disk, &record).await {
             // Under its name but unrecorded: the next start removes it if this does not.
-            let path = self.inner.names.object(&digest);
+            let path = disk.names.object(&digest);
             self.discard(Incoming { path, ..incoming }).await;
-            return Err(e.into());
+            return Err(e);
         }
-        self.insert(&record, Place::Object);
+        self.insert(&disk, &record, Place::Object).await;
         self.hold_sums(&digest, record.sequence, &incoming.sums);
         Ok(Stored::New)
     }
 
-    pub(super) async fn name_object(&self, digest: &Digest, incoming: &Incoming) -> io::Result<()> {
-        let path = self.inner.names.object(digest);
+    async fn name_object(&self, disk: &Rc<Disk<I>>, digest: &Digest, incoming: &Incoming) -> io::Result<()> {
+        let path = disk.names.object(digest);
         self.inner.io.rename(&Names::sums(&incoming.path), &Names::sums(&path)).await?;
         self.inner.io.rename(&incoming.path, &path).await?;
-        self.inner.io.sync_dir(&self.inner.names.shard_dir(digest.shard().0)).await
+        self.inner.io.sync_dir(&disk.names.shard_dir(digest.shard().0)).await
     }
 
     /// Removes a file that will not be committed and gives its space back.
     pub async fn discard(&self, incoming: Incoming) {
         let _ = self.inner.io.unlink(&Names::sums(&incoming.path)).await;
         let _ = self.inner.io.unlink(&incoming.path).await;
-        self.inner.plan.budget.release(incoming.reserved);
+        self.inner.disks[usize::from(incoming.disk)].store.budget().release(incoming.reserved);
     }
 
     /// An object file that is there already is kept for longer if that is asked: a record says so.
@@ -99,21 +102,23 @@ impl<I: Io> Shard<I> {
         if entry.is_kept_as(keep) {
             return Ok(());
         }
+        let disk = self.inner.disks[usize::from(entry.disk)].clone();
         let record = Record {
-            kind: RecordKind::Object,
+            said: Said::File,
             digest: *digest,
             sequence: self.next_sequence(),
             expires_ms: keep.expires_ms,
             size: entry.size,
-            data_bytes: 0,
-            data_crc: entry.crc,
+            crc: entry.crc,
             evictable: keep.evictable,
+            pinned: keep.pinned,
         };
-        self.inner.index_log.append(record, Bytes::new()).await?;
+        self.append_index(&disk, &record).await?;
         if let Some(entry) = self.inner.state.borrow_mut().index.get_mut(digest) {
             entry.sequence = record.sequence;
             entry.expires_ms = record.expires_ms;
             entry.evictable = record.evictable;
+            entry.pinned = record.pinned;
         }
         Ok(())
     }
@@ -130,18 +135,24 @@ impl<I: Io> Shard<I> {
 
     /// The caller holds the digest's lock.
     async fn remove(&self, digest: Digest) -> Result<u64, PutError> {
+        let Some(disk) = self.lookup_any(&digest).map(|e| self.inner.disks[usize::from(e.disk)].clone())
+        else {
+            return Ok(0);
+        };
         let record = Record {
-            kind: RecordKind::Deleted,
+            said: Said::Deleted,
             digest,
             sequence: self.next_sequence(),
             expires_ms: 0,
             size: 0,
-            data_bytes: 0,
-            data_crc: 0,
+            crc: 0,
             evictable: false,
+            pinned: false,
         };
-        self.inner.index_log.append(record, Bytes::new()).await?;
-        let Some(old) = self.forget(&digest) else { return Ok(0) };
+        self.append_index(&disk, &record).await?;
+        let Some((old, held)) = self.forget(&digest) else { return Ok(0) };
+        // Before the file is unlinked: its last descriptor to close would free all of its blocks, here.
+        self.let_go(held).await;
         self.free_disk(&digest, &old).await;
         Ok(old.size)
     }
@@ -164,20 +175,27 @@ impl<I: Io> Shard<I> {
         Ok(())
     }
 
-    /// Deletes evictable objects, the oldest first, until `bytes` of them are gone; returns how many were.
+    /// Makes room on disk: deletes evictable objects, the oldest first, until `bytes` of them are gone, and rewrites packs that are
+    /// mostly dead. Returns about how much.
     pub async fn evict_from_disk(&self, bytes: u64) -> Result<u64, PutError> {
         let mut freed = 0;
         while freed < bytes {
             let Some((digest, sequence)) = self.inner.state.borrow_mut().evictable.pop_front() else { break };
             let _lock = self.lock(digest).await;
             // What was deleted, or stored for good since, is not the object that was queued.
-            let same = |e: &Entry| e.evictable && e.sequence == sequence;
+            let same = |e: &Entry| e.evictable && !e.pinned && e.sequence == sequence;
             let still = self.inner.state.borrow().index.get(&digest).is_some_and(same);
             if still {
                 freed += self.remove(digest).await?;
             }
         }
-        Ok(freed)
+        // Packed objects give their space back with their pack.
+        Ok(freed.max(self.reclaim(bytes).await))
+    }
+
+    /// What the index has, expired or not.
+    fn lookup_any(&self, digest: &Digest) -> Option<Entry> {
+        self.inner.state.borrow().index.get(digest).copied()
     }
 
     /// What is known of an object that is there and not damaged.
@@ -192,27 +210,45 @@ impl<I: Io> Shard<I> {
         state.next_sequence
     }
 
-    pub(super) fn insert(&self, record: &Record, place: Place) {
-        let old = self.forget(&record.digest);
-        let state = &mut *self.inner.state.borrow_mut();
-        let Record { digest, size, sequence, expires_ms, data_crc: crc, evictable, .. } = *record;
-        state.damaged.remove(&digest);
-        if evictable {
-            state.evictable.push_back((digest, sequence));
+    /// The object is stored: from here on it is served. What it replaces is dead.
+    async fn insert(&self, disk: &Rc<Disk<I>>, record: &Record, place: Place) {
+        let old = self.forget(&record.digest).map(|(old, _)| old);
+        {
+            let state = &mut *self.inner.state.borrow_mut();
+            let Record { digest, size, sequence, expires_ms, crc, evictable, pinned, .. } = *record;
+            state.damaged.remove(&digest);
+            if evictable {
+                state.evictable.push_back((digest, sequence));
+            }
+            let disk = disk.number;
+            let entry =
+                Entry { place, size, sequence, expires_ms, crc, evictable, pinned, disk, held: NOT_HELD };
+            state.index.insert(digest, entry);
         }
-        state
-            .index
-            .insert(digest, Entry { place, size, sequence, expires_ms, crc, evictable, held: NOT_HELD });
-        // An object file of the same name was replaced by the rename; only its space is counted twice.
-        match old.map(|o| (o.place, o)) {
-            Some((Place::Packed { segment, .. }, old)) => self.sub_live(segment, &old, &digest),
-            Some((Place::Object, old)) => self.inner.plan.budget.release(disk_bytes(old.size)),
-            None => {}
+        let Some(old) = old else { return };
+        match (old.place, place) {
+            // An object file of the same name was replaced by the rename; only its space is counted twice.
+            (Place::Object, Place::Object) if old.disk == disk.number => {
+                disk.store.budget().release(disk_bytes(old.size));
+            }
+            _ => self.free_disk(&record.digest, &old).await,
+        }
+        if old.disk != disk.number {
+            self.say_deleted(&record.digest, &old).await;
+        }
+    }
+
+    /// An older copy on another disk must not come back when that disk is read without this one.
+    async fn say_deleted(&self, digest: &Digest, old: &Entry) {
+        let disk = self.inner.disks[usize::from(old.disk)].clone();
+        let record = Record { said: Said::Deleted, ..super::super::checkpoint::record_of(*digest, old) };
+        if let Err(e) = self.append_index(&disk, &record).await {
+            tracing::warn!(%digest, error = %e, "the older copy on another disk is not recorded as gone");
         }
     }
 
     /// Takes an object out of index and RAM.
-    pub(super) fn forget(&self, digest: &Digest) -> Option<Entry> {
+    pub(super) fn forget(&self, digest: &Digest) -> Option<(Entry, Vec<Held>)> {
         let state = &mut *self.inner.state.borrow_mut();
         let old = state.index.remove(digest)?;
         let mut slots = vec![old.held];
@@ -221,52 +257,74 @@ impl<I: Io> Shard<I> {
             let extents = old.size.div_ceil(EXTENT_BYTES as u64) as u32;
             slots.extend((0..extents).filter_map(|n| state.slots.remove(&Key::Extent(*digest, n))));
         }
+        let mut held = Vec::new();
         for slot in slots.into_iter().filter(|&s| s != NOT_HELD) {
             state.policy.remove(slot);
-            take_held(state, slot);
+            held.extend(take_held(state, slot));
         }
-        Some(old)
+        Some((old, held))
+    }
+
+    /// Unpinning an extent takes about half a millisecond: those of a large object go one by one, with turns of other
+    /// tasks between them.
+    async fn let_go(&self, held: Vec<Held>) {
+        for one in held {
+            drop(one);
+            self.inner.io.yield_now().await;
+        }
     }
 
     pub(super) async fn free_disk(&self, digest: &Digest, old: &Entry) {
+        let disk = &self.inner.disks[usize::from(old.disk)];
         match old.place {
-            Place::Packed { segment, .. } => self.sub_live(segment, old, digest),
+            Place::Packed { segment, .. } => self.sub_live(disk, segment, old),
             Place::Object => {
-                let path = self.inner.names.object(digest);
+                let path = disk.names.object(digest);
                 for file in [Names::sums(&path), path] {
                     if let Err(e) = self.inner.io.unlink(&file).await {
                         tracing::error!(path = %file.display(), error = %e, "deleted object's file stays until the next start");
                     }
                 }
-                self.inner.plan.budget.release(disk_bytes(old.size));
+                disk.store.budget().release(disk_bytes(old.size));
             }
         }
     }
 
-    pub(super) fn sub_live(&self, segment: u32, old: &Entry, digest: &Digest) {
-        let dead = Record {
-            kind: RecordKind::Packed,
-            digest: *digest,
-            sequence: old.sequence,
-            expires_ms: old.expires_ms,
-            size: old.size,
-            data_bytes: old.size as u32,
-            data_crc: old.crc,
-            evictable: old.evictable,
-        };
-        let known = self.inner.segments.borrow().get(segment).cloned();
-        let known = known.expect("an entry names a segment that exists");
-        if known.sub_live(dead.batch_bytes() as u64) {
-            let me = self.clone();
-            self.inner.io.spawn("segment-remove", async move {
-                me.inner.segments.borrow_mut().remove(segment);
-                let path = me.inner.names.segment(SegmentKind::Pack, segment);
-                match me.inner.io.unlink(&path).await {
-                    Ok(()) => me.inner.plan.budget.release(known.disk_bytes),
-                    Err(e) => tracing::error!(path = %path.display(), error = %e, "dead segment stays until the next start"),
-                }
-            });
+    pub(super) fn sub_live(&self, disk: &Rc<Disk<I>>, segment: u32, old: &Entry) {
+        let known = disk.store.get(segment).expect("an entry names a segment that exists");
+        known.sub_live(packed_bytes(old.size));
+        if known.claim_dead() {
+            let store = disk.store.clone();
+            self.inner.io.spawn("segment-retire", async move { store.retire(segment).await });
         }
+    }
+
+    /// The disk that is to hold an object: by weight, those with room first.
+    pub(super) fn choose_disk(&self, hash: u64, bytes: u64) -> Result<Rc<Disk<I>>, PutError> {
+        let working = || self.inner.disks.iter().filter(|d| d.out().is_none());
+        let best = |disks: &mut dyn Iterator<Item = &Rc<Disk<I>>>| {
+            disks.min_by(|a, b| rank(hash, a).total_cmp(&rank(hash, b))).cloned()
+        };
+        best(&mut working().filter(|d| d.room_bytes() >= bytes))
+            .or_else(|| best(&mut working()))
+            .ok_or_else(|| PutError::Stopped("no disk works".into()))
+    }
+
+    /// Whether any working disk may hold so many bytes, were all else gone from it.
+    pub fn could_hold(&self, bytes: u64) -> bool {
+        self.inner.disks.iter().any(|d| d.out().is_none() && d.store.budget().limit() >= bytes)
+    }
+
+    /// Begins to receive a larger object; `number` tells apart those of this column.
+    pub async fn begin_object(
+        &self,
+        number: u64,
+        length: Option<u64>,
+    ) -> Result<ObjectWriter<I>, WriteError> {
+        let disk = self.choose_disk(self.inner.io.random(), length.unwrap_or(0));
+        let disk = disk.map_err(|e| WriteError::Io(io::Error::other(e.to_string())))?;
+        let path = disk.names.incoming(self.inner.plan.column, number);
+        ObjectWriter::create(&self.inner.io, disk.number, &path, disk.store.budget(), length).await
     }
 
     /// Waits for the operations on a digest that came before.
@@ -299,4 +357,18 @@ impl<I: Io> Drop for Lock<I> {
         let waiting = self.shard.inner.state.borrow_mut().locked.remove(&self.digest);
         waiting.into_iter().flatten().for_each(Waker::wake);
     }
+}
+
+fn hash_of(digest: &Digest) -> u64 {
+    u64::from_le_bytes(digest.0[8..16].try_into().expect("eight bytes"))
+}
+
+/// Weighted rendezvous: the lowest rank wins, and each disk wins in proportion to its weight.
+fn rank<I: Io>(hash: u64, disk: &Disk<I>) -> f64 {
+    // splitmix64 of both.
+    let mut x = hash ^ (u64::from(disk.number) + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    let unit = ((x ^ (x >> 31)) >> 11) as f64 / (1u64 << 53) as f64;
+    -(unit.max(f64::MIN_POSITIVE)).ln() / f64::from(disk.weight.max(1))
 }

@@ -25,8 +25,17 @@ pub struct Head {
 }
 
 impl Response {
-    /// Takes in bytes; the head once the answer is whole, and the first bytes of its body if they came with the head.
-    pub fn hear(&mut self, mut bytes: &[u8]) -> Result<Option<Head>, String> {
+    /// Takes in bytes; the head once the answer is whole.
+    pub fn hear(&mut self, bytes: &[u8]) -> Result<Option<Head>, String> {
+        self.hear_body(bytes, |_, _| Ok(()))
+    }
+
+    /// As [`Response::hear`]; what of the bytes is body goes to `look`, which may refuse it.
+    pub fn hear_body(
+        &mut self,
+        mut bytes: &[u8],
+        mut look: impl FnMut(&Head, &[u8]) -> Result<(), String>,
+    ) -> Result<Option<Head>, String> {
         if self.parsed.is_none() {
             let before = self.head.len();
             self.head.extend_from_slice(&bytes[..bytes.len().min(HEAD_BYTES_MAX)]);
@@ -47,6 +56,9 @@ impl Response {
             .body_left
             .checked_sub(bytes.len() as u64)
             .ok_or("the answer is longer than its Content-Length")?;
+        if let Some(head) = &self.parsed {
+            look(head, bytes)?;
+        }
         match self.body_left {
             0 => Ok(self.parsed.take()),
             _ => Ok(None),
@@ -124,6 +136,22 @@ mod tests {
             let head = response.hear(&ANSWER[cut..]).expect("reads").expect("whole");
             assert_eq!((head.status, head.length, head.keep), (201, 5, true));
             assert!(head.location.is_some_and(|d| d[..3] == [0, 1, 2] && d[31] == 31));
+        }
+    }
+
+    #[test]
+    fn the_body_is_seen_whole_however_it_is_cut() {
+        for cut in 0..ANSWER.len() {
+            let (mut response, mut body) = (Response::default(), Vec::new());
+            for part in [&ANSWER[..cut], &ANSWER[cut..]] {
+                let heard = response.hear_body(part, |head, bytes| {
+                    assert_eq!(head.status, 201);
+                    body.extend_from_slice(bytes);
+                    Ok(())
+                });
+                assert!(heard.is_ok());
+            }
+            assert_eq!(body, b"hello", "cut at {cut}");
         }
     }
 

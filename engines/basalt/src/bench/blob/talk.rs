@@ -13,7 +13,8 @@ use crate::cli::digest::Digest;
 pub struct Stored(Arc<Mutex<Vec<[u8; 32]>>>);
 
 impl Stored {
-    fn add(&self, digest: [u8; 32]) {
+    /// Notes one more.
+    pub fn add(&self, digest: [u8; 32]) {
         let mut digests = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         digests.push(digest);
     }

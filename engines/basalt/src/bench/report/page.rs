@@ -26,22 +26,27 @@ pub fn curve(latency: &Histogram<u64>) -> Vec<(f64, f64)> {
 }
 
 /// The whole page.
-pub fn render(title: &str, rows: &[(String, String)], curve: &[(f64, f64)]) -> String {
+pub fn render(title: &str, sections: &[String]) -> String {
     let title = escape(title);
-    let mut out = format!(
+    format!(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>{title}</title>\n<style>\
          body{{font:14px/1.5 system-ui,sans-serif;margin:2em;max-width:760px}}\
          td{{padding:0 1.5em 0 0}}td+td{{text-align:right;font-variant-numeric:tabular-nums}}\
          text{{font:11px system-ui,sans-serif;fill:#555}}line{{stroke:#ddd}}\
-         polyline{{fill:none;stroke:#06c;stroke-width:2}}</style></head><body>\n<h1>{title}</h1>\n<table>\n"
-    );
+         polyline{{fill:none;stroke:#06c;stroke-width:2}}</style></head><body>\n{}</body></html>\n",
+        sections.concat()
+    )
+}
+
+/// The part of the page that one load has.
+pub fn section(title: &str, rows: &[(String, String)], curve: &[(f64, f64)]) -> String {
+    let mut out = format!("<h1>{}</h1>\n<table>\n", escape(title));
     for (name, value) in rows {
         // Writing to a String cannot fail.
         let _ = writeln!(out, "<tr><td>{}</td><td>{}</td></tr>", escape(name), escape(value));
     }
     out.push_str("</table>\n<h2>Latency by share of operations</h2>\n");
     out.push_str(&draw(curve));
-    out.push_str("</body></html>\n");
     out
 }
 

@@ -1,0 +1,139 @@
+//! Keys that beam-cloud blobcache's configuration calls otherwise, so that its values can be carried over: each stands for a
+//! key of ours, in the file only, at the top or below `[server]` as there.
+//!
+//! An alias beside its key is an error unless both say the same. Called by `layers`.
+
+use super::size::Bytes;
+
+/// One alias.
+#[derive(Debug)]
+pub struct Alias {
+    /// The name there.
+    pub name: &'static str,
+    /// What it amounts to here.
+    pub read: fn(&str) -> Result<Meaning, String>,
+}
+
+/// What an alias amounts to.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Meaning {
+    /// This value of this key.
+    Key(&'static str, String),
+    /// What we do anyway; with a warning where it is not quite that.
+    Fixed(Option<String>),
+}
+
+/// The table.
+pub static ALIASES: [Alias; 4] = [
+    Alias { name: "maxCachePct", read: max_cache_pct },
+    Alias { name: "diskCacheMaxUsagePct", read: disk_cache_max_usage_pct },
+    Alias { name: "objectTtlS", read: object_ttl_s },
+    Alias { name: "pageSizeBytes", read: page_size_bytes },
+];
+
+/// The alias called `name`, alone or below `server`.
+pub fn find(name: &str) -> Option<&'static Alias> {
+    let name = name.strip_prefix("server.").unwrap_or(name);
+    ALIASES.iter().find(|alias| alias.name == name)
+}
+
+/// Whole per cent of RAM.
+fn max_cache_pct(text: &str) -> Result<Meaning, String> {
+    match text.parse() {
+        Ok(percent @ 1..=100u8) => Ok(Meaning::Key("memory", format!("{percent}%"))),
+        Ok(0) => {
+            Err("0 (disk only) cannot be: buffers for I/O come out of the same memory; 1 is the least".into())
+        }
+        _ => Err(format!("`{text}` is not a whole number of per cent from 1 to 100")),
+    }
+}
+
+/// A fraction of the disk; rounded down to whole per cent, so that the quota never is more than was asked for.
+fn disk_cache_max_usage_pct(text: &str) -> Result<Meaning, String> {
+    let refusal = || format!("`{text}` is not a fraction of the disk from 0.01 to 1, such as 0.95");
+    let fraction: f64 = text.parse().map_err(|_| refusal())?;
+    // 0.29 is 28.999… per cent as a binary fraction: a millionth more, then down.
+    let percent = (fraction * 100.0 + 1e-6).floor();
+    if !(1.0..=100.0).contains(&percent) || fraction > 1.0 {
+        return Err(refusal());
+    }
+    Ok(Meaning::Key("disk-quota", format!("{percent}%")))
+}
+
+/// Seconds; 0 is never.
+fn object_ttl_s(text: &str) -> Result<Meaning, String> {
+    match text.parse::<u64>() {
+        Ok(0) => Ok(Meaning::Key("object-ttl", "none".into())),
+        Ok(seconds) => Ok(Meaning::Key("object-ttl", format!("{seconds}s"))),
+        Err(_) => Err(format!("`{text}` is not a whole number of seconds")),
+    }
+}
+
+/// Ours is 4 MiB (an extent of the tier, and what is fetched at once) and fixed in the format; theirs is 4 MB in the code and
+/// 4 MiB in the text, which is near enough to say nothing.
+fn page_size_bytes(text: &str) -> Result<Meaning, String> {
+    const OURS_BYTES: u64 = runtime::tier::EXTENT_BYTES as u64;
+    match text.parse::<u64>() {
+        Ok(4_000_000..=OURS_BYTES) => Ok(Meaning::Fixed(None)),
+        Ok(1..) => {
+            let why = format!(
+                "{text} is ignored: pages are {} here, whatever their number there",
+                Bytes(OURS_BYTES)
+            );
+            Ok(Meaning::Fixed(Some(why)))
+        }
+        _ => Err(format!("`{text}` is not a number of bytes")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(name: &str, text: &str) -> Option<String> {
+        match (find(name).expect("an alias").read)(text) {
+            Ok(Meaning::Key(key, value)) => Some(format!("{key}={value}")),
+            Ok(Meaning::Fixed(warning)) => Some(warning.map_or("same".into(), |_| "warned".into())),
+            Err(_) => None,
+        }
+    }
+
+    #[test]
+    fn values_are_what_they_mean_here() {
+        let cases = [
+            ("maxCachePct", "60", Some("memory=60%")),
+            ("server.maxCachePct", "100", Some("memory=100%")),
+            ("maxCachePct", "0", None),
+            ("maxCachePct", "101", None),
+            ("maxCachePct", "0.5", None),
+            ("diskCacheMaxUsagePct", "0.95", Some("disk-quota=95%")),
+            ("diskCacheMaxUsagePct", "0.29", Some("disk-quota=29%")),
+            ("diskCacheMaxUsagePct", "0.999", Some("disk-quota=99%")),
+            ("diskCacheMaxUsagePct", "1", Some("disk-quota=100%")),
+            ("diskCacheMaxUsagePct", "95", None),
+            ("diskCacheMaxUsagePct", "0", None),
+            ("diskCacheMaxUsagePct", "nan", None),
+            ("diskCacheMaxUsagePct", "-0.5", None),
+            ("objectTtlS", "300", Some("object-ttl=300s")),
+            ("objectTtlS", "0", Some("object-ttl=none")),
+            ("objectTtlS", "5m", None),
+            ("pageSizeBytes", "4000000", Some("same")),
+            ("pageSizeBytes", "4194304", Some("same")),
+            ("pageSizeBytes", "3999999", Some("warned")),
+            ("pageSizeBytes", "4194305", Some("warned")),
+            ("pageSizeBytes", "0", None),
+        ];
+        for (name, text, expected) in cases {
+            assert_eq!(key(name, text).as_deref(), expected, "{name} = {text}");
+        }
+    }
+
+    #[test]
+    fn aliases_name_keys_of_the_table() {
+        for (name, text) in [("maxCachePct", "60"), ("diskCacheMaxUsagePct", "0.95"), ("objectTtlS", "300")] {
+            let meaning = (find(name).expect("an alias").read)(text);
+            assert!(matches!(meaning, Ok(Meaning::Key(key, _)) if super::super::keys::find(key).is_some()));
+        }
+        assert!(find("memory").is_none() && find("client.maxCachePct").is_none());
+    }
+}

@@ -1,0 +1,307 @@
+//! The segment files of one directory, as one column sees them: made (from a spare where there is one), opened, retired.
+//!
+//! Called by the journals of a column, which share it, and by whoever reads their segments.
+//!
+//! ```text
+//! <purpose>-<number>          a segment; numbers are ten digits and never used twice in a directory
+//! spare-<purpose>-<number>    one nobody wants any more: the next of its purpose and size is written over it, because a
+//!                             sync of blocks that were written before costs two thirds of one that were not
+//! ```
+//!
+//! Invariants
+//! 1. Disk bytes are taken from the budget before a file is made and given back after it is gone.
+//! 2. A segment becomes a spare only when nobody reads its bytes any more.
+
+use super::batch::Purpose;
+use super::segment::Segment;
+use crate::budget::Budget;
+use crate::io::{Class, File, Io, Open};
+use hashbrown::HashMap;
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// Spares kept of each purpose: one is written while the next is about to be needed.
+const SPARES_MAX: usize = 1;
+
+/// Where a segment is.
+pub fn segment_path(root: &Path, purpose: Purpose, number: u32) -> PathBuf {
+    root.join(format!("{}-{number:010}", purpose.name()))
+}
+
+fn spare_path(root: &Path, purpose: Purpose, number: u32) -> PathBuf {
+    root.join(format!("spare-{}-{number:010}", purpose.name()))
+}
+
+/// What a file name says: purpose, number, whether it is a spare.
+pub fn parse_name(name: &str) -> Option<(Purpose, u32, bool)> {
+    let (spare, rest) = name.strip_prefix("spare-").map_or((false, name), |rest| (true, rest));
+    let (purpose, number) = rest.rsplit_once('-')?;
+    let all_digits = number.len() == 10 && number.bytes().all(|b| b.is_ascii_digit());
+    let number = number.parse().ok().filter(|_| all_digits)?;
+    Some((Purpose::from_name(purpose)?, number, spare))
+}
+
+/// Whether an error means that the disk, or our share of it, is full.
+pub fn is_full(e: &io::Error) -> bool {
+    matches!(e.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+struct Known<F> {
+    segment: Arc<Segment>,
+    file: Option<F>,
+}
+
+struct Spare {
+    purpose: Purpose,
+    path: PathBuf,
+    disk_bytes: u64,
+}
+
+/// The segments of one directory. Clones share it.
+pub struct Store<I: Io> {
+    inner: Rc<Inner<I>>,
+}
+
+struct Inner<I: Io> {
+    io: I,
+    root: PathBuf,
+    seed: u32,
+    budget: Budget,
+    known: RefCell<HashMap<u32, Known<I::File>>>,
+    spares: RefCell<Vec<Spare>>,
+    next_number: Cell<u32>,
+    number_step: u32,
+    written_bytes: Cell<u64>,
+}
+
+impl<I: Io> Clone for Store<I> {
+    fn clone(&self) -> Self {
+        Store { inner: self.inner.clone() }
+    }
+}
+
+impl<I: Io> Store<I> {
+    /// A store that numbers its segments `first_number`, `+ number_step`, … so that columns never share a number.
+    pub fn new(
+        io: I,
+        (root, seed): (&Path, u32),
+        budget: Budget,
+        (first_number, number_step): (u32, u32),
+    ) -> Store<I> {
+        Store {
+            inner: Rc::new(Inner {
+                io,
+                root: root.to_owned(),
+                seed,
+                budget,
+                known: RefCell::default(),
+                spares: RefCell::default(),
+                next_number: Cell::new(first_number),
+                number_step,
+                written_bytes: Cell::new(0),
+            }),
+        }
+    }
+
+    /// The machine.
+    pub fn io(&self) -> &I {
+        &self.inner.io
+    }
+
+    /// The directory.
+    pub fn root(&self) -> &Path {
+        &self.inner.root
+    }
+
+    /// The directory's seed.
+    pub fn seed(&self) -> u32 {
+        self.inner.seed
+    }
+
+    /// The disk budget.
+    pub fn budget(&self) -> &Budget {
+        &self.inner.budget
+    }
+
+    /// Adds a segment that recovery found.
+    pub fn adopt(&self, segment: Arc<Segment>) {
+        let before = self
+            .inner
+            .known
+            .borrow_mut()
+            .insert(segment.number, Known { segment: segment.clone(), file: None });
+        assert!(before.is_none(), "segment {} is known already", segment.number);
+    }
+
+    /// A number no other segment has.
+    pub fn take_number(&self) -> u32 {
+        let number = self.inner.next_number.get();
+        self.inner.next_number.set(number + self.inner.number_step);
+        number
+    }
+
+    /// Counts bytes given to the disk.
+    pub fn on_written(&self, bytes: u64) {
+        self.inner.written_bytes.set(self.inner.written_bytes.get() + bytes);
+    }
+
+    /// Bytes given to the disk since start.
+    pub fn written_bytes(&self) -> u64 {
+        self.inner.written_bytes.get()
+    }
+
+    /// Makes a segment of `disk_bytes`, its name and blocks on stable storage. `unbounded`: even beyond the budget.
+    pub async fn create(
+        &self,
+        purpose: Purpose,
+        disk_bytes: u64,
+        unbounded: bool,
+    ) -> io::Result<(Arc<Segment>, I::File)> {
+        let number = self.take_number();
+        let file = match self.take_spare(purpose, disk_bytes) {
+            Some(spare) => self.reuse(spare, number).await?,
+            None => self.make(purpose, number, disk_bytes, unbounded).await?,
+        };
+        let segment = Segment::new(purpose, number, disk_bytes, false);
+        let known = Known { segment: segment.clone(), file: Some(file.clone()) };
+        let before = self.inner.known.borrow_mut().insert(number, known);
+        assert!(before.is_none(), "segment {number} exists already");
+        Ok((segment, file))
+    }
+
+    fn take_spare(&self, purpose: Purpose, disk_bytes: u64) -> Option<Spare> {
+        let spares = &mut *self.inner.spares.borrow_mut();
+        let at = spares.iter().position(|s| s.purpose == purpose && s.disk_bytes == disk_bytes)?;
+        Some(spares.swap_remove(at))
+    }
+
+    async fn reuse(&self, spare: Spare, number: u32) -> io::Result<I::File> {
+        let Inner { io, root, .. } = &*self.inner;
+        let path = segment_path(root, spare.purpose, number);
+        io.rename(&spare.path, &path).await?;
+        io.sync_dir(root).await?;
+        io.open(&path, Open::WriteDirect).await
+    }
+
+    async fn make(
+        &self,
+        purpose: Purpose,
+        number: u32,
+        disk_bytes: u64,
+        unbounded: bool,
+    ) -> io::Result<I::File> {
+        let Inner { io, root, budget, .. } = &*self.inner;
+        if unbounded {
+            budget.adopt(disk_bytes);
+        } else if !budget.try_reserve(disk_bytes) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        let path = segment_path(root, purpose, number);
+        let made = async {
+            let file = io.open(&path, Open::CreateDirect).await?;
+            file.allocate(disk_bytes).await?;
+            file.sync_data().await?;
+            io.sync_dir(root).await?;
+            Ok(file)
+        };
+        let made: io::Result<I::File> = made.await;
+        if made.is_err() {
+            let _ = io.unlink(&path).await;
+            budget.release(disk_bytes);
+        }
+        made
+    }
+
+    /// A segment by number.
+    pub fn get(&self, number: u32) -> Option<Arc<Segment>> {
+        self.inner.known.borrow().get(&number).map(|k| k.segment.clone())
+    }
+
+    /// All segments of a purpose.
+    pub fn all(&self, purpose: Purpose) -> Vec<Arc<Segment>> {
+        let known = self.inner.known.borrow();
+        let mut all: Vec<_> =
+            known.values().map(|k| &k.segment).filter(|s| s.purpose == purpose).cloned().collect();
+        all.sort_unstable_by_key(|s| s.number);
+        all
+    }
+
+    /// Its file, opened once.
+    pub async fn file(&self, segment: &Segment) -> io::Result<I::File> {
+        let open = self.inner.known.borrow().get(&segment.number).and_then(|k| k.file.clone());
+        if let Some(file) = open {
+            return Ok(file);
+        }
+        let path = segment_path(&self.inner.root, segment.purpose, segment.number);
+        let file = self.inner.io.open(&path, Open::ReadDirect).await?;
+        if let Some(known) = self.inner.known.borrow_mut().get_mut(&segment.number) {
+            known.file = Some(file.clone());
+        }
+        Ok(file)
+    }
+
+    /// Its file, for work that nobody waits for.
+    pub async fn file_as(&self, segment: &Segment, class: Class) -> io::Result<I::File> {
+        Ok(self.file(segment).await?.classed(class))
+    }
+
+    /// Removes a segment that nobody wants, or keeps its file to be written over. A failure leaves the file for the next start.
+    pub async fn retire(&self, number: u32) {
+        let Some(known) = self.inner.known.borrow_mut().remove(&number) else { return };
+        drop(known.file);
+        let Inner { io, root, budget, .. } = &*self.inner;
+        let segment = known.segment;
+        let path = segment_path(root, segment.purpose, number);
+        if self.wants_spare(&segment) {
+            let spare = spare_path(root, segment.purpose, number);
+            if io.rename(&path, &spare).await.is_ok() {
+                let (purpose, disk_bytes) = (segment.purpose, segment.disk_bytes);
+                self.inner.spares.borrow_mut().push(Spare { purpose, path: spare, disk_bytes });
+                return;
+            }
+        }
+        match io.unlink(&path).await {
+            Ok(()) => budget.release(segment.disk_bytes),
+            Err(e) => {
+                tracing::error!(path = %path.display(), error = %e, "dead segment stays until the next start");
+            }
+        }
+    }
+
+    fn wants_spare(&self, segment: &Segment) -> bool {
+        let spares = self.inner.spares.borrow();
+        let same = spares.iter().filter(|s| s.purpose == segment.purpose).count();
+        // A quota that is nearly used up has no room for spares.
+        let roomy = self.inner.budget.used() < self.inner.budget.limit() / 2;
+        same < SPARES_MAX && roomy && !segment.is_read() && segment.purpose != Purpose::Checkpoint
+    }
+
+    /// Forgets segments that other columns have retired, so that no open file keeps their space.
+    pub fn forget_retired(&self) {
+        self.inner.known.borrow_mut().retain(|_, k| !k.segment.is_retired());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_round_trip() {
+        let root = Path::new("/d");
+        for (purpose, number) in [(Purpose::Pack, 7), (Purpose::Index, u32::MAX), (Purpose::Checkpoint, 0)] {
+            for (path, spare) in
+                [(segment_path(root, purpose, number), false), (spare_path(root, purpose, number), true)]
+            {
+                let name = path.file_name().and_then(|n| n.to_str()).expect("a name");
+                assert_eq!(parse_name(name), Some((purpose, number, spare)));
+            }
+        }
+        for other in ["FORMAT", "pack-7", "pack-00000000x7", "log-0000000001", "spare-1", "pack-+000000001"] {
+            assert_eq!(parse_name(other), None, "{other}");
+        }
+    }
+}

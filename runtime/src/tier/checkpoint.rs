@@ -1,0 +1,327 @@
+//! A checkpoint: all that a column knew of its objects on one disk, in one file, so that recovery reads only what came after.
+//!
+//! ```text
+//! checkpoint-<number> = part*, trailer
+//! part     = the objects of one shard: batches of `file` and `listed` records (journal format)
+//! trailer  = one sector: magic "BSLC" u32 · version u16 · zeros u16 · number u32 · zeros u32
+//!            · pack mark, index mark (segment u32 · offset u32 · sequence u64 each) · next sequence u64
+//!            · 256 parts (first sector u32, or all ones: another column's shard · records u32) · zeros
+//!            · CRC32C of the directory's seed and the 4092 B before
+//! ```
+//! It is written as `new-checkpoint-<number>` and gets its name when it is whole and synced, so one that has its name and does
+//! not check is corruption. The newest one that has a shard speaks for it: what journals say before its marks is known.
+//!
+//! Called by `shard/keep.rs` (writing) and by recovery.
+
+use super::index::Place;
+use super::record::{self, Entry, Record, Said};
+use crate::buffer::Buffer;
+use crate::io::{Class, File, Io, Open};
+use crate::journal::{
+    Batch, BatchError, Frame, Mark, Purpose, SECTOR_BYTES, ScanError, Store, batch_bytes, check_data,
+    encode_batch, segment_path,
+};
+use crate::shards::SHARDS;
+use crc32c::crc32c_append;
+use std::io;
+use std::path::{Path, PathBuf};
+
+const MAGIC: u32 = u32::from_le_bytes(*b"BSLC");
+const VERSION: u16 = 1;
+const PARTS_AT: usize = 64;
+const FOREIGN: u32 = u32::MAX;
+/// Records in one batch.
+const BATCH_RECORDS: usize = 2048;
+
+/// Where one shard is in a checkpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// First sector.
+    pub sector: u32,
+    /// How many records.
+    pub records: u32,
+}
+
+/// The last sector of a checkpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trailer {
+    /// Its number.
+    pub number: u32,
+    /// What packs held before this is in here.
+    pub pack: Mark,
+    /// What the index journal said before this is in here.
+    pub index: Mark,
+    /// Sequences from here on were free.
+    pub next_sequence: u64,
+    /// By shard; `None`: another column's.
+    pub parts: Vec<Option<Part>>,
+}
+
+impl Trailer {
+    fn encode(&self, seed: u32, out: &mut [u8]) {
+        out[..SECTOR_BYTES].fill(0);
+        out[0..4].copy_from_slice(&MAGIC.to_le_bytes());
+        out[4..6].copy_from_slice(&VERSION.to_le_bytes());
+        out[8..12].copy_from_slice(&self.number.to_le_bytes());
+        encode_mark(&self.pack, &mut out[16..32]);
+        encode_mark(&self.index, &mut out[32..48]);
+        out[48..56].copy_from_slice(&self.next_sequence.to_le_bytes());
+        for (slot, part) in out[PARTS_AT..].chunks_exact_mut(8).zip(&self.parts) {
+            let (sector, records) = part.map_or((FOREIGN, 0), |p| (p.sector, p.records));
+            slot[..4].copy_from_slice(&sector.to_le_bytes());
+            slot[4..].copy_from_slice(&records.to_le_bytes());
+        }
+        let crc = crc32c_append(seed, &out[..SECTOR_BYTES - 4]);
+        out[SECTOR_BYTES - 4..SECTOR_BYTES].copy_from_slice(&crc.to_le_bytes());
+    }
+
+    fn decode(seed: u32, bytes: &[u8]) -> Result<Trailer, BatchError> {
+        if bytes.len() != SECTOR_BYTES || u32_at(bytes, 0) != MAGIC {
+            return Err(BatchError::Damaged("no checkpoint trailer"));
+        }
+        if u32_at(bytes, SECTOR_BYTES - 4) != crc32c_append(seed, &bytes[..SECTOR_BYTES - 4]) {
+            return Err(BatchError::Damaged("checkpoint trailer checksum"));
+        }
+        let version = u16::from_le_bytes([bytes[4], bytes[5]]);
+        if version > VERSION {
+            return Err(BatchError::Newer(version));
+        }
+        let part = |slot: &[u8]| {
+            let (sector, records) = (u32_at(slot, 0), u32_at(slot, 4));
+            (sector != FOREIGN).then_some(Part { sector, records })
+        };
+        Ok(Trailer {
+            number: u32_at(bytes, 8),
+            pack: decode_mark(&bytes[16..32]),
+            index: decode_mark(&bytes[32..48]),
+            next_sequence: u64_at(bytes, 48),
+            parts: bytes[PARTS_AT..PARTS_AT + SHARDS * 8].chunks_exact(8).map(part).collect(),
+        })
+    }
+}
+
+fn encode_mark(mark: &Mark, out: &mut [u8]) {
+    out[0..4].copy_from_slice(&mark.segment.to_le_bytes());
+    out[4..8].copy_from_slice(&mark.offset.to_le_bytes());
+    out[8..16].copy_from_slice(&mark.sequence.to_le_bytes());
+}
+
+fn decode_mark(bytes: &[u8]) -> Mark {
+    Mark { segment: u32_at(bytes, 0), offset: u32_at(bytes, 4), sequence: u64_at(bytes, 8) }
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"))
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"))
+}
+
+/// What a checkpoint says of an object.
+pub fn record_of(digest: super::Digest, entry: &super::index::Entry) -> Record {
+    Record {
+        said: match entry.place {
+            Place::Packed { segment, offset } => Said::Listed { segment, offset },
+            Place::Object => Said::File,
+        },
+        digest,
+        sequence: entry.sequence,
+        expires_ms: entry.expires_ms,
+        size: entry.size,
+        crc: entry.crc,
+        evictable: entry.evictable,
+        pinned: entry.pinned,
+    }
+}
+
+/// A checkpoint being written.
+pub struct CheckpointWriter<I: Io> {
+    store: Store<I>,
+    file: I::File,
+    new_path: PathBuf,
+    at: u64,
+    records: u64,
+    trailer: Trailer,
+}
+
+fn new_path(root: &Path, number: u32) -> PathBuf {
+    root.join(format!("new-checkpoint-{number:010}"))
+}
+
+/// Whether a file is a checkpoint that was never finished.
+pub fn is_unfinished(name: &str) -> bool {
+    name.strip_prefix("new-").and_then(crate::journal::parse_name).is_some()
+}
+
+impl<I: Io> CheckpointWriter<I> {
+    /// Begins one that will speak for all that was written before the marks.
+    pub async fn create(
+        store: &Store<I>,
+        (pack, index): (Mark, Mark),
+        next_sequence: u64,
+    ) -> io::Result<CheckpointWriter<I>> {
+        let number = store.take_number();
+        let new_path = new_path(store.root(), number);
+        let file = store.io().open(&new_path, Open::CreateDirect).await?.classed(Class::Compaction);
+        let trailer = Trailer { number, pack, index, next_sequence, parts: vec![None; SHARDS] };
+        Ok(CheckpointWriter { store: store.clone(), file, new_path, at: 0, records: 0, trailer })
+    }
+
+    /// Adds a shard.
+    pub async fn add(&mut self, shard: usize, records: &[Record]) -> io::Result<()> {
+        let sector = u32::try_from(self.at / SECTOR_BYTES as u64).map_err(io::Error::other)?;
+        self.trailer.parts[shard] = Some(Part { sector, records: records.len() as u32 });
+        for part in records.chunks(BATCH_RECORDS) {
+            let frames: Vec<(Frame, &[u8])> = part.iter().map(|r| (r.frame(), &[][..])).collect();
+            let bytes = batch_bytes(frames.iter().map(|(f, _)| f));
+            let mut buf = self.store.io().buffer(bytes).ok_or(io::ErrorKind::OutOfMemory)?;
+            let number = self.trailer.number;
+            let batch = Batch {
+                purpose: Purpose::Checkpoint,
+                journal: number,
+                segment: number,
+                payload_bytes: 0,
+                heads_bytes: 0,
+                records: 0,
+                first: self.records,
+                synced: 0,
+            };
+            encode_batch(self.store.seed(), batch, &frames, &mut buf);
+            self.file.write_at(buf, bytes, self.at).await.0?;
+            self.at += bytes as u64;
+            self.records += part.len() as u64;
+        }
+        Ok(())
+    }
+
+    /// Makes it hold: synced, then named. Returns its number and bytes.
+    pub async fn finish(self) -> io::Result<(u32, u64)> {
+        let (io, root) = (self.store.io(), self.store.root());
+        // The trailer vouches for the parts, so they are synced first.
+        self.file.sync_data().await?;
+        let mut buf = io.buffer(SECTOR_BYTES).ok_or(io::ErrorKind::OutOfMemory)?;
+        self.trailer.encode(self.store.seed(), &mut buf);
+        self.file.write_sync(buf, SECTOR_BYTES, self.at).await.0?;
+        let bytes = self.at + SECTOR_BYTES as u64;
+        let number = self.trailer.number;
+        io.rename(&self.new_path, &segment_path(root, Purpose::Checkpoint, number)).await?;
+        io.sync_dir(root).await?;
+        self.store.budget().adopt(bytes);
+        self.store.on_written(bytes);
+        Ok((number, bytes))
+    }
+
+    /// Gives up.
+    pub async fn discard(self) {
+        let _ = self.store.io().unlink(&self.new_path).await;
+    }
+}
+
+/// Reads the trailer of a checkpoint of `size` bytes.
+pub async fn read_trailer<I: Io>(
+    io: &I,
+    seed: u32,
+    path: &Path,
+    number: u32,
+    size: u64,
+) -> Result<Trailer, ScanError> {
+    let corrupt = |at, damage| ScanError::Corrupt(path.to_owned(), at, damage);
+    let sector = SECTOR_BYTES as u64;
+    if size < sector || !size.is_multiple_of(sector) {
+        return Err(corrupt(0, BatchError::Damaged("checkpoint of another length")));
+    }
+    let read = async {
+        let file = io.open(path, Open::ReadDirect).await?;
+        let buf = io.buffer(SECTOR_BYTES).ok_or(io::ErrorKind::OutOfMemory)?;
+        let (read, buf) = file.read_at(buf, SECTOR_BYTES, size - sector).await;
+        read.map(|()| buf)
+    };
+    let buf: Buffer = read.await.map_err(|e| ScanError::Io(path.to_owned(), e))?;
+    let trailer = Trailer::decode(seed, &buf[..SECTOR_BYTES]).map_err(|e| corrupt(size - sector, e))?;
+    if trailer.number != number {
+        return Err(corrupt(size - sector, BatchError::Damaged("checkpoint of another number")));
+    }
+    Ok(trailer)
+}
+
+/// Reads one shard of a checkpoint.
+pub async fn read_part<I: Io>(
+    io: &I,
+    seed: u32,
+    path: &Path,
+    number: u32,
+    part: Part,
+) -> Result<Vec<Record>, ScanError> {
+    let failed = |e| ScanError::Io(path.to_owned(), e);
+    let mut records = Vec::with_capacity(part.records as usize);
+    if part.records == 0 {
+        return Ok(records);
+    }
+    let file = io.open(path, Open::ReadDirect).await.map_err(failed)?;
+    let size = file.size().await.map_err(failed)?;
+    let mut at = u64::from(part.sector) * SECTOR_BYTES as u64;
+    while records.len() < part.records as usize {
+        let corrupt = |damage| ScanError::Corrupt(path.to_owned(), at, damage);
+        // A full batch of listed records, read whole in one go.
+        let len = (256 << 10).min(size.saturating_sub(at)) as usize;
+        if len < SECTOR_BYTES {
+            return Err(corrupt(BatchError::Damaged("part beyond its checkpoint")));
+        }
+        let buf = io.buffer(len).ok_or_else(|| failed(io::ErrorKind::OutOfMemory.into()))?;
+        let (read, buf) = file.read_at(buf, len, at).await;
+        read.map_err(failed)?;
+        let batch = Batch::decode(seed, &buf[..len]).map_err(corrupt)?;
+        if batch.purpose != Purpose::Checkpoint || batch.segment != number {
+            return Err(corrupt(BatchError::Damaged("batch of another place")));
+        }
+        let frames = batch.frames(&buf[..len]).map_err(corrupt)?;
+        check_data(&buf[..len], &frames).map_err(corrupt)?;
+        for (frame, _) in &frames {
+            match record::read(frame) {
+                Ok(Entry::Object(record)) => records.push(record),
+                _ => return Err(corrupt(BatchError::Damaged("record of another kind"))),
+            }
+        }
+        at += batch.disk_bytes() as u64;
+    }
+    Ok(records)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const SEED: u32 = 77;
+
+    fn trailer() -> Trailer {
+        let part = |s: usize| s.is_multiple_of(2).then_some(Part { sector: s as u32, records: 3 });
+        Trailer {
+            number: 12,
+            pack: Mark { segment: 3, offset: 4096, sequence: 99 },
+            index: Mark { segment: 4, offset: 8192, sequence: 100 },
+            next_sequence: 1 << 40,
+            parts: (0..SHARDS).map(part).collect(),
+        }
+    }
+
+    #[test]
+    fn every_flipped_byte_of_a_trailer_is_noticed() {
+        let mut bytes = vec![0xee; SECTOR_BYTES];
+        trailer().encode(SEED, &mut bytes);
+        assert_eq!(Trailer::decode(SEED, &bytes), Ok(trailer()));
+        for at in 0..SECTOR_BYTES {
+            bytes[at] ^= 0x20;
+            assert!(Trailer::decode(SEED, &bytes).is_err(), "flip at {at} went unnoticed");
+            bytes[at] ^= 0x20;
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_sector_is_refused_without_a_panic(bytes in prop::collection::vec(any::<u8>(), SECTOR_BYTES)) {
+            prop_assert!(Trailer::decode(SEED, &bytes).is_err());
+        }
+    }
+}

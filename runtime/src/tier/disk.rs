@@ -1,0 +1,123 @@
+//! One data directory as one column sees it: its journals, its segments, and whether it still works.
+//!
+//! Called by `shard`. A disk whose write or sync failed is taken out: nothing is written to it any more, what is on it answers
+//! "not now"; with no other disk left the node stops.
+
+use super::data_dir::DataDir;
+use super::names::Names;
+use super::recover::{Old, RecoveredDisk};
+use crate::budget::Budget;
+use crate::io::Io;
+use crate::journal::{Journal, JournalPlan, Mark, Purpose, Store};
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// Most data directories of a node.
+pub const DISKS_MAX: usize = 16;
+
+const INDEX_SEGMENT_BYTES: u32 = 1 << 20;
+
+/// Size of pack segments: large for sequential reads, small against the quota so that a small disk is not one segment.
+fn pack_segment_bytes(quota: u64) -> u32 {
+    (quota / 64).clamp(1 << 20, 64 << 20).next_power_of_two() as u32
+}
+
+/// What a disk is made of.
+#[derive(Clone)]
+pub struct DiskPlan {
+    /// The directory.
+    pub dir: Arc<DataDir>,
+    /// Its bytes, shared by all columns.
+    pub budget: Budget,
+    /// Its share of new objects, relative to the others.
+    pub weight: u32,
+}
+
+/// One data directory as one column sees it.
+pub struct Disk<I: Io> {
+    /// Its place in the list of disks.
+    pub number: u8,
+    pub(super) names: Names,
+    pub(super) store: Store<I>,
+    pub(super) pack: Journal<I>,
+    pub(super) index: Journal<I>,
+    pub(super) old: Arc<Old>,
+    pub(super) weight: u32,
+    /// Numbers below were given out by earlier boots.
+    pub(super) first_number: u32,
+    /// This column's newest checkpoint of this boot: number and bytes.
+    pub(super) checkpoint: Cell<Option<(u32, u64)>>,
+    /// What the index journal had written by then.
+    pub(super) index_bytes: Cell<u64>,
+    out: RefCell<Option<Rc<str>>>,
+}
+
+impl<I: Io> Disk<I> {
+    /// Takes over what recovery found. `on_out` hears why the disk had to be taken out.
+    pub(super) fn new(
+        io: &I,
+        number: u8,
+        plan: &DiskPlan,
+        (column, columns): (usize, usize),
+        found: &RecoveredDisk,
+        on_out: Rc<dyn Fn(u8, String)>,
+    ) -> Rc<Disk<I>> {
+        let names = plan.dir.names().clone();
+        let first_number = found.next_number + column as u32;
+        let root = (names.root(), plan.dir.seed());
+        let store = Store::new(io.clone(), root, plan.budget.clone(), (first_number, columns as u32));
+        found.old.packs.iter().for_each(|s| store.adopt(s.clone()));
+        let journal = |purpose, segment_bytes, unbounded| {
+            let on_out = on_out.clone();
+            let on_stop = Box::new(move |reason| on_out(number, reason));
+            Journal::new(store.clone(), JournalPlan { purpose, segment_bytes, unbounded }, on_stop)
+        };
+        let pack = journal(Purpose::Pack, pack_segment_bytes(plan.budget.limit()), false);
+        // Deletions must go on when the quota is used up: they are what frees it.
+        let index = journal(Purpose::Index, INDEX_SEGMENT_BYTES, true);
+        Rc::new(Disk {
+            number,
+            names,
+            store,
+            pack,
+            index,
+            old: found.old.clone(),
+            weight: plan.weight,
+            first_number,
+            checkpoint: Cell::new(None),
+            index_bytes: Cell::new(0),
+            out: RefCell::new(found.out.clone().map(Rc::from)),
+        })
+    }
+
+    /// Why the disk is out, if it is.
+    pub fn out(&self) -> Option<Rc<str>> {
+        self.out.borrow().clone()
+    }
+
+    /// Takes the disk out; true the first time.
+    pub(super) fn take_out(&self, reason: &str) -> bool {
+        let first = self.out.borrow_mut().replace(reason.into()).is_none();
+        if first {
+            self.pack.stop(reason.into());
+            self.index.stop(reason.into());
+        }
+        first
+    }
+
+    /// Where a journal of this boot stands. Before its first record it stands behind everything of earlier boots.
+    pub(super) fn mark(&self, journal: &Journal<I>) -> Mark {
+        journal.mark().unwrap_or(Mark { segment: self.first_number, offset: 0, sequence: 0 })
+    }
+
+    /// Bytes of index journal worth a checkpoint: they count against the quota, and a start reads them.
+    pub(super) fn checkpoint_bytes_min(&self) -> u64 {
+        (self.store.budget().limit() / 64).clamp(1 << 20, 8 << 20)
+    }
+
+    /// Bytes that fit yet.
+    pub fn room_bytes(&self) -> u64 {
+        self.store.budget().limit().saturating_sub(self.store.budget().used())
+    }
+}

@@ -1,0 +1,265 @@
+//! Disk → state, second part: the checkpoints, shard by shard. The node serves meanwhile: a shard that is asked for is read
+//! first, and who asks waits for that one only. Nothing new is stored before every column has read all.
+
+use super::super::checkpoint::read_part;
+use super::super::digest::Digest;
+use super::super::disk::Disk;
+use super::super::index::Place;
+use super::super::names::Names;
+use super::super::object::disk_bytes;
+use super::super::reader::ReadError;
+use super::super::record::{Record, Said};
+use super::super::recover::{RecoverError, RecoveredDisk};
+use super::Shard;
+use crate::io::Io;
+use crate::journal::{Purpose, segment_path};
+use crate::shards::SHARDS;
+use hashbrown::HashMap;
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::atomic::Ordering;
+use std::task::{Poll, Waker};
+
+const LOOK_NS: u64 = 1_000_000;
+
+/// How far a shard has been read.
+pub(super) enum Load {
+    /// Not at all.
+    No,
+    /// Someone reads it; these wait.
+    Under(Vec<Waker>),
+    /// Its objects are in the index.
+    Done,
+}
+
+/// What of recovery is left to read.
+pub(super) struct Loading {
+    pub(super) disks: Vec<RecoveredDisk>,
+    pub(super) shards: Vec<Load>,
+}
+
+/// What was found of one shard, before the disks are held against each other.
+type Loaded = Vec<(Record, u8)>;
+
+impl<I: Io> Shard<I> {
+    /// Whether the shard of a digest has been read.
+    #[inline]
+    pub fn is_loaded(&self, digest: &Digest) -> bool {
+        self.inner.loaded.get()
+            || matches!(self.inner.loading.borrow().shards[usize::from(digest.shard().0)], Load::Done)
+    }
+
+    /// Whether every column has read everything.
+    #[inline]
+    pub fn is_ready(&self) -> bool {
+        self.inner.loaded.get() && self.inner.others_loading.load(Ordering::Acquire) == 0
+    }
+
+    /// Waits until every column has read everything.
+    pub async fn ready(&self) {
+        while !self.is_ready() {
+            self.inner.io.sleep(LOOK_NS).await;
+        }
+    }
+
+    /// Reads the shard of a digest, or waits for who does.
+    pub async fn load(&self, digest: &Digest) -> Result<(), ReadError> {
+        self.load_shard(usize::from(digest.shard().0)).await.map_err(|_| ReadError::Busy)
+    }
+
+    /// Reads all that is left. Called once, in the background; an error is the end of the node.
+    pub async fn load_all(&self) -> Result<(), RecoverError> {
+        for shard in self.inner.plan.owned() {
+            self.load_shard(shard).await?;
+            self.inner.io.yield_now().await;
+        }
+        self.order_evictable();
+        self.inner.loaded.set(true);
+        for disk in &self.inner.disks {
+            let left = &disk.old.loading;
+            if disk.out().is_none() && left.fetch_sub(1, Ordering::AcqRel) == 1 {
+                // Every column has said what of them is live.
+                disk.old.packs.iter().for_each(|s| s.seal());
+            }
+        }
+        self.inner.others_loading.fetch_sub(1, Ordering::AcqRel);
+        Ok(())
+    }
+
+    async fn load_shard(&self, shard: usize) -> Result<(), RecoverError> {
+        let mine = std::future::poll_fn(|cx| {
+            let loading = &mut *self.inner.loading.borrow_mut();
+            match &mut loading.shards[shard] {
+                Load::Done => Poll::Ready(false),
+                Load::Under(waiting) => {
+                    waiting.push(cx.waker().clone());
+                    Poll::Pending
+                }
+                slot @ Load::No => {
+                    *slot = Load::Under(Vec::new());
+                    Poll::Ready(true)
+                }
+            }
+        });
+        if !mine.await {
+            return Ok(());
+        }
+        let read = self.read_shard(shard).await;
+        let after = if read.is_ok() { Load::Done } else { Load::No };
+        let before = std::mem::replace(&mut self.inner.loading.borrow_mut().shards[shard], after);
+        if let Load::Under(waiting) = before {
+            waiting.into_iter().for_each(Waker::wake);
+        }
+        if let Err(e) = &read {
+            (self.inner.plan.on_stop)(e.to_string());
+        }
+        read
+    }
+
+    async fn read_shard(&self, shard: usize) -> Result<(), RecoverError> {
+        let mut found: Loaded = Vec::new();
+        for disk in &self.inner.disks {
+            if disk.out().is_some() {
+                continue;
+            }
+            match self.read_disk(shard, disk).await {
+                Ok(records) => found.extend(records.into_iter().map(|r| (r, disk.number))),
+                Err(e) if e.is_io() && self.inner.disks.len() > 1 => {
+                    self.on_disk_failed(disk.number, &e.to_string());
+                }
+                Err(e) => return Err(e),
+            }
+        }
+        self.insert_loaded(found);
+        Ok(())
+    }
+
+    /// The newest of each object of a shard on one disk, files checked against the directory.
+    async fn read_disk(&self, shard: usize, disk: &Rc<Disk<I>>) -> Result<Vec<Record>, RecoverError> {
+        let (part, mut newest) = {
+            let loading = &mut *self.inner.loading.borrow_mut();
+            let left = &mut loading.disks[usize::from(disk.number)];
+            let mine: HashMap<Digest, Record> =
+                left.tail.extract_if(|d, _| usize::from(d.shard().0) == shard).collect();
+            (left.parts[shard].take(), mine)
+        };
+        let io = &self.inner.io;
+        if let Some(at) = part {
+            let path = segment_path(disk.names.root(), Purpose::Checkpoint, at.number);
+            for record in read_part(io, disk.store.seed(), &path, at.number, at.part).await? {
+                let held = newest.entry(record.digest).or_insert(record);
+                if held.sequence < record.sequence {
+                    *held = record;
+                }
+            }
+        }
+        let sizes = self.list_files(shard, disk, &newest).await?;
+        let mut records: Vec<Record> = newest.into_values().collect();
+        records.retain(|r| r.said != Said::Deleted);
+        records.retain(|r| match r.said {
+            Said::File => {
+                let whole = sizes.get(&r.digest) == Some(&r.size);
+                if whole {
+                    disk.store.budget().adopt(disk_bytes(r.size));
+                } else {
+                    tracing::error!(digest = %r.digest, size = r.size, found = ?sizes.get(&r.digest), "object file is missing or of another size");
+                }
+                whole
+            }
+            Said::Listed { segment, .. } => {
+                let there = disk.store.get(segment).is_some();
+                if !there {
+                    tracing::error!(digest = %r.digest, segment, "the pack that holds this object is missing");
+                }
+                there
+            }
+            _ => unreachable!("records of objects that are there"),
+        });
+        // One order whatever the hash map's: the simulator replays by seed.
+        records.sort_unstable_by_key(|r| r.sequence);
+        Ok(records)
+    }
+
+    /// Sizes of a shard's object files; those that nothing names are removed.
+    async fn list_files(
+        &self,
+        shard: usize,
+        disk: &Rc<Disk<I>>,
+        newest: &HashMap<Digest, Record>,
+    ) -> Result<HashMap<Digest, u64>, RecoverError> {
+        let io = &self.inner.io;
+        let dir = disk.names.shard_dir(shard as u8);
+        let (mut sizes, mut sums) = (HashMap::new(), Vec::new());
+        for (name, size) in io.list_dir(&dir).await.map_err(|e| RecoverError::Io(dir.clone(), e))? {
+            let stem = name.strip_suffix(".sums").unwrap_or(&name);
+            let digest = Digest::from_hex(stem.as_bytes()).ok();
+            let named = digest.and_then(|d| newest.get(&d)).is_some_and(|r| r.said == Said::File);
+            match digest {
+                Some(digest) if named => {
+                    if stem.len() == name.len() {
+                        sizes.insert(digest, size);
+                    } else {
+                        sums.push((digest, name));
+                    }
+                }
+                _ => {
+                    let path = dir.join(&name);
+                    io.unlink(&path).await.map_err(|e| RecoverError::Io(path, e))?;
+                }
+            }
+        }
+        for (_, name) in sums.into_iter().filter(|(digest, _)| !sizes.contains_key(digest)) {
+            let path = dir.join(&name);
+            io.unlink(&path).await.map_err(|e| RecoverError::Io(path, e))?;
+        }
+        Ok(sizes)
+    }
+
+    /// The highest sequence holds; what another disk still has of the same object is dead.
+    fn insert_loaded(&self, mut found: Loaded) {
+        found.sort_by_key(|(r, _)| r.sequence);
+        for (record, disk) in found {
+            let Some(entry) = record.entry(disk) else { continue };
+            let disk = &self.inner.disks[usize::from(disk)];
+            if let Place::Packed { segment, .. } = entry.place {
+                let segment = disk.store.get(segment).expect("just seen");
+                segment.add_live(super::super::record::packed_bytes(entry.size));
+            }
+            let old = self.forget(&record.digest).map(|(old, _)| old);
+            let state = &mut *self.inner.state.borrow_mut();
+            if entry.evictable {
+                state.evictable.push_back((record.digest, entry.sequence));
+            }
+            state.index.insert(record.digest, entry);
+            if let Some(old) = old {
+                self.drop_dead(record.digest, old);
+            }
+        }
+    }
+
+    /// An older copy that a newer record replaced: its space comes back in the background.
+    fn drop_dead(&self, digest: Digest, old: super::super::index::Entry) {
+        let me = self.clone();
+        self.inner.io.spawn("drop-dead", async move { me.free_disk(&digest, &old).await });
+    }
+
+    /// Puts evictable objects in the order in which they were stored.
+    fn order_evictable(&self) {
+        let state = &mut *self.inner.state.borrow_mut();
+        let mut all: Vec<_> = std::mem::take(&mut state.evictable).into();
+        all.sort_unstable_by_key(|&(_, sequence)| sequence);
+        state.evictable = VecDeque::from(all);
+    }
+}
+
+impl Loading {
+    /// Nothing read yet.
+    pub(super) fn new(disks: Vec<RecoveredDisk>) -> Loading {
+        Loading { disks, shards: (0..SHARDS).map(|_| Load::No).collect() }
+    }
+}
+
+/// Where the checksums of an object are.
+pub(super) fn sums_path(names: &Names, digest: &Digest) -> std::path::PathBuf {
+    Names::sums(&names.object(digest))
+}

@@ -1,0 +1,277 @@
+//! Files on the simulated disk: the same transfers, links and rests as `ring/file.rs`, over operations that take simulated
+//! time and may fail. Called through the seam.
+
+use super::disk::InodeId;
+use super::faults::Fault;
+use super::inode::SECTOR_BYTES;
+use super::world::{Group, World};
+use crate::buffer::Buffer;
+use crate::io::{Class, File};
+use crate::oneshot::{Oneshot, Waiting};
+use crc32c::crc32c;
+use std::io;
+use std::rc::Rc;
+
+const BLOCK_BYTES: usize = SECTOR_BYTES as usize;
+/// As the ring's.
+const OPERATION_BYTES_MAX: usize = 1 << 20;
+/// What a disk takes, least and most.
+const TRANSFER_NS: (u64, u64) = (10_000, 200_000);
+const SYNC_NS: (u64, u64) = (50_000, 2_000_000);
+const SLOW_NS: (u64, u64) = (20_000_000, 2_000_000_000);
+
+/// How long an operation of the disk takes.
+pub(super) fn disk_ns(world: &World, (least, most): (u64, u64)) -> u64 {
+    let slow = world.happens(Fault::SlowDisk);
+    let (least, most) = if slow { SLOW_NS } else { (least, most) };
+    world.draw(|rng| rng.within(least, most))
+}
+
+/// The error that this operation of the disk ends with, if it is to.
+pub(super) fn disk_error(world: &World, fault: Option<Fault>) -> Option<io::Error> {
+    if let Some(nth) = world.faults(|f| f.next_disk_operation()) {
+        return Some(nth);
+    }
+    let errno = if fault == Some(Fault::NoSpace) { libc::ENOSPC } else { libc::EIO };
+    fault.filter(|&f| world.happens(f)).map(|_| io::Error::from_raw_os_error(errno))
+}
+
+/// An open file of a simulated column.
+#[derive(Clone)]
+pub struct TwinFile {
+    handle: Rc<Handle>,
+}
+
+struct Handle {
+    world: Rc<World>,
+    group: Group,
+    inode: InodeId,
+    epoch: u32,
+    writable: bool,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.world.disk.borrow_mut().close(self.inode, self.epoch);
+    }
+}
+
+type Moved = (io::Result<usize>, Buffer);
+
+fn assert_blocks(len: usize, offset: u64) {
+    assert!(
+        len.is_multiple_of(BLOCK_BYTES) && offset.is_multiple_of(SECTOR_BYTES),
+        "direct I/O of {len} bytes at {offset} is not in whole blocks"
+    );
+}
+
+impl TwinFile {
+    pub(super) fn new(world: &Rc<World>, group: Group, inode: InodeId, writable: bool) -> TwinFile {
+        let epoch = world.disk.borrow().epoch();
+        TwinFile { handle: Rc::new(Handle { world: world.clone(), group, inode, epoch, writable }) }
+    }
+
+    fn start<T: 'static>(&self, ns: (u64, u64), run: impl FnOnce(&Handle) -> T + 'static) -> Waiting<T> {
+        let handle = self.handle.clone();
+        let takes_ns = disk_ns(&handle.world, ns);
+        self.handle.world.operation(takes_ns, self.handle.group, move |_| run(&handle))
+    }
+
+    fn read_once(&self, mut buf: Buffer, from: usize, to: usize, offset: u64) -> Waiting<Moved> {
+        assert!((buf.as_ptr() as usize).is_multiple_of(BLOCK_BYTES), "a direct read wants aligned memory");
+        self.start(TRANSFER_NS, move |file| {
+            if let Some(e) = disk_error(&file.world, Some(Fault::ReadError)) {
+                return (Err(e), buf);
+            }
+            let blocks = (to - from) / BLOCK_BYTES;
+            let short = blocks > 1 && file.world.happens(Fault::ShortRead);
+            let blocks =
+                if short { file.world.draw(|r| r.within(1, blocks as u64 - 1)) as usize } else { blocks };
+            let to = from + blocks * BLOCK_BYTES;
+            let at = offset + from as u64;
+            let n = file.world.disk.borrow().inode(file.inode).read(at, &mut buf[from..to]);
+            file.note("read", at, &buf[from..from + n]);
+            (Ok(n), buf)
+        })
+    }
+
+    /// Then `linked` hears whether all was written.
+    fn write_once(
+        &self,
+        buf: Buffer,
+        (from, to): (usize, usize),
+        offset: u64,
+        linked: impl FnOnce(bool) + 'static,
+    ) -> Waiting<Moved> {
+        assert!(self.handle.writable, "a file opened to read is not written");
+        assert!(to <= buf.capacity() && from < to, "write of {from}..{to} in a buffer of {}", buf.capacity());
+        assert!((buf.as_ptr() as usize).is_multiple_of(BLOCK_BYTES), "a direct write wants aligned memory");
+        self.start(TRANSFER_NS, move |file| {
+            let written = file.write(&buf[from..to], offset + from as u64);
+            linked(written.as_ref().is_ok_and(|&n| n == to - from));
+            (written, buf)
+        })
+    }
+
+    fn sync_once(&self) -> Waiting<io::Result<()>> {
+        self.start(SYNC_NS, Handle::sync)
+    }
+
+    async fn write_rest(
+        &self,
+        mut buf: Buffer,
+        mut done: usize,
+        len: usize,
+        offset: u64,
+    ) -> (io::Result<()>, Buffer) {
+        while done < len {
+            let to = len.min(done + OPERATION_BYTES_MAX);
+            let (written, back) = self.write_once(buf, (done, to), offset, |_| ()).await;
+            buf = back;
+            match written {
+                Ok(n) => done += n,
+                Err(e) => return (Err(e), buf),
+            }
+        }
+        (Ok(()), buf)
+    }
+}
+
+impl Handle {
+    fn note(&self, kind: &str, at: u64, bytes: &[u8]) {
+        self.world.note(kind, &[self.inode, at, bytes.len() as u64, u64::from(crc32c(bytes))]);
+    }
+
+    fn write(&self, bytes: &[u8], at: u64) -> io::Result<usize> {
+        let blocks = (bytes.len() / BLOCK_BYTES) as u64;
+        if let Some(e) = disk_error(&self.world, Some(Fault::WriteError)) {
+            // Nobody knows how much of it was written.
+            let some = self.world.draw(|rng| rng.below(blocks + 1)) as usize * BLOCK_BYTES;
+            let _ = self.world.disk.borrow_mut().write(self.inode, at, &bytes[..some]);
+            return Err(e);
+        }
+        if self.world.happens(Fault::NoSpace) {
+            return Err(io::Error::from_raw_os_error(libc::ENOSPC));
+        }
+        let short = blocks > 1 && self.world.happens(Fault::ShortWrite);
+        let blocks = if short { self.world.draw(|rng| rng.within(1, blocks - 1)) } else { blocks };
+        let moved = &bytes[..blocks as usize * BLOCK_BYTES];
+        self.world.disk.borrow_mut().write(self.inode, at, moved)?;
+        self.note("write", at, moved);
+        Ok(moved.len())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        if let Some(e) = disk_error(&self.world, Some(Fault::SyncError)) {
+            return Err(e);
+        }
+        self.world.note("sync", &[self.inode]);
+        if !self.world.happens(Fault::LyingSync) {
+            self.world.disk.borrow_mut().sync(self.inode);
+        }
+        Ok(())
+    }
+}
+
+impl File for TwinFile {
+    fn classed(&self, _class: Class) -> TwinFile {
+        self.clone()
+    }
+
+    async fn read_at(&self, mut buf: Buffer, len: usize, offset: u64) -> (io::Result<()>, Buffer) {
+        let blocks = len.next_multiple_of(BLOCK_BYTES);
+        assert_blocks(blocks, offset);
+        assert!(blocks <= buf.capacity(), "read of {blocks} bytes into a buffer of {}", buf.capacity());
+        let mut done = 0;
+        while done < len {
+            let want = (blocks - done).min(OPERATION_BYTES_MAX);
+            let (read, back) = self.read_once(buf, done, done + want, offset).await;
+            buf = back;
+            match read {
+                Ok(n) if done + n >= len => return (Ok(()), buf),
+                // A direct read that stops inside a block has met the end of the file.
+                Ok(n) if n == 0 || !n.is_multiple_of(BLOCK_BYTES) => {
+                    return (Err(io::ErrorKind::UnexpectedEof.into()), buf);
+                }
+                Ok(n) => done += n,
+                Err(e) => return (Err(e), buf),
+            }
+        }
+        (Ok(()), buf)
+    }
+
+    async fn write_at(&self, buf: Buffer, len: usize, offset: u64) -> (io::Result<()>, Buffer) {
+        assert_blocks(len, offset);
+        self.write_rest(buf, 0, len, offset).await
+    }
+
+    async fn write_sync(&self, buf: Buffer, len: usize, offset: u64) -> (io::Result<()>, Buffer) {
+        assert_blocks(len, offset);
+        if len > OPERATION_BYTES_MAX {
+            let (written, buf) = self.write_rest(buf, 0, len, offset).await;
+            return match written {
+                Ok(()) => (self.sync_data().await, buf),
+                Err(e) => (Err(e), buf),
+            };
+        }
+        // The sync follows the write whether or not anybody waits for either; a short write cancels it.
+        let (done, synced) = Oneshot::new();
+        let me = self.clone();
+        let follow = move |whole: bool| {
+            if !whole {
+                return done.set(Err(io::Error::from_raw_os_error(libc::ECANCELED)));
+            }
+            let takes_ns = disk_ns(&me.handle.world, SYNC_NS);
+            let handle = me.handle.clone();
+            let due_ns = handle.world.now_ns() + takes_ns;
+            me.handle.world.at(due_ns, me.handle.group, move |_| done.set(handle.sync()));
+        };
+        let (written, buf) = self.write_once(buf, (0, len), offset, follow).await;
+        let synced: io::Result<()> = synced.await;
+        match written {
+            Ok(n) if n == len => (synced, buf),
+            Ok(n) => {
+                let (rest, buf) = self.write_rest(buf, n, len, offset).await;
+                match rest {
+                    Ok(()) => (self.sync_data().await, buf),
+                    Err(e) => (Err(e), buf),
+                }
+            }
+            Err(e) => (Err(e), buf),
+        }
+    }
+
+    async fn sync_data(&self) -> io::Result<()> {
+        self.sync_once().await
+    }
+
+    async fn allocate(&self, len: u64) -> io::Result<()> {
+        let allocated = self.start(TRANSFER_NS, move |file| {
+            if let Some(e) = disk_error(&file.world, Some(Fault::NoSpace)) {
+                return Err(e);
+            }
+            if len == 0 {
+                return Err(io::Error::from_raw_os_error(libc::EINVAL));
+            }
+            file.world.note("allocate", &[file.inode, len]);
+            file.world.disk.borrow_mut().allocate(file.inode, len)
+        });
+        allocated.await
+    }
+
+    async fn truncate(&self, len: u64) -> io::Result<()> {
+        let cut = self.start(TRANSFER_NS, move |file| {
+            if let Some(e) = disk_error(&file.world, Some(Fault::WriteError)) {
+                return Err(e);
+            }
+            file.world.note("truncate", &[file.inode, len]);
+            file.world.disk.borrow_mut().truncate(file.inode, len);
+            Ok(())
+        });
+        cut.await
+    }
+
+    async fn size(&self) -> io::Result<u64> {
+        Ok(self.handle.world.disk.borrow().inode(self.handle.inode).size())
+    }
+}

@@ -1,0 +1,137 @@
+//! Connections.
+
+use super::Place;
+use runtime::io::{Conn, Hangup, Io, Listener};
+use std::io::ErrorKind;
+use std::rc::Rc;
+
+async fn pair<I: Io>(place: &Place<I>) -> (I::Conn, I::Conn) {
+    let mut listener = place.io.listen(place.addr).expect("listens");
+    assert_eq!(listener.local_addr().expect("bound"), place.addr);
+    let near = place.io.connect(place.addr).await.expect("connects");
+    (near, listener.accept().await.expect("accepts"))
+}
+
+fn pattern(len: usize) -> Vec<u8> {
+    (0..len as u32).map(|i| i.wrapping_mul(2_654_435_761).to_le_bytes()[3]).collect()
+}
+
+async fn receive_all<C: Conn>(conn: &mut C) -> Vec<u8> {
+    let mut all = Vec::new();
+    loop {
+        let chunk = conn.recv().await.expect("received");
+        if chunk.as_ref().is_empty() {
+            return all;
+        }
+        all.extend_from_slice(chunk.as_ref());
+    }
+}
+
+pub async fn bytes_arrive_in_order_and_end<I: Io>(place: Rc<Place<I>>) {
+    let (mut near, mut far) = pair(&place).await;
+    let sent = pattern(3_000_000);
+    let body = sent.clone();
+    place.io.spawn("sender", async move {
+        near.send(&body[..10], &body[10..1_500_000]).await.expect("sent");
+        near.send(&[], &body[1_500_000..]).await.expect("sent");
+        near.send(&[], &[]).await.expect("nothing is sent at once");
+    });
+    assert!(receive_all(&mut far).await == sent, "bytes were lost, moved or changed");
+    assert!(far.recv().await.expect("still the end").as_ref().is_empty());
+}
+
+pub async fn receiving_into_a_buffer_mixes_with_chunks<I: Io>(place: Rc<Place<I>>) {
+    let (mut near, mut far) = pair(&place).await;
+    let sent = pattern(100_000);
+    let body = sent.clone();
+    place.io.spawn("sender", async move { near.send(&[], &body).await.expect("sent") });
+    let mut all = far.recv().await.expect("received").as_ref().to_vec();
+    let mut buf = place.io.buffer(64 << 10).expect("memory");
+    for _ in 0..2 {
+        let (count, back) = far.recv_into(buf, 100, 20_100).await;
+        assert_eq!(count.expect("received"), 20_000, "filled while bytes come");
+        all.extend_from_slice(&back[100..20_100]);
+        buf = back;
+    }
+    all.extend_from_slice(far.recv().await.expect("received").as_ref());
+    loop {
+        let (count, back) = far.recv_into(buf, 0, 30_000).await;
+        let count = count.expect("received");
+        all.extend_from_slice(&back[..count]);
+        buf = back;
+        if count < 30_000 {
+            break;
+        }
+    }
+    assert!(all == sent, "bytes were lost, moved or changed");
+}
+
+pub async fn one_way_can_end_before_the_other<I: Io>(place: Rc<Place<I>>) {
+    let (mut near, mut far) = pair(&place).await;
+    near.send(b"question", &[]).await.expect("sent");
+    near.end_sending();
+    assert_eq!(receive_all(&mut far).await, b"question");
+    far.send(b"ans", b"wer").await.expect("the other way is open");
+    drop(far);
+    assert_eq!(receive_all(&mut near).await, b"answer");
+}
+
+pub async fn a_hangup_ends_a_receive<I: Io>(place: Rc<Place<I>>) {
+    for how in [Hangup::Receive, Hangup::Both] {
+        let (mut near, mut far) = pair(&place).await;
+        let (hangup, io) = (far.hangup(), place.io.clone());
+        place.io.spawn("sweeper", async move {
+            io.sleep(5_000_000).await;
+            hangup(how);
+        });
+        assert!(far.recv().await.expect("no error").as_ref().is_empty());
+        let sent = far.send(b"late", &[]).await;
+        assert_eq!(sent.is_ok(), how == Hangup::Receive, "{how:?}: {sent:?}");
+        drop(far);
+        let last = receive_all(&mut near).await;
+        assert_eq!(last, if how == Hangup::Receive { &b"late"[..] } else { b"" });
+    }
+}
+
+pub async fn a_hangup_ends_a_send<I: Io>(place: Rc<Place<I>>) {
+    let (_near, mut far) = pair(&place).await;
+    let (hangup, io) = (far.hangup(), place.io.clone());
+    place.io.spawn("sweeper", async move {
+        io.sleep(50_000_000).await;
+        hangup(Hangup::Both);
+    });
+    // Nobody receives it, and no socket buffer is that large.
+    let sent = far.send(&[], &vec![0; 64 << 20]).await;
+    assert_eq!(sent.expect_err("hung up on").kind(), ErrorKind::BrokenPipe);
+}
+
+pub async fn who_leaves_bytes_unread_resets<I: Io>(place: Rc<Place<I>>) {
+    let (mut near, mut far) = pair(&place).await;
+    near.send(b"unread", &[]).await.expect("sent");
+    far.send(b"read", &[]).await.expect("sent");
+    // Both have arrived.
+    place.io.sleep(20_000_000).await;
+    let hangup = far.hangup();
+    drop(far);
+    hangup(Hangup::Both);
+    let (mut all, mut outcome) = (Vec::new(), None);
+    while outcome.is_none() {
+        match near.recv().await {
+            Ok(chunk) if chunk.as_ref().is_empty() => outcome = Some(Ok(())),
+            Ok(chunk) => all.extend_from_slice(chunk.as_ref()),
+            Err(e) => outcome = Some(Err(e.kind())),
+        }
+    }
+    assert!(b"read".starts_with(&all[..]), "{all:?}");
+    assert!(near.send(b"more", &[]).await.is_err() || near.send(b"more", &[]).await.is_err());
+    // Linux sends the end first or the reset first, as the close meets the shutdown.
+    assert!(matches!(outcome, Some(Ok(()) | Err(ErrorKind::ConnectionReset))), "{outcome:?}");
+}
+
+pub async fn nobody_listens_is_refused<I: Io>(place: Rc<Place<I>>) {
+    let refused = place.io.connect(place.addr).await.map(|_| ()).expect_err("nobody listens");
+    assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+    drop(place.io.listen(place.addr).expect("listens"));
+    let found = place.io.resolve("127.0.0.1", 80).await.expect("an address is its own name");
+    assert_eq!(found, ["127.0.0.1:80".parse().expect("an address")]);
+}
