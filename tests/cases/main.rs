@@ -9,6 +9,7 @@ mod crash;
 mod damage;
 mod device;
 mod drain;
+mod fetch;
 mod full;
 mod hostile;
 mod lifetime;

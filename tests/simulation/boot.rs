@@ -2,6 +2,7 @@
 
 use basalt::node::columns::{NodePlan, wire};
 use basalt::node::{self, DirPlan, OpenError, Opened};
+use net::client::Trust;
 use runtime::budget::Budget;
 use runtime::column::Body;
 use runtime::mesh::Doorbell;
@@ -63,6 +64,8 @@ pub fn start(twin: &mut Twin, columns: usize, quota_bytes: u64) -> Result<Node, 
         disks,
         memory_bytes: (COLUMN_BYTES * columns) as u64,
         map: ShardMap::new(columns),
+        // Nothing is fetched here.
+        trust: Trust::load(None).map_err(|e| e.to_string())?,
         drained: Arc::default(),
     };
     let bells: Vec<Arc<Doorbell>> =

@@ -47,6 +47,8 @@ pub struct Settings {
     pub ops_listen: SocketAddr,
     /// Whether sequential readers of large blobs are read ahead of.
     pub prefetch: bool,
+    /// Certificate authorities for origins beside the system's, as a PEM file.
+    pub origin_ca: Option<PathBuf>,
     /// The engines to run, each once.
     pub engines: Vec<Engine>,
     /// Whether a listener may be reachable from outside without TLS.

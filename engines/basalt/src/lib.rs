@@ -49,6 +49,7 @@ fn run(verb: Verb) -> Result<(), Error> {
         Verb::Doctor(args) => doctor::run(&args),
         Verb::Put(args) => client::put::run(&args),
         Verb::Get(args) => client::get::run(&args),
+        Verb::Fetch(args) => client::fetch::run(&args),
         Verb::Ls(args) => client::ls::run(&args),
         Verb::Rm(args) => client::rm::run(&args),
         Verb::Config(ConfigVerb::Check(flags)) => {

@@ -12,6 +12,7 @@ use crate::config::size::Bytes;
 use crate::error::Error;
 use crate::{doctor, ports};
 use columns::NodePlan;
+use net::client::Trust;
 use runtime::budget::Budget;
 use runtime::column::{Column, Columns, Plan, Report, start};
 use runtime::cpus::{MachineView, choose};
@@ -63,6 +64,7 @@ pub(crate) fn serve(settings: Settings) -> Result<(), Error> {
     for addr in [settings.blob_listen, settings.ops_listen] {
         refuse_taken(addr)?;
     }
+    let trust = trust(&settings)?;
     let dirs = dir_plans(&settings)?;
     let (send, events) = channel();
     let wrap_send = send.clone();
@@ -78,11 +80,24 @@ pub(crate) fn serve(settings: Settings) -> Result<(), Error> {
         disks,
         memory_bytes: settings.memory_bytes,
         map: ShardMap::new(cpus.len()),
+        trust,
         drained: Arc::default(),
     };
     let mut running = columns::start_all(&plan, node, devices, recovered).map_err(Error::runtime)?;
     watch(&mut running, send);
     wait(running, &events)
+}
+
+fn trust(settings: &Settings) -> Result<Trust, Error> {
+    let more = settings.origin_ca.as_deref();
+    let trust = Trust::load(more).map_err(|e| {
+        let file = more.unwrap_or_else(|| std::path::Path::new("")).display();
+        Error::config(format!("--origin-ca {file}")).why(e).fix("name a PEM file of certificates")
+    })?;
+    if trust.roots == 0 {
+        tracing::warn!("no certificate authority is installed: nothing can be fetched over https");
+    }
+    Ok(trust)
 }
 
 fn choose_cpus(settings: &Settings) -> Result<Vec<usize>, Error> {

@@ -28,6 +28,21 @@ static PREFETCH_HITS: Family =
     Family::counter("blobcache_prefetch_hits_total", "Extents read ahead that a reader used.");
 static PREFETCH_WASTED: Family =
     Family::counter("blobcache_prefetch_wasted_total", "Extents read ahead and dropped unused.");
+static L2_MISSES: Family =
+    Family::counter("blobcache_l2_misses_total", "Reads of blobs that had to come from their origin.");
+static L2_BYTES: Family =
+    Family::counter("blobcache_l2_bytes_fetched_total", "Body bytes received from origins.");
+static FETCHES: Family = Family::counter("blobcache_fetches_total", "Fetches from origins begun.");
+static FETCH_JOINED: Family =
+    Family::counter("blobcache_fetch_joined_total", "Requests that joined a fetch under way.");
+static FETCH_PARTS: Family =
+    Family::counter("blobcache_fetch_parts_total", "Parts that fetches asked origins for.");
+static FETCH_RETRIES: Family =
+    Family::counter("blobcache_fetch_retries_total", "Parts asked for again after a failure.");
+static FETCH_FAILURES: Family =
+    Family::counter("blobcache_fetch_failures_total", "Fetches that brought no blob.");
+static REFETCHES: Family =
+    Family::counter("blobcache_refetches_total", "Fetches of blobs that had been evicted.");
 static STALLS: Family = Family::counter("basalt_stalls_total", "Task polls of 10 ms or more.").per_column();
 
 /// The handles of one column.
@@ -49,6 +64,14 @@ pub struct Metrics {
     /// Issued, bytes, hits, wasted.
     prefetch: [Counter; 4],
     stalls: Counter,
+    pub(crate) l2_misses: Counter,
+    pub(crate) l2_bytes: Counter,
+    pub(crate) fetches: Counter,
+    pub(crate) fetch_joined: Counter,
+    pub(crate) fetch_parts: Counter,
+    pub(crate) fetch_retries: Counter,
+    pub(crate) fetch_failures: Counter,
+    pub(crate) refetches: Counter,
 }
 
 impl Metrics {
@@ -73,6 +96,14 @@ impl Metrics {
             prefetch: [&PREFETCH_ISSUED, &PREFETCH_BYTES, &PREFETCH_HITS, &PREFETCH_WASTED]
                 .map(|family| registry.counter(family, &[])),
             stalls: registry.counter(&STALLS, &[]),
+            l2_misses: registry.counter(&L2_MISSES, &[]),
+            l2_bytes: registry.counter(&L2_BYTES, &[]),
+            fetches: registry.counter(&FETCHES, &[]),
+            fetch_joined: registry.counter(&FETCH_JOINED, &[]),
+            fetch_parts: registry.counter(&FETCH_PARTS, &[]),
+            fetch_retries: registry.counter(&FETCH_RETRIES, &[]),
+            fetch_failures: registry.counter(&FETCH_FAILURES, &[]),
+            refetches: registry.counter(&REFETCHES, &[]),
             registry,
         }
     }

@@ -3,6 +3,7 @@
 //! Called by `serve` directly when this column owns the blob, through the mesh when another does.
 
 use crate::api::{Reply, Request};
+use crate::fetch::Fetches;
 use crate::metrics::Metrics;
 use runtime::call::{CallBusy, Caller, Letter, Respond};
 use runtime::io::Io;
@@ -10,8 +11,12 @@ use runtime::mesh::Port;
 use runtime::metrics::Sample;
 use runtime::ring::Inbox;
 use runtime::shards::ShardMap;
-use runtime::tier::{Digest, ReadError, Shard, Stretch};
+use runtime::tier::{Digest, ObjectWriter, ReadError, Shard, Stretch, WriteError};
+use std::cell::Cell;
 use std::rc::Rc;
+
+/// Dropped at once when the disk is full and nothing says how large a blob is: a segment's worth.
+pub const EVICT_BYTES: u64 = 64 << 20;
 
 /// The blobs of one column.
 pub struct Owner<I: Io> {
@@ -20,6 +25,8 @@ pub struct Owner<I: Io> {
     pub tier: Shard<I>,
     /// What is counted.
     pub metrics: Metrics,
+    /// What is fetched from origins.
+    pub fetches: Fetches<I>,
     seen: Seen,
 }
 
@@ -33,8 +40,8 @@ pub struct Seen {
 
 impl<I: Io> Owner<I> {
     /// The owner of what `tier` holds.
-    pub fn new(io: I, tier: Shard<I>, metrics: Metrics, seen: Seen) -> Rc<Owner<I>> {
-        Rc::new(Owner { io, tier, metrics, seen })
+    pub fn new(io: I, tier: Shard<I>, metrics: Metrics, fetches: Fetches<I>, seen: Seen) -> Rc<Owner<I>> {
+        Rc::new(Owner { io, tier, metrics, fetches, seen })
     }
 
     /// The machine.
@@ -64,6 +71,15 @@ impl<I: Io> Owner<I> {
                 Stretch::Disk => Ok(Reply::Extent(None)),
             },
             Request::List(after, limit) => Ok(Reply::Page(self.tier.list(after.as_ref(), limit))),
+            Request::Fetch(key, whence) => Ok(Reply::Joined(self.fetches.join(key, whence))),
+            Request::FetchLeave(number) => {
+                self.fetches.leave(number);
+                Ok(Reply::Noted)
+            }
+            Request::Remember(digest, url) => {
+                self.fetches.remember(digest, &url);
+                Ok(Reply::Noted)
+            }
             Request::Damaged(digest) => {
                 self.tier.on_damaged(&digest);
                 Ok(Reply::Noted)
@@ -109,7 +125,11 @@ impl<I: Io> Owner<I> {
             Err(Request::Commit(digest, incoming, keep)) => {
                 Reply::Stored(self.tier.commit_object(digest, incoming, keep).await)
             }
-            Err(Request::Delete(digest)) => Reply::Deleted(self.tier.delete(digest).await),
+            Err(Request::Delete(digest)) => {
+                self.fetches.forget(&digest);
+                Reply::Deleted(self.tier.delete(digest).await)
+            }
+            Err(Request::FetchNews(number, seen)) => Reply::News(self.fetches.news(number, seen).await),
             Err(_) => unreachable!("answered at once"),
         }
     }
@@ -121,6 +141,7 @@ pub struct Columns<I: Io> {
     map: ShardMap,
     owner: Rc<Owner<I>>,
     caller: Caller<Request, Reply>,
+    incoming_total: Cell<u64>,
 }
 
 impl<I: Io> Columns<I> {
@@ -140,7 +161,9 @@ impl<I: Io> Columns<I> {
             }
         };
         let (caller, inbox) = Caller::connect(port, handle);
-        (Rc::new(Columns { here, map, owner, caller }), inbox)
+        let columns = Rc::new(Columns { here, map, owner, caller, incoming_total: Cell::new(0) });
+        columns.owner.fetches.attach(&columns);
+        (columns, inbox)
     }
 
     /// This column's owner.
@@ -172,6 +195,52 @@ impl<I: Io> Columns<I> {
             }
             Err(CallBusy(_)) => Err(CallBusy(())),
         }
+    }
+
+    /// The number of this column.
+    pub fn here(&self) -> usize {
+        self.here
+    }
+
+    /// The column that owns a shard.
+    pub fn owner_of(&self, shard: runtime::shards::Shard) -> usize {
+        self.map.owner(shard)
+    }
+
+    /// Begins to receive a larger blob on this column, and makes room for it if that can help.
+    pub async fn begin_object(&self, length: Option<u64>) -> Result<ObjectWriter<I>, WriteError> {
+        let tier = &self.owner.tier;
+        // Nothing new is stored before all that is there is known.
+        tier.ready().await;
+        let created = tier.begin_object(self.next_incoming(), length).await;
+        let wanted_bytes = length.unwrap_or(EVICT_BYTES);
+        let is_full = matches!(created, Err(WriteError::NoSpace)) && tier.could_hold(wanted_bytes);
+        if !is_full || !self.evict(wanted_bytes).await {
+            return created;
+        }
+        // Another number: the file of the first try may yet be on its way out.
+        tier.begin_object(self.next_incoming(), length).await
+    }
+
+    fn next_incoming(&self) -> u64 {
+        self.incoming_total.set(self.incoming_total.get() + 1);
+        self.incoming_total.get()
+    }
+
+    /// Drops evictable blobs, wherever they are; true if any was dropped.
+    pub async fn evict(&self, bytes: u64) -> bool {
+        let mut dropped = 0;
+        for column in 0..self.count() {
+            if dropped >= bytes {
+                break;
+            }
+            // What cannot be dropped now makes no room; the put says so.
+            let reply = self.ask_column(column, Request::EvictFromDisk(bytes - dropped)).await;
+            if let Ok(Reply::Evicted(Ok(freed))) = reply {
+                dropped += freed;
+            }
+        }
+        dropped > 0
     }
 
     /// Columns in this boot.

@@ -81,10 +81,11 @@ pub fn find(name: &str) -> Option<&'static Key> {
 
 const MACHINE: &str = "Machine";
 const LISTENERS: &str = "Listeners";
+const ORIGINS: &str = "Origins";
 const LOGS: &str = "Logs";
 
 /// The table, in the order in which help and `config show` list it.
-pub static KEYS: [Key; 13] = [
+pub static KEYS: [Key; 14] = [
     Key {
         name: "cpuset",
         value_name: "CPULIST",
@@ -246,6 +247,20 @@ pub static KEYS: [Key; 13] = [
         heading: LISTENERS,
         set: |settings, values| {
             settings.insecure = parse_switch(one(values)?)?;
+            Ok(())
+        },
+        understood: None,
+    },
+    Key {
+        name: "origin-ca",
+        value_name: "FILE",
+        kind: Kind::Text,
+        default: "none",
+        help: "Certificate authorities for https origins beside the system's, in PEM",
+        heading: ORIGINS,
+        set: |settings, values| {
+            let file = one(values)?;
+            settings.origin_ca = (file != "none").then(|| PathBuf::from(file));
             Ok(())
         },
         understood: None,

@@ -165,6 +165,7 @@ impl Stack {
             object_ttl_ms: None,
             blob_listen: unset,
             ops_listen: unset,
+            origin_ca: None,
             engines: Vec::new(),
             insecure: false,
             prefetch: true,

@@ -5,8 +5,10 @@ use super::doorbells;
 use super::ops::OpsService;
 use crate::config::size::Bytes;
 use blobcache::api::{Reply, Request};
+use blobcache::fetch::Fetches;
 use blobcache::metrics::Metrics;
 use blobcache::{BlobService, Limits, Owner, Seen};
+use net::client::{Client, Trust};
 use net::{Server, Service};
 use runtime::call::{Letter, letters};
 use runtime::column::{Body, Column, Columns, Plan, start};
@@ -48,6 +50,8 @@ pub struct NodePlan {
     pub memory_bytes: u64,
     /// Who owns what.
     pub map: ShardMap,
+    /// Whom origins are checked against.
+    pub trust: Trust,
     /// Columns whose requests are all answered: until it is every one, the others may still ask this column.
     pub drained: Arc<AtomicUsize>,
 }
@@ -125,10 +129,12 @@ async fn set_up<I: Io>(
     let (stalls, disk) = (column.stalls().clone(), column.io.clone());
     let seen = Seen { stalls: Box::new(move || stalls.total()), more: Box::new(move || disk.samples()) };
     let metrics = Metrics::new(column.index);
-    let owner = Owner::new(column.io.clone(), tier.clone(), metrics, seen);
+    let limits = Limits::new(io_bytes);
+    let fetches = Fetches::new(Client::new(&column.io, node.trust.clone()), &limits);
+    let owner = Owner::new(column.io.clone(), tier.clone(), metrics, fetches, seen);
     let (columns, inbox) = blobcache::Columns::connect(column.index, node.map, owner, port);
     column.add_inbox(inbox);
-    let blobs = BlobService::new(columns.clone(), Limits::new(io_bytes)).with_ttl_ms(node.object_ttl_ms);
+    let blobs = BlobService::new(columns.clone(), &limits).with_ttl_ms(node.object_ttl_ms);
     let blobs = Server::new(&column.io, blobs, net::Limits::default());
     let addr = node.blob_listen;
     let blob_listener = column.io.listen(addr).map_err(|e| format!("cannot listen on {addr}: {e}"))?;

@@ -317,6 +317,11 @@ impl<I: Io> Shard<I> {
             .ok_or_else(|| PutError::Stopped("no disk works".into()))
     }
 
+    /// Whether any working disk may hold so many bytes, were all else gone from it.
+    pub fn could_hold(&self, bytes: u64) -> bool {
+        self.inner.disks.iter().any(|d| d.out().is_none() && d.store.budget().limit() >= bytes)
+    }
+
     /// Begins to receive a larger object; `number` tells apart those of this column.
     pub async fn begin_object(
         &self,
