@@ -16,7 +16,9 @@ use crate::server::Limits;
 use runtime::buffer::Buffer;
 use runtime::io::{Conn, Hangup, Io};
 use runtime::resident::Resident;
+use std::future::Future;
 use std::io;
+use std::task::Poll;
 
 /// Unread body bytes that are read and thrown away to keep a connection.
 pub const DISCARD_BYTES_MAX: u64 = 256 << 10;
@@ -29,6 +31,9 @@ const RECEIVE_STEP_BYTES: usize = 256 << 10;
 const QUICK_STEP_BYTES: usize = 1 << 20;
 /// A quick step takes less than this part of what it may.
 const QUICK_PART: u64 = 64;
+
+/// The longest wait for a service: a backstop, each such wait has closer bounds of its own.
+const SERVICE_WAIT_NS: u64 = 24 * 3600 * 1_000_000_000;
 
 pub(crate) enum Body {
     None,
@@ -279,6 +284,27 @@ impl<I: Io> Exchange<'_, I> {
     /// The service waits for something of its own: up to `wait_ns` is not the client's fault.
     pub fn may_wait(&self, wait_ns: u64) {
         self.due(wait_ns, Hangup::Both);
+    }
+
+    /// Waits for something of the service's own that bounds itself. An error: the client went away meanwhile.
+    pub async fn wait_for<T>(&mut self, work: impl Future<Output = T>) -> io::Result<T> {
+        self.due(SERVICE_WAIT_NS, Hangup::Both);
+        let mut work = std::pin::pin!(work);
+        // What follows the body tells whether the client is still there; a next request that came early does too.
+        let can_look = matches!(self.framing.body, Body::None) && self.input.bytes().is_empty();
+        let (input, conn) = (&mut *self.input, &mut *self.conn);
+        let look = async {
+            if !can_look || input.more(conn).await? {
+                std::future::pending::<()>().await;
+            }
+            Err(io::ErrorKind::ConnectionAborted.into())
+        };
+        let mut look = std::pin::pin!(look);
+        std::future::poll_fn(|cx| match work.as_mut().poll(cx) {
+            Poll::Ready(done) => Poll::Ready(Ok(done)),
+            Poll::Pending => look.as_mut().poll(cx),
+        })
+        .await
     }
 
     /// The request is HEAD: the answer has no body.

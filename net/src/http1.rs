@@ -2,7 +2,7 @@
 //!
 //! Called by the connection driver, which owns the buffers, the deadlines and the closing. The way of a request:
 //! `parse_head` → (`ChunkedDecoder` or a counted body) → `query::pairs`, `conditional`, `parse_range` →
-//! `ResponseHead` (→ `Multipart`).
+//! `ResponseHead` (→ `Multipart`). The way of an origin's answer: `parse_reply` → (`ChunkedDecoder` or a counted body).
 //!
 //! Invariants of the whole directory:
 //! 1. Nothing panics on any input from the wire.
@@ -22,14 +22,17 @@ pub mod limits;
 mod multipart;
 pub mod query;
 mod range;
+mod reply;
 mod request;
 mod response;
 mod target;
 
 pub use chunked::{ChunkError, ChunkedDecoder, Step};
 pub use date::HttpDate;
-pub use framing::BodyLength;
+pub use framing::{BodyLength, ReplyLength};
 pub use multipart::Multipart;
 pub use range::{Ranges, parse_range};
+pub use reply::{ContentRange, ParsedReply, ReplyError, ReplyHead, parse_content_range, parse_reply};
 pub use request::{Head, HeadError, Method, Parsed, head_may_end, parse_head};
 pub use response::{CONTINUE, ResponseHead, Status};
+pub(crate) use target::{is_authority, is_target_text};

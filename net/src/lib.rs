@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `http1` | the HTTP/1.1 codec: pure functions on bytes |
 //! | `server` | a connection's life: read a head, route it, let the service answer, again |
+//! | `client` | GETs from origins: pool, TLS, redirects, answers |
 //! | `exchange` | one request and its answer, as the service sees them |
 //! | `input` | received bytes that have not been used yet |
 //! | `deadline` | who has waited too long, per column |
@@ -13,6 +14,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod client;
 pub mod deadline;
 pub mod exchange;
 pub mod http1;

@@ -14,7 +14,7 @@ use crate::io::Io;
 use crate::mesh::Doorbell;
 use crate::ring::{Inbox, Ring, RingIo, drive};
 use crate::stall::Stalls;
-use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
+use glommio::{CpuSet, ExecutorJoinHandle, LocalExecutorBuilder, Placement, PoolPlacement};
 use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::os::fd::AsRawFd;
@@ -33,6 +33,8 @@ const RECEIVE_BUFFERS: u16 = 512;
 const RECEIVE_BYTES: u32 = 8192;
 /// glommio's own rings only carry the wake-up read and its timers.
 const GLOMMIO_RING_DEPTH: usize = 128;
+/// So that the disk reads one extent while the one before is verified; both run on the column's CPU.
+const BLOCKING_THREADS: usize = 2;
 
 /// What to start.
 #[derive(Clone, Debug)]
@@ -256,7 +258,10 @@ where
 {
     let (bell, life) = (columns.bells[index].clone(), columns.life.clone());
     let (arena_bytes, spin_ns) = (plan.arena_bytes, plan.spin_ns);
+    let cpus = CpuSet::online().map_err(|e| format!("the CPUs that are online: {e}"))?;
+    let cpus = cpus.filter(|location| location.cpu == cpu);
     LocalExecutorBuilder::new(Placement::Fixed(cpu))
+        .blocking_thread_pool_placement(PoolPlacement::Custom(vec![cpus; BLOCKING_THREADS]))
         .name(&format!("column-{index}"))
         // A task that only yields starves timers until the preempt timer fires: keep it short.
         .preempt_timer(Duration::from_millis(1))

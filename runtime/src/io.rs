@@ -13,6 +13,7 @@
 //! Units: offsets and lengths in bytes, times in nanoseconds of a monotonic clock unless the name says otherwise.
 
 use crate::buffer::Buffer;
+use crate::metrics::Sample;
 use crate::resident::Resident;
 use std::future::Future;
 use std::io;
@@ -57,6 +58,10 @@ pub trait Io: Clone + 'static {
     /// A listening socket.
     type Listener: Listener<Conn = Self::Conn>;
 
+    /// What the machine counts of itself, for the metrics page: on the ring, its disk queues.
+    fn samples(&self) -> Vec<Sample> {
+        Vec::new()
+    }
     /// Monotonic nanoseconds.
     fn now_ns(&self) -> u64;
     /// Milliseconds since the Unix epoch, for dates and expiry only.
@@ -94,13 +99,16 @@ pub trait Io: Clone + 'static {
     fn sync_dir(&self, dir: &Path) -> impl Future<Output = io::Result<()>>;
     /// Names and sizes of the regular files in a directory, in no order.
     fn list_dir(&self, dir: &Path) -> impl Future<Output = io::Result<Vec<(String, u64)>>>;
-    /// Maps and pins `len` bytes of a file at `offset` in memory, having checked them with `verify`.
-    /// `Ok(None)`: this machine does not let us pin.
+    /// Bytes that files of the file system under `dir` may yet take.
+    fn free_bytes(&self, dir: &Path) -> impl Future<Output = io::Result<u64>>;
+    /// Maps and pins `len` bytes of a file at `offset` in memory, having checked them with `verify`; what it reads is
+    /// queued as `class`. `Ok(None)`: this machine does not let us pin.
     fn pin_resident(
         &self,
         path: &Path,
         offset: u64,
         len: usize,
+        class: Class,
         verify: impl FnOnce(&[u8]) -> bool + Send + 'static,
     ) -> impl Future<Output = io::Result<Option<Resident>>>;
 }

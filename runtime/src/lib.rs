@@ -3,6 +3,7 @@
 //! | file | holds |
 //! |---|---|
 //! | `io` | the seam: what engines may ask of the machine (files, connections, clock, tasks) |
+//! | `classes` | which disk operation of a column starts next, by class |
 //! | `ring` | its real implementation: one io_uring a column, the driver task, files, connections, listeners |
 //! | `twin` | its deterministic twin: executor, clock, disk, network and faults out of one seed |
 //! | `column` | pinned executors, started and stopped together |
@@ -27,6 +28,7 @@
 pub mod budget;
 pub mod buffer;
 pub mod call;
+pub mod classes;
 pub mod clock;
 pub mod column;
 pub mod cpulist;

@@ -104,6 +104,14 @@ impl Histogram {
         recorded.sum = recorded.sum.saturating_add(value);
     }
 
+    /// Records the same value `count` times.
+    pub fn record_many(&self, value: u64, count: u64) {
+        let mut recorded = self.0.borrow_mut();
+        let value = value.min(RECORDED_MAX);
+        recorded.values.saturating_record_n(value, count);
+        recorded.sum = recorded.sum.saturating_add(value.saturating_mul(count));
+    }
+
     /// How many values were recorded.
     #[must_use]
     pub fn count(&self) -> u64 {

@@ -6,6 +6,7 @@
 //! | `names` | every name and size on disk |
 //! | `record` | what is said in the journals |
 //! | `digest`, `index`, `policy` (with `fifo`, `ghosts`) | pure state: which objects, where, and what stays in RAM |
+//! | `prefetch` | pure too: what sequential readers will want next |
 //! | `disk_policy`, `admission` | pure state: which of the evictable objects stay on disk, and which come there |
 //! | `disk` | one data directory as one column sees it |
 //! | `checkpoint` | all a column knew, in one file |
@@ -51,6 +52,7 @@ mod index;
 mod names;
 mod object;
 mod policy;
+mod prefetch;
 mod reader;
 mod record;
 mod recover;
@@ -64,9 +66,10 @@ pub use index::{Keep, LIST_MAX};
 pub use names::{BLOCK_BYTES, EXTENT_BYTES, Names, PACKED_BYTES_MAX};
 pub use object::{Incoming, ObjectWriter, WRITE_BYTES, WRITES_MAX, WriteError, disk_bytes};
 pub use policy::Policy;
+pub use prefetch::{Counts as PrefetchCounts, Place, Prefetch, Read};
 pub use reader::{ObjectReader, ReadError};
 pub use recover::{RecoverError, Recovered, recover_all};
-pub use shard::{Found, Object, Pinned, Plan, PutError, Shard, Stats, Stored};
+pub use shard::{Found, Object, Pinned, Plan, PutError, Shard, Stats, Stored, Stretch};
 
 /// The pure parts, for the bench program that counts their instructions; engines have no use for them.
 pub mod parts {

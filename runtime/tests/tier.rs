@@ -49,6 +49,7 @@ fn plan(column: &Column, disks: &[DiskPlan], map: ShardMap, index: usize) -> Pla
         column: index,
         map,
         held_bytes: 64 << 20,
+        prefetch: true,
         disks: disks.to_vec(),
         hold: Box::new(move |data| {
             let mut buffer = arena.alloc(data.len())?;
@@ -61,7 +62,7 @@ fn plan(column: &Column, disks: &[DiskPlan], map: ShardMap, index: usize) -> Pla
 
 async fn disk_of(column: &Column, root: &Path, quota: u64) -> DiskPlan {
     let dir = Arc::new(DataDir::open(&column.io, root, Guard::Flock).await.expect("opens"));
-    DiskPlan { dir, budget: Budget::new(quota), weight: 1 }
+    DiskPlan { dir, budget: Budget::new(quota), weight: 1, floor_bytes: 0 }
 }
 
 async fn disk(column: &Column, root: &Path) -> DiskPlan {
@@ -365,6 +366,18 @@ fn a_directory_is_held_once_and_reopens() {
             DataDir::open(&column.io, &root, Guard::Flock).await.expect("reopens");
         }
     });
+}
+
+#[test]
+fn figures_of_the_device_may_be_there_first() {
+    let dir = tempfile::tempdir_in("/var/tmp").expect("a directory on a disk");
+    std::fs::write(dir.path().join("device.toml"), "version = 1\n").expect("write");
+    let root = dir.path().to_owned();
+    let opened = on_column(move |column| {
+        let root = root.clone();
+        async move { DataDir::open(&column.io, &root, Guard::Flock).await }
+    });
+    assert!(opened.expect("opens").names().device().exists());
 }
 
 #[test]

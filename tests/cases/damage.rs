@@ -163,22 +163,30 @@ fn must_be_right_or_refuse(setup: &Setup, bodies: &[Vec<u8>], place: &Place) {
     let mut probe = setup.command();
     let log = fs::File::create(setup.path("probe")).expect("a log");
     let mut child = probe.stderr(log).stdout(std::process::Stdio::null()).spawn().expect("runs");
-    let refused = wait_until_ready_or_ended(setup, &mut child);
-    if let Some(code) = refused {
-        let said = fs::read_to_string(setup.path("probe")).expect("a log");
-        assert!([1, 78].contains(&code), "{place:?}: exit {code}: {said}");
-        assert!(!said.contains("panicked"), "{place:?}: {said}");
-        let name = place.path.file_name().expect("a file").to_string_lossy();
-        assert!(said.contains(&*name), "the refusal names the file {name}: {said}");
-        return;
+    if let Some(code) = wait_until_ready_or_ended(setup, &mut child) {
+        return must_be_a_refusal(setup, code, place);
     }
     let mut client = Client::new(setup.blob);
     for body in bodies {
         must_not_be_wrong(&client.try_get(&Digest::of(body)));
     }
+    // Nothing is stored before all of the index was read: damage in it that no read met ends the node by then.
+    let probe = Request::new("PUT", "/blobs").body(&bodies[0]);
+    if Client::new(setup.blob).try_call(&probe).is_err() {
+        let status = child.wait().expect("waited");
+        return must_be_a_refusal(setup, status.code().unwrap_or(-1), place);
+    }
     must_mend(&mut client, bodies);
     child.kill().expect("killed");
     child.wait().expect("waited");
+}
+
+fn must_be_a_refusal(setup: &Setup, code: i32, place: &Place) {
+    let said = fs::read_to_string(setup.path("probe")).expect("a log");
+    assert!([1, 78].contains(&code), "{place:?}: exit {code}: {said}");
+    assert!(!said.contains("panicked"), "{place:?}: {said}");
+    let name = place.path.file_name().expect("a file").to_string_lossy();
+    assert!(said.contains(&*name), "the refusal names the file {name}: {said}");
 }
 
 fn must_mend(client: &mut Client, bodies: &[Vec<u8>]) {

@@ -2,6 +2,7 @@
 
 use basalt::node::columns::{NodePlan, wire};
 use basalt::node::{self, DirPlan, OpenError, Opened};
+use net::client::Trust;
 use runtime::budget::Budget;
 use runtime::column::Body;
 use runtime::mesh::Doorbell;
@@ -67,6 +68,7 @@ pub fn start(twin: &mut Twin, machine: Machine) -> Result<Node, String> {
         path: PathBuf::from(format!("/data{n}")),
         budget: Budget::new(quota_bytes),
         weight: n as u32,
+        floor_bytes: 0,
     };
     let (disks, recovered) =
         recover(twin, columns, (1..=dirs).map(dir).collect()).map_err(|e| e.to_string())?;
@@ -74,9 +76,12 @@ pub fn start(twin: &mut Twin, machine: Machine) -> Result<Node, String> {
         blob_listen: blob_addr(),
         ops_listen: ops_addr(),
         object_ttl_ms: None,
+        prefetch: true,
         disks,
         memory_bytes: (COLUMN_BYTES * columns) as u64,
         map: ShardMap::new(columns),
+        // Nothing is fetched here.
+        trust: Trust::load(None).map_err(|e| e.to_string())?,
         drained: Arc::default(),
     };
     let bells: Vec<Arc<Doorbell>> =

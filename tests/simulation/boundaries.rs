@@ -15,7 +15,7 @@ fn sources(dir: &Path, found: &mut Vec<std::path::PathBuf>) {
 
 #[test]
 fn no_product_crate_but_runtime_names_the_twin() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let mut found = Vec::new();
     for part in ["engines", "net", "fuse-lowlevel"] {
         sources(&root.join(part), &mut found);

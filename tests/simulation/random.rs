@@ -39,7 +39,7 @@ fn must_hold(seed: u64) -> Outcome {
         let commit = commit.map(|o| String::from_utf8_lossy(&o.stdout).trim().to_owned()).unwrap_or_default();
         panic!(
             "simulation, seed {seed}, commit {commit}: {broken}\n  replay: BASALT_SEED={seed} \
-             BASALT_OPS={} cargo test --release -p tests --test simulation random::whatever",
+             BASALT_OPS={} cargo test --release -p simulation random::whatever",
             plan.operations
         )
     })

@@ -44,6 +44,7 @@ pub struct Outcome {
 
 /// What goes wrong in a run.
 struct Profile {
+    kind: u64,
     faults: FaultPlan,
     /// No request may fail while the node runs.
     strict: bool,
@@ -96,7 +97,7 @@ fn profile(severity: Option<u64>, rng: &mut Rng) -> Profile {
     }
     let quota_bytes = QUOTAS_BYTES[rng.below(3) as usize];
     let dirs = if rng.below(4) == 0 { 2 } else { 1 };
-    Profile { faults, strict: kind < 3, quota_bytes, dirs }
+    Profile { kind, faults, strict: kind < 3, quota_bytes, dirs }
 }
 
 fn blobs(seed: u64, rng: &mut Rng) -> Vec<Vec<Blob>> {
@@ -150,11 +151,16 @@ pub fn run(plan: Plan) -> Result<Outcome, String> {
     });
     let mut run = Run { twin, rng, shared, model, profile, crashes: 0 };
     let boots = run.rng.within(2, 4);
-    for boot in 1..=boots {
-        run.boot(plan.operations * boot / boots)?;
+    let held = (1..=boots).try_for_each(|boot| run.boot(plan.operations * boot / boots));
+    match held.and_then(|()| run.look_at_all()) {
+        Ok(()) => Ok(run.outcome()),
+        Err(broken) => {
+            let Profile { kind, dirs, quota_bytes, .. } = run.profile;
+            let boot = run.shared.boot.get();
+            let on = format!("severity {kind}, {dirs} directories of {} MiB, boot {boot}", quota_bytes >> 20);
+            Err(format!("{broken} ({on})"))
+        }
     }
-    run.look_at_all()?;
-    Ok(run.outcome())
 }
 
 impl Run {

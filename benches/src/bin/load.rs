@@ -1,7 +1,7 @@
 //! The load generator of `benches/run`: see `benches::load`. Pin it with taskset; prints one line of JSON.
 //!
 //! `load --connect IP:PORT --conns N --seconds S [--warmup S] [--requests N] [--pid PID]... [--server-core N]` and
-//! either `--path P... | --paths-file F` with `[--range BYTES] [--discard] [--verify-size BYTES]`
+//! either `--path P... | --paths-file F` with `[--range BYTES] [--in-order] [--discard] [--verify-size BYTES]`
 //! or `--put-size BYTES [--put-path /blobs]`. Exit 1 when no figure could be taken; wrong answers are counted.
 
 use benches::Result;
@@ -11,7 +11,7 @@ use benches::load::plan::Plan;
 use benches::load::report;
 
 fn main() -> Result<()> {
-    let mut args = Args::parse(std::env::args().skip(1), &["discard"])?;
+    let mut args = Args::parse(std::env::args().skip(1), &["discard", "in-order"])?;
     let host: String = args.must("connect")?;
     let pids = args.all("pid").iter().map(|p| p.parse()).collect::<std::result::Result<Vec<u32>, _>>()?;
     let shape = Shape {
@@ -27,12 +27,13 @@ fn main() -> Result<()> {
     let mut plan = if let Some(size) = args.maybe("put-size")? {
         Plan::put(&host, &args.get("put-path", "/blobs".to_owned())?, size)
     } else {
+        let in_order = args.flag("in-order");
         let mut paths = args.all("path");
         if let Some(file) = args.maybe::<String>("paths-file")? {
             let text = std::fs::read_to_string(&file).map_err(|e| format!("{file}: {e}"))?;
             paths.extend(text.lines().filter(|l| !l.is_empty()).map(str::to_owned));
         }
-        Plan::get(&host, paths, args.get("range", 0)?, args.maybe("verify-size")?)?
+        Plan::get(&host, paths, args.get("range", 0)?, in_order, args.maybe("verify-size")?)?
     };
     args.finish()?;
     let outcome = engine::run(&shape, &mut plan)?;

@@ -1,4 +1,4 @@
-//! What to send: GETs over a list of paths, whole or in random ranges, or PUTs of unique bodies. Sizes are bytes.
+//! What to send: GETs over a list of paths, whole or in ranges, at random or in order, or PUTs of unique bodies. Sizes are bytes.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -19,8 +19,10 @@ pub enum Kind {
     Get {
         /// Path and object size (0 when unknown).
         paths: Vec<(String, u64)>,
-        /// Bytes of a random range; 0 asks for the whole object.
+        /// Bytes of a range; 0 asks for the whole object.
         range: u64,
+        /// From the start of the first path to the end of the last and again, instead of at random.
+        in_order: bool,
     },
     /// `PUT` of bodies of `size` bytes.
     Put {
@@ -55,11 +57,19 @@ pub struct Plan {
     rng: Rng,
     run: u64,
     made: u64,
+    /// Where the next request in order is: the path, and the first byte of its range.
+    place: (usize, u64),
 }
 
 impl Plan {
     /// A plan of GETs. With a `range` the size of every object is asked from the server first.
-    pub fn get(host: &str, paths: Vec<String>, range: u64, response_bytes: Option<u64>) -> Result<Self> {
+    pub fn get(
+        host: &str,
+        paths: Vec<String>,
+        range: u64,
+        in_order: bool,
+        response_bytes: Option<u64>,
+    ) -> Result<Self> {
         if paths.is_empty() {
             return Err("nothing to get: give --path or --paths-file".into());
         }
@@ -73,7 +83,7 @@ impl Plan {
         }
         let status = if range == 0 { 200 } else { 206 };
         let response_bytes = response_bytes.or((range > 0).then_some(range));
-        Ok(Self::new(host, Kind::Get { paths: sized, range }, status, response_bytes))
+        Ok(Self::new(host, Kind::Get { paths: sized, range, in_order }, status, response_bytes))
     }
 
     /// A plan of PUTs of `size` bytes to `path`.
@@ -87,7 +97,16 @@ impl Plan {
     fn new(host: &str, kind: Kind, status: u16, response_bytes: Option<u64>) -> Self {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as u64);
         let run = now ^ (u64::from(std::process::id()) << 48);
-        Self { kind, status, response_bytes, host: host.to_owned(), rng: Rng::new(5), run, made: 0 }
+        Self {
+            kind,
+            status,
+            response_bytes,
+            host: host.to_owned(),
+            rng: Rng::new(5),
+            run,
+            made: 0,
+            place: (0, 0),
+        }
     }
 
     /// Bytes that an acknowledged request carried to the server.
@@ -116,11 +135,16 @@ impl Plan {
         head.clear();
         request.rest = 0;
         match &self.kind {
-            Kind::Get { paths, range } => {
-                let (path, size) = &paths[self.rng.below(paths.len() as u64) as usize];
+            Kind::Get { paths, range, in_order } => {
+                let (at, from) = if *in_order {
+                    in_order_place(&mut self.place, paths, *range)
+                } else {
+                    let at = self.rng.below(paths.len() as u64) as usize;
+                    (at, if *range > 0 { self.rng.below(paths[at].1 - range + 1) } else { 0 })
+                };
+                let path = &paths[at].0;
                 let _ = write!(head, "GET {path} HTTP/1.1\r\nHost: {}\r\n", self.host);
                 if *range > 0 {
-                    let from = self.rng.below(size - range + 1);
                     let _ = write!(head, "Range: bytes={from}-{}\r\n", from + range - 1);
                 }
                 head.extend_from_slice(b"\r\n");
@@ -140,6 +164,16 @@ impl Plan {
             }
         }
     }
+}
+
+/// The place to ask for now; `next` moves on to the one after it. A rest shorter than a range is left out.
+fn in_order_place(next: &mut (usize, u64), paths: &[(String, u64)], range: u64) -> (usize, u64) {
+    let now = *next;
+    next.1 += range;
+    if range == 0 || next.1 + range > paths[now.0].1 {
+        *next = ((now.0 + 1) % paths.len(), 0);
+    }
+    now
 }
 
 /// Asks the server for the size of the object at `path`.

@@ -3,6 +3,7 @@
 //! | file | loads |
 //! |---|---|
 //! | `disk` | a file past the page cache, through the column's ring and the same file operations the tier uses |
+//! | `device` | a data directory's device in steps, and saves what `serve` needs to know of it |
 //! | `net` | an echo server over TCP, ours or another |
 //! | `mesh` | two columns with messages |
 //! | `blob` | a server that speaks blob HTTP, from one thread of plain non-blocking sockets |
@@ -19,6 +20,7 @@ use crate::output::{self, OutputFormat};
 
 mod blob;
 mod columns;
+mod device;
 mod disk;
 mod measure;
 mod mesh;
@@ -32,6 +34,7 @@ use report::Report;
 /// Runs the load that `args` asks for and prints its figures.
 pub fn run(args: BenchArgs) -> Result<(), Error> {
     match args.what {
+        BenchWhat::Disk(args) if args.save => device::run(&args),
         BenchWhat::Disk(args) => disk::run(&args).and_then(|report| show(&[report], &args.run)),
         BenchWhat::Net(args) => net::run(&args).and_then(|report| show(&[report], &args.run)),
         BenchWhat::Mesh(args) => mesh::run(&args).and_then(|report| show(&[report], &args.run)),

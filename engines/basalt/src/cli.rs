@@ -51,8 +51,10 @@ pub enum Verb {
     Doctor(DoctorArgs),
     /// Store files as blobs and print their digests
     Put(PutArgs),
-    /// Fetch a blob, verified
+    /// Get a blob, verified
     Get(GetArgs),
+    /// Make the server fetch a blob from an http(s) URL, once however many ask
+    Fetch(FetchArgs),
     /// List blobs in the order of their digests
     Ls(LsArgs),
     /// Delete blobs
@@ -116,6 +118,19 @@ pub struct GetArgs {
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
     /// Where to fetch.
+    #[command(flatten)]
+    pub server: ServerArg,
+}
+
+/// `basalt fetch`.
+#[derive(Debug, Args)]
+pub struct FetchArgs {
+    /// Where the blob is now
+    pub url: String,
+    /// What it must be: sha256: and 64 hexadecimal digits. If the server has it, nothing is fetched
+    #[arg(long, value_parser = Digest::parse)]
+    pub digest: Option<Digest>,
+    /// Where to store.
     #[command(flatten)]
     pub server: ServerArg,
 }

@@ -14,6 +14,7 @@ use crate::cli::digest::Digest;
 use crate::cli::{DEFAULT_SERVER, ServerArg};
 use crate::error::Error;
 
+pub mod fetch;
 pub mod get;
 pub mod hashing;
 pub mod ls;
@@ -81,6 +82,11 @@ impl Server {
     /// The URL of all blobs.
     pub fn blobs_url(&self) -> String {
         format!("{}/blobs", self.url)
+    }
+
+    /// The URL that takes orders to fetch.
+    pub fn fetch_url(&self) -> String {
+        format!("{}/blobs/fetch", self.url)
     }
 
     /// The URL of one blob.

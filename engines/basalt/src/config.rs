@@ -37,12 +37,18 @@ pub struct Settings {
     pub memory_bytes: u64,
     /// The most to store, of each file system when a percentage, of all together otherwise.
     pub disk_quota: Amount,
+    /// What stays free of each file system, at least [`FLOOR_BYTES_MIN`].
+    pub disk_free_min: Amount,
     /// How long a blob is kept that was put without a time of its own; `None`: until it is deleted.
     pub object_ttl_ms: Option<u64>,
     /// Where the blob HTTP interface listens.
     pub blob_listen: SocketAddr,
     /// Where metrics and health listen.
     pub ops_listen: SocketAddr,
+    /// Whether sequential readers of large blobs are read ahead of.
+    pub prefetch: bool,
+    /// Certificate authorities for origins beside the system's, as a PEM file.
+    pub origin_ca: Option<PathBuf>,
     /// The engines to run, each once.
     pub engines: Vec<Engine>,
     /// Whether a listener may be reachable from outside without TLS.
@@ -52,6 +58,9 @@ pub struct Settings {
     /// Log directives such as `info` or `info,runtime=debug`.
     pub log_level: String,
 }
+
+/// Deletions and checkpoints need space when all that may be stored is stored.
+pub const FLOOR_BYTES_MIN: u64 = 16 << 20;
 
 /// A directory for data and its share of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,25 +72,32 @@ pub struct DataDir {
 }
 
 impl Settings {
-    /// The disk quota of a directory in bytes, on the file system where it is or will be.
-    pub fn disk_quota_bytes(&self, dir: &DataDir) -> Result<u64, Error> {
+    /// Of a directory, on the file system where it is or will be: the most to store, and what stays free. In bytes.
+    pub fn disk_bytes(&self, dir: &DataDir) -> Result<(u64, u64), Error> {
         let total_bytes = file_system_bytes(&dir.path).map_err(|error| {
             let dir = dir.path.display();
             Error::runtime(format!("cannot size the file system of {dir}")).why(error)
         })?;
-        Ok(self.disk_quota_of(dir, total_bytes))
+        let floor_bytes = self.disk_free_min_of(total_bytes);
+        Ok((self.disk_quota_of(dir, total_bytes), floor_bytes))
     }
 
-    /// The same, on a file system of `total_bytes`.
+    /// The most to store, on a file system of `total_bytes`.
     pub fn disk_quota_of(&self, dir: &DataDir, total_bytes: u64) -> u64 {
         let asked = self.disk_quota.of(total_bytes);
-        match self.disk_quota {
+        let quota = match self.disk_quota {
             Amount::Percent(_) => asked,
             Amount::Bytes(_) => {
                 let weights: u64 = self.data_dirs.iter().map(|d| u64::from(d.weight)).sum();
                 (u128::from(asked) * u128::from(dir.weight) / u128::from(weights.max(1))) as u64
             }
-        }
+        };
+        quota.min(total_bytes.saturating_sub(self.disk_free_min_of(total_bytes)))
+    }
+
+    /// What stays free of a file system of `total_bytes`.
+    pub fn disk_free_min_of(&self, total_bytes: u64) -> u64 {
+        self.disk_free_min.of(total_bytes).max(FLOOR_BYTES_MIN)
     }
 }
 

@@ -2,7 +2,7 @@
 //! the binary around it; simulations start a node through [`node`], as the binary does.
 //!
 //! Reading order: `cli` (what may be typed) · `config` (what can be set) · `node` (what `serve` starts) ·
-//! `client` (the verbs that talk to a server) · `doctor` (what the machine lacks).
+//! `client` (the verbs that talk to a server) · `doctor` (what the machine lacks) · `device` (what was measured of the disk).
 
 #![forbid(unsafe_code)]
 
@@ -14,6 +14,7 @@ mod bench;
 mod cli;
 mod client;
 mod config;
+mod device;
 mod doctor;
 mod error;
 mod logging;
@@ -48,6 +49,7 @@ fn run(verb: Verb) -> Result<(), Error> {
         Verb::Doctor(args) => doctor::run(&args),
         Verb::Put(args) => client::put::run(&args),
         Verb::Get(args) => client::get::run(&args),
+        Verb::Fetch(args) => client::fetch::run(&args),
         Verb::Ls(args) => client::ls::run(&args),
         Verb::Rm(args) => client::rm::run(&args),
         Verb::Config(ConfigVerb::Check(flags)) => {

@@ -4,6 +4,7 @@
 //! are known to be good), recovery on one column, then all columns together.
 
 pub mod columns;
+mod devices;
 mod ops;
 
 use crate::config::Settings;
@@ -11,17 +12,18 @@ use crate::config::size::Bytes;
 use crate::error::Error;
 use crate::{doctor, ports};
 use columns::NodePlan;
+use net::client::Trust;
 use runtime::budget::Budget;
-use runtime::column::{Columns, Plan, Report, start};
+use runtime::column::{Column, Columns, Plan, Report, start};
 use runtime::cpus::{MachineView, choose};
 use runtime::io::Io;
 use runtime::mesh::Doorbell;
-use runtime::ring::bind;
+use runtime::ring::{RingIo, bind};
 use runtime::shards::{SHARDS, ShardMap};
 use runtime::signals::{Signal, forward};
 use runtime::tier::{DataDir, DataDirError, DiskPlan, Guard, RecoverError, Recovered, recover_all};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -62,24 +64,40 @@ pub(crate) fn serve(settings: Settings) -> Result<(), Error> {
     for addr in [settings.blob_listen, settings.ops_listen] {
         refuse_taken(addr)?;
     }
+    let trust = trust(&settings)?;
     let dirs = dir_plans(&settings)?;
     let (send, events) = channel();
     let wrap_send = send.clone();
     forward(wrap_send, Event::Signal).map_err(|e| Error::runtime("signals cannot be received").why(e))?;
     let (disks, recovered) = recover_disks(&cpus, dirs)?;
     let plan = Plan { cpus: cpus.clone(), arena_bytes: memory_each as usize, spin_ns: SPIN_NS };
+    let devices = devices::device_limits(&disks, cpus.len());
     let node = NodePlan {
         blob_listen: settings.blob_listen,
         ops_listen: settings.ops_listen,
         object_ttl_ms: settings.object_ttl_ms,
+        prefetch: settings.prefetch,
         disks,
         memory_bytes: settings.memory_bytes,
         map: ShardMap::new(cpus.len()),
+        trust,
         drained: Arc::default(),
     };
-    let mut running = columns::start_all(&plan, node, recovered).map_err(Error::runtime)?;
+    let mut running = columns::start_all(&plan, node, devices, recovered).map_err(Error::runtime)?;
     watch(&mut running, send);
     wait(running, &events)
+}
+
+fn trust(settings: &Settings) -> Result<Trust, Error> {
+    let more = settings.origin_ca.as_deref();
+    let trust = Trust::load(more).map_err(|e| {
+        let file = more.unwrap_or_else(|| std::path::Path::new("")).display();
+        Error::config(format!("--origin-ca {file}")).why(e).fix("name a PEM file of certificates")
+    })?;
+    if trust.roots == 0 {
+        tracing::warn!("no certificate authority is installed: nothing can be fetched over https");
+    }
+    Ok(trust)
 }
 
 fn choose_cpus(settings: &Settings) -> Result<Vec<usize>, Error> {
@@ -138,12 +156,15 @@ pub struct DirPlan {
     pub budget: Budget,
     /// Its share of new objects, relative to the others.
     pub weight: u32,
+    /// Bytes of its file system that stay free.
+    pub floor_bytes: u64,
 }
 
 fn dir_plans(settings: &Settings) -> Result<Vec<DirPlan>, Error> {
     let plans = settings.data_dirs.iter().map(|dir| {
-        let budget = Budget::new(settings.disk_quota_bytes(dir)?);
-        Ok(DirPlan { path: dir.path.clone(), budget, weight: dir.weight })
+        let (quota_bytes, floor_bytes) = settings.disk_bytes(dir)?;
+        let budget = Budget::new(quota_bytes);
+        Ok(DirPlan { path: dir.path.clone(), budget, weight: dir.weight, floor_bytes })
     });
     plans.collect()
 }
@@ -177,9 +198,9 @@ pub type Opened = (Vec<DiskPlan>, Vec<Recovered>);
 /// Takes possession of the data directories and reads them, on either machine.
 pub async fn open<I: Io>(io: &I, dirs: &[DirPlan], guard: Guard, map: ShardMap) -> Result<Opened, OpenError> {
     let mut disks = Vec::with_capacity(dirs.len());
-    for DirPlan { path, budget, weight } in dirs {
+    for &DirPlan { ref path, ref budget, weight, floor_bytes } in dirs {
         let dir = Arc::new(DataDir::open(io, path, guard).await?);
-        disks.push(DiskPlan { dir, budget: budget.clone(), weight: *weight });
+        disks.push(DiskPlan { dir, budget: budget.clone(), weight, floor_bytes });
     }
     let recovered = recover_all(io, &disks, map).await?;
     Ok((disks, recovered))
@@ -187,22 +208,46 @@ pub async fn open<I: Io>(io: &I, dirs: &[DirPlan], guard: Guard, map: ShardMap) 
 
 /// Reads the data directories on one column; the node's columns then start with what they own.
 fn recover_disks(cpus: &[usize], dirs: Vec<DirPlan>) -> Result<Opened, Error> {
-    let bells = doorbells(1)?;
-    let plan = Plan { cpus: cpus[..1].to_vec(), arena_bytes: RECOVERY_BYTES, spin_ns: 0 };
     let map = ShardMap::new(cpus.len());
-    let found: Arc<Mutex<Option<Result<Opened, OpenError>>>> = Arc::default();
-    let give = found.clone();
-    let columns = start(&plan, bells, move |column| {
-        let (give, dirs) = (give.clone(), dirs.clone());
+    let opened = on_column(cpus[0], move |column| {
+        let dirs = dirs.clone();
+        async move { open(&column.io, &dirs, Guard::Flock, map).await }
+    });
+    Ok(opened??)
+}
+
+/// Takes possession of a data directory, as a node does, to measure its device.
+pub(crate) fn hold(root: &Path, cpu: usize) -> Result<DataDir, Error> {
+    let root = root.to_owned();
+    let held = on_column(cpu, move |column| {
+        let root = root.clone();
+        async move { DataDir::open(&column.io, &root, Guard::Flock).await }
+    });
+    Ok(held?.map_err(OpenError::Dir)?)
+}
+
+/// Runs `work` on a column of its own and waits for it.
+fn on_column<T, F>(
+    cpu: usize,
+    work: impl Fn(Column<RingIo>) -> F + Clone + Send + 'static,
+) -> Result<T, Error>
+where
+    T: Send + 'static,
+    F: Future<Output = T> + 'static,
+{
+    let plan = Plan { cpus: vec![cpu], arena_bytes: RECOVERY_BYTES, spin_ns: 0 };
+    let done: Arc<Mutex<Option<T>>> = Arc::default();
+    let give = done.clone();
+    let columns = start(&plan, doorbells(1)?, move |column| {
+        let (give, work) = (give.clone(), work(column));
         async move {
-            let opened = open(&column.io, &dirs, Guard::Flock, map).await;
-            *give.lock().expect("only this column writes") = Some(opened);
+            *give.lock().expect("only this column writes") = Some(work.await);
             Ok(Box::pin(async {}) as runtime::column::Body)
         }
     });
     columns.map_err(Error::runtime)?.join();
-    let outcome = found.lock().expect("the column has ended").take();
-    outcome.map_or_else(|| Err(Error::runtime("recovery ended without a result")), |o| Ok(o?))
+    let done = done.lock().expect("the column has ended").take();
+    done.ok_or_else(|| Error::runtime("a column ended without a result"))
 }
 
 fn doorbells(count: usize) -> Result<Vec<Arc<Doorbell>>, Error> {

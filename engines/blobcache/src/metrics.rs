@@ -21,6 +21,28 @@ static DISK_HITS: Family = Family::counter("blobcache_l1_hits_total", "Reads ans
 static EVICTIONS: Family =
     Family::counter("blobcache_l0_evictions_total", "Blobs or extents dropped from RAM.");
 static DAMAGED: Family = Family::counter("blobcache_damaged_total", "Checksums on disk that did not match.");
+static PREFETCH_ISSUED: Family =
+    Family::counter("blobcache_prefetch_issued_total", "Extents read ahead of sequential readers.");
+static PREFETCH_BYTES: Family = Family::counter("blobcache_prefetch_bytes_total", "Their bytes.");
+static PREFETCH_HITS: Family =
+    Family::counter("blobcache_prefetch_hits_total", "Extents read ahead that a reader used.");
+static PREFETCH_WASTED: Family =
+    Family::counter("blobcache_prefetch_wasted_total", "Extents read ahead and dropped unused.");
+static L2_MISSES: Family =
+    Family::counter("blobcache_l2_misses_total", "Reads of blobs that had to come from their origin.");
+static L2_BYTES: Family =
+    Family::counter("blobcache_l2_bytes_fetched_total", "Body bytes received from origins.");
+static FETCHES: Family = Family::counter("blobcache_fetches_total", "Fetches from origins begun.");
+static FETCH_JOINED: Family =
+    Family::counter("blobcache_fetch_joined_total", "Requests that joined a fetch under way.");
+static FETCH_PARTS: Family =
+    Family::counter("blobcache_fetch_parts_total", "Parts that fetches asked origins for.");
+static FETCH_RETRIES: Family =
+    Family::counter("blobcache_fetch_retries_total", "Parts asked for again after a failure.");
+static FETCH_FAILURES: Family =
+    Family::counter("blobcache_fetch_failures_total", "Fetches that brought no blob.");
+static REFETCHES: Family =
+    Family::counter("blobcache_refetches_total", "Fetches of blobs that had been evicted.");
 static STALLS: Family = Family::counter("basalt_stalls_total", "Task polls of 10 ms or more.").per_column();
 
 /// The handles of one column.
@@ -39,7 +61,17 @@ pub struct Metrics {
     disk_hits: Counter,
     evictions: Counter,
     damaged: Counter,
+    /// Issued, bytes, hits, wasted.
+    prefetch: [Counter; 4],
     stalls: Counter,
+    pub(crate) l2_misses: Counter,
+    pub(crate) l2_bytes: Counter,
+    pub(crate) fetches: Counter,
+    pub(crate) fetch_joined: Counter,
+    pub(crate) fetch_parts: Counter,
+    pub(crate) fetch_retries: Counter,
+    pub(crate) fetch_failures: Counter,
+    pub(crate) refetches: Counter,
 }
 
 impl Metrics {
@@ -61,7 +93,17 @@ impl Metrics {
             disk_hits: registry.counter(&DISK_HITS, &[]),
             evictions: registry.counter(&EVICTIONS, &[]),
             damaged: registry.counter(&DAMAGED, &[]),
+            prefetch: [&PREFETCH_ISSUED, &PREFETCH_BYTES, &PREFETCH_HITS, &PREFETCH_WASTED]
+                .map(|family| registry.counter(family, &[])),
             stalls: registry.counter(&STALLS, &[]),
+            l2_misses: registry.counter(&L2_MISSES, &[]),
+            l2_bytes: registry.counter(&L2_BYTES, &[]),
+            fetches: registry.counter(&FETCHES, &[]),
+            fetch_joined: registry.counter(&FETCH_JOINED, &[]),
+            fetch_parts: registry.counter(&FETCH_PARTS, &[]),
+            fetch_retries: registry.counter(&FETCH_RETRIES, &[]),
+            fetch_failures: registry.counter(&FETCH_FAILURES, &[]),
+            refetches: registry.counter(&REFETCHES, &[]),
             registry,
         }
     }
@@ -83,6 +125,9 @@ impl Metrics {
         raise(&self.evictions, stats.evictions);
         raise(&self.damaged, stats.damaged);
         raise(&self.stalls, stalls);
+        let ahead = &stats.prefetch;
+        let ahead = [ahead.issued, ahead.bytes, ahead.hits, ahead.wasted];
+        self.prefetch.iter().zip(ahead).for_each(|(counter, to)| raise(counter, to));
         self.blobs.set(stats.objects as i64);
         self.blob_bytes.set(stats.object_bytes as i64);
         self.ram_bytes.set(stats.held_bytes as i64);

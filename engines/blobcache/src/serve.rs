@@ -7,8 +7,11 @@
 //! | `PUT …?ttl=7d&durability=none&pin=true` | gone after that time; may be dropped from disk to make room; not dropped all the same |
 //! | `GET`/`HEAD /blobs/sha256:<hex>` | 200, 206, 304, 404, 412, 416 (RFC 9110 §13, §14) |
 //! | `DELETE /blobs/sha256:<hex>` | 204, 404 |
+//! | `POST /blobs/fetch` `{"url":…,"digest":…?}` | as PUT, the body coming from there; 404, 422, 502, 504 |
 //! | `GET /blobs?after=&limit=` | 200, a page |
 
+mod arriving;
+mod fetch;
 mod get;
 mod list;
 mod put;
@@ -25,7 +28,6 @@ use net::{Exchange, Refusal, Service};
 use route::Routed;
 use runtime::io::Io;
 use runtime::tier::{Digest, PutError, ReadError};
-use std::cell::Cell;
 use std::io;
 use std::rc::Rc;
 
@@ -33,17 +35,16 @@ use std::rc::Rc;
 pub struct BlobService<I: Io> {
     columns: Rc<Columns<I>>,
     uploads: Permits,
-    uploads_total: Cell<u64>,
     disk_reads: Permits,
     ttl_ms: Option<u64>,
 }
 
 impl<I: Io> BlobService<I> {
     /// The service of a column.
-    pub fn new(columns: Rc<Columns<I>>, limits: Limits) -> BlobService<I> {
+    pub fn new(columns: Rc<Columns<I>>, limits: &Limits) -> BlobService<I> {
         let uploads = Permits::new(limits.uploads_max);
         let disk_reads = Permits::new(limits.disk_reads_max);
-        BlobService { columns, uploads, uploads_total: Cell::new(0), disk_reads, ttl_ms: None }
+        BlobService { columns, uploads, disk_reads, ttl_ms: None }
     }
 
     /// Keeps blobs this long that are put without a time of their own.
@@ -84,6 +85,7 @@ impl<I: Io> Service<I> for BlobService<I> {
             }
             Routed::Put(expected, lifetime) => self.put(expected, lifetime, exchange).await,
             Routed::Delete(digest) => self.delete(digest, exchange).await,
+            Routed::Fetch => self.fetch(exchange).await,
             Routed::List(after, limit) => self.list(after, limit, exchange).await,
         }
     }

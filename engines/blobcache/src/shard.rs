@@ -3,14 +3,20 @@
 //! Called by `serve` directly when this column owns the blob, through the mesh when another does.
 
 use crate::api::{Reply, Request};
+use crate::fetch::Fetches;
 use crate::metrics::Metrics;
 use runtime::call::{CallBusy, Caller, Letter, Respond};
 use runtime::io::Io;
 use runtime::mesh::Port;
+use runtime::metrics::Sample;
 use runtime::ring::Inbox;
 use runtime::shards::ShardMap;
-use runtime::tier::{Digest, ReadError, Shard};
+use runtime::tier::{Digest, ObjectWriter, ReadError, Shard, Stretch, WriteError};
+use std::cell::Cell;
 use std::rc::Rc;
+
+/// Dropped at once when the disk is full and nothing says how large a blob is: a segment's worth.
+pub const EVICT_BYTES: u64 = 64 << 20;
 
 /// The blobs of one column.
 pub struct Owner<I: Io> {
@@ -19,13 +25,23 @@ pub struct Owner<I: Io> {
     pub tier: Shard<I>,
     /// What is counted.
     pub metrics: Metrics,
-    stalls: Box<dyn Fn() -> u64>,
+    /// What is fetched from origins.
+    pub fetches: Fetches<I>,
+    seen: Seen,
+}
+
+/// What a scrape shows of the column beside the engine's own counts.
+pub struct Seen {
+    /// Polls that took too long.
+    pub stalls: Box<dyn Fn() -> u64>,
+    /// The runtime's own samples.
+    pub more: Box<dyn Fn() -> Vec<Sample>>,
 }
 
 impl<I: Io> Owner<I> {
     /// The owner of what `tier` holds.
-    pub fn new(io: I, tier: Shard<I>, metrics: Metrics, stalls: Box<dyn Fn() -> u64>) -> Rc<Owner<I>> {
-        Rc::new(Owner { io, tier, metrics, stalls })
+    pub fn new(io: I, tier: Shard<I>, metrics: Metrics, fetches: Fetches<I>, seen: Seen) -> Rc<Owner<I>> {
+        Rc::new(Owner { io, tier, metrics, fetches, seen })
     }
 
     /// The machine.
@@ -49,16 +65,28 @@ impl<I: Io> Owner<I> {
                 None => Err(Request::Get(digest)),
             },
             Request::Size(digest) => Ok(Reply::Size(self.tier.size(&digest))),
-            Request::Extent { digest, number, object } => {
-                Ok(Reply::Extent(self.tier.extent(&digest, number, &object, true)))
-            }
+            Request::Extent { digest, read, object } => match self.tier.stretch(&digest, &object, &read) {
+                Stretch::Held(pages) => Ok(Reply::Extent(Some(pages))),
+                Stretch::Coming => Err(Request::Extent { digest, read, object }),
+                Stretch::Disk => Ok(Reply::Extent(None)),
+            },
             Request::List(after, limit) => Ok(Reply::Page(self.tier.list(after.as_ref(), limit))),
+            Request::Fetch(key, whence) => Ok(Reply::Joined(self.fetches.join(key, whence))),
+            Request::FetchLeave(number) => {
+                self.fetches.leave(number);
+                Ok(Reply::Noted)
+            }
+            Request::Remember(digest, url) => {
+                self.fetches.remember(digest, &url);
+                Ok(Reply::Noted)
+            }
             Request::Damaged(digest) => {
                 self.tier.on_damaged(&digest);
                 Ok(Reply::Noted)
             }
             Request::Scrape => {
-                let snapshot = self.metrics.snapshot(&self.tier.stats(), (self.stalls)());
+                let mut snapshot = self.metrics.snapshot(&self.tier.stats(), (self.seen.stalls)());
+                snapshot.samples.extend((self.seen.more)());
                 Ok(Reply::Snapshot(Box::new(snapshot)))
             }
             other => Err(other),
@@ -87,6 +115,9 @@ impl<I: Io> Owner<I> {
         match self.answer_known(request) {
             Ok(reply) => reply,
             Err(Request::Get(digest)) => Reply::Found(self.tier.get(&digest).await),
+            Err(Request::Extent { digest, read, object }) => {
+                Reply::Extent(self.tier.await_extent(&digest, &object, &read).await)
+            }
             Err(Request::PutPacked(digest, data, keep)) => {
                 Reply::Stored(self.tier.put_packed(digest, data, keep).await)
             }
@@ -94,7 +125,11 @@ impl<I: Io> Owner<I> {
             Err(Request::Commit(digest, incoming, keep)) => {
                 Reply::Stored(self.tier.commit_object(digest, incoming, keep).await)
             }
-            Err(Request::Delete(digest)) => Reply::Deleted(self.tier.delete(digest).await),
+            Err(Request::Delete(digest)) => {
+                self.fetches.forget(&digest);
+                Reply::Deleted(self.tier.delete(digest).await)
+            }
+            Err(Request::FetchNews(number, seen)) => Reply::News(self.fetches.news(number, seen).await),
             Err(_) => unreachable!("answered at once"),
         }
     }
@@ -106,6 +141,7 @@ pub struct Columns<I: Io> {
     map: ShardMap,
     owner: Rc<Owner<I>>,
     caller: Caller<Request, Reply>,
+    incoming_total: Cell<u64>,
 }
 
 impl<I: Io> Columns<I> {
@@ -125,7 +161,9 @@ impl<I: Io> Columns<I> {
             }
         };
         let (caller, inbox) = Caller::connect(port, handle);
-        (Rc::new(Columns { here, map, owner, caller }), inbox)
+        let columns = Rc::new(Columns { here, map, owner, caller, incoming_total: Cell::new(0) });
+        columns.owner.fetches.attach(&columns);
+        (columns, inbox)
     }
 
     /// This column's owner.
@@ -157,6 +195,52 @@ impl<I: Io> Columns<I> {
             }
             Err(CallBusy(_)) => Err(CallBusy(())),
         }
+    }
+
+    /// The number of this column.
+    pub fn here(&self) -> usize {
+        self.here
+    }
+
+    /// The column that owns a shard.
+    pub fn owner_of(&self, shard: runtime::shards::Shard) -> usize {
+        self.map.owner(shard)
+    }
+
+    /// Begins to receive a larger blob on this column, and makes room for it if that can help.
+    pub async fn begin_object(&self, length: Option<u64>) -> Result<ObjectWriter<I>, WriteError> {
+        let tier = &self.owner.tier;
+        // Nothing new is stored before all that is there is known.
+        tier.ready().await;
+        let created = tier.begin_object(self.next_incoming(), length).await;
+        let wanted_bytes = length.unwrap_or(EVICT_BYTES);
+        let is_full = matches!(created, Err(WriteError::NoSpace)) && tier.could_hold(wanted_bytes);
+        if !is_full || !self.evict(wanted_bytes).await {
+            return created;
+        }
+        // Another number: the file of the first try may yet be on its way out.
+        tier.begin_object(self.next_incoming(), length).await
+    }
+
+    fn next_incoming(&self) -> u64 {
+        self.incoming_total.set(self.incoming_total.get() + 1);
+        self.incoming_total.get()
+    }
+
+    /// Drops evictable blobs, wherever they are; true if any was dropped.
+    pub async fn evict(&self, bytes: u64) -> bool {
+        let mut dropped = 0;
+        for column in 0..self.count() {
+            if dropped >= bytes {
+                break;
+            }
+            // What cannot be dropped now makes no room; the put says so.
+            let reply = self.ask_column(column, Request::EvictFromDisk(bytes - dropped)).await;
+            if let Ok(Reply::Evicted(Ok(freed))) = reply {
+                dropped += freed;
+            }
+        }
+        dropped > 0
     }
 
     /// Columns in this boot.

@@ -1,6 +1,6 @@
 //! The fields that decide how a request is framed and how the connection goes on.
 //!
-//! Called by `request`, once per field line and once at the end. Refusals that depend on several fields are made at
+//! Called by `request` and `reply`, once per field line and once at the end. Refusals that depend on several fields are made at
 //! the end, so that their order in the head does not change the answer.
 
 use super::grammar::{decimal_saturating, is_token, list_elements};
@@ -16,6 +16,17 @@ pub enum BodyLength {
     Length(u64),
     /// Transfer-Encoding: chunked; read it with `ChunkedDecoder`.
     Chunked,
+}
+
+/// How many body bytes follow the head of an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReplyLength {
+    /// This many.
+    Length(u64),
+    /// Transfer-Encoding: chunked; read it with `ChunkedDecoder`.
+    Chunked,
+    /// Whatever comes before the connection ends.
+    UntilClose,
 }
 
 /// What the framing fields of one head said so far.
@@ -107,6 +118,23 @@ impl<'b> Framing<'b> {
             self.close |= option.eq_ignore_ascii_case(b"close");
             self.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
         }
+    }
+
+    /// Draws the conclusions for an answer to a GET (RFC 9112 §6.3): how its body is framed, and whether the connection
+    /// persists.
+    pub(crate) fn conclude_reply(
+        self,
+        minor_version: u8,
+        is_bodiless: bool,
+    ) -> Result<(ReplyLength, bool), HeadError> {
+        let length = match self.body(minor_version)? {
+            _ if is_bodiless => ReplyLength::Length(0),
+            BodyLength::Length(length) => ReplyLength::Length(length),
+            BodyLength::Chunked => ReplyLength::Chunked,
+            BodyLength::None => ReplyLength::UntilClose,
+        };
+        let persists = !self.close && (minor_version >= 1 || self.keep_alive);
+        Ok((length, persists && length != ReplyLength::UntilClose))
     }
 
     /// Draws the conclusions. Malformed framing (400) goes before what is only not supported (501, 417).

@@ -10,6 +10,12 @@ pub const TARGET_BYTES_MAX: usize = 8 * 1024;
 /// Most field lines in one head. Beyond it: 431.
 pub const HEADERS_MAX: usize = 64;
 
+/// Longest head of an origin's answer. Real ones reach 8 KiB (policies, cookies); this is what curl allows for one line.
+pub const REPLY_HEAD_BYTES_MAX: usize = 32 * 1024;
+
+/// Most field lines in an origin's answer.
+pub const REPLY_FIELDS_MAX: usize = 128;
+
 /// Most hexadecimal digits of a chunk size: 16 are 64 bits, so the size cannot overflow.
 pub const CHUNK_SIZE_DIGITS_MAX: u8 = 16;
 

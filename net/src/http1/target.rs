@@ -1,6 +1,6 @@
 //! The request target and the Host field (RFC 9112 §3.2): which path, which query, which authority.
 //!
-//! Called by `request` only. Invariant: the path that comes out starts with `/` and is ASCII without space, control
+//! Called by `request`; the client's URLs share the rules for hosts and characters. Invariant: the path that comes out starts with `/` and is ASCII without space, control
 //! or `#`; it is not decoded and dot segments are not removed, that is the engine's business.
 
 use super::request::HeadError;
@@ -19,7 +19,7 @@ pub(crate) struct Target<'b> {
 /// Takes origin-form and absolute-form apart; authority-form (CONNECT) and asterisk-form are refused.
 pub(crate) fn split_target(target: &str) -> Result<Target<'_>, HeadError> {
     // RFC 9112 §3.2: no fragment, no whitespace; RFC 3986 §2: ASCII only. httparse lets obs-text and '#' pass.
-    if target.bytes().any(|byte| !byte.is_ascii_graphic() || byte == b'#') {
+    if !is_target_text(target) {
         return Err(HeadError::Target);
     }
     if target.starts_with('/') {
@@ -37,6 +37,11 @@ pub(crate) fn split_target(target: &str) -> Result<Target<'_>, HeadError> {
     let (path, query) = split_query(origin);
     let path = if path.is_empty() { "/" } else { path };
     Ok(Target { path, query, authority: Some(authority) })
+}
+
+/// Nothing but visible ASCII, and no `#`.
+pub(crate) fn is_target_text(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#')
 }
 
 /// What follows `http://` or `https://`, the scheme in any case (RFC 3986 §3.1).

@@ -10,7 +10,7 @@
 use super::batch::{BATCH_HEADER_BYTES, Batch, BatchError, Frame, Purpose, SECTOR_BYTES, check_data};
 use super::writer::Mark;
 use crate::buffer::Buffer;
-use crate::io::{File, Io, Open};
+use crate::io::{Class, File, Io, Open};
 use crate::planted::{self, Bug};
 use std::collections::VecDeque;
 use std::io;
@@ -57,6 +57,8 @@ pub struct ScanPlan<'p> {
     pub step_bytes: Option<u64>,
     /// What is wanted.
     pub what: What,
+    /// How urgent it is.
+    pub class: Class,
 }
 
 /// A record found.
@@ -163,7 +165,7 @@ pub async fn scan<I: Io>(
 ) -> Result<Scanned, ScanError> {
     let path = plan.path.to_owned();
     let failed = |e| ScanError::Io(path.clone(), e);
-    let file = io.open(plan.path, Open::ReadDirect).await.map_err(failed)?;
+    let file = io.open(plan.path, Open::ReadDirect).await.map_err(failed)?.classed(plan.class);
     // A file whose size is no whole number of sectors was cut by someone else: what is whole is read.
     let size = file.size().await.map_err(failed)? / SECTOR_BYTES as u64 * SECTOR_BYTES as u64;
     let from = u64::from(plan.from.offset);

@@ -1,6 +1,7 @@
 //! Submission, completion and the slots between them.
 
 use super::fixed::Registered;
+use super::queue::DiskQueues;
 use super::receive::{BUFFER_GROUP, ReceiveBuffers};
 use io_uring::{IoUring, Submitter, cqueue, opcode, squeue};
 use std::any::Any;
@@ -70,6 +71,7 @@ pub struct Ring {
     kicked: Cell<bool>,
     receive: ReceiveBuffers,
     registered: Rc<Registered>,
+    disks: DiskQueues,
     /// What completions write while the executor sleeps.
     eventfd: OwnedFd,
     bell: RawFd,
@@ -102,6 +104,7 @@ impl Ring {
             kicked: Cell::new(false),
             receive,
             registered: Rc::default(),
+            disks: DiskQueues::new(),
             eventfd,
             bell,
             is_listening: Cell::new(false),
@@ -171,13 +174,14 @@ impl Ring {
         Op { ring: self.clone(), slot, held: Some(held) }
     }
 
-    /// Starts two operations of which the second runs only when the first succeeded whole.
-    pub fn linked<T: 'static>(
+    /// Starts two operations of which the second runs only when the first succeeded whole. Each owns its part of `held`
+    /// until it completes.
+    pub fn linked<T: 'static, U: 'static>(
         self: &Rc<Ring>,
         first: squeue::Entry,
         second: squeue::Entry,
-        held: T,
-    ) -> (Op<T>, Op<()>) {
+        held: (T, U),
+    ) -> (Op<T>, Op<U>) {
         let (capacity, len) = {
             let queue = self.io().submission();
             (queue.capacity(), queue.len())
@@ -187,8 +191,8 @@ impl Ring {
             self.submit();
         }
         self.has_links.set(true);
-        let first = self.op(first.flags(squeue::Flags::IO_LINK), held);
-        (first, self.op(second, ()))
+        let first = self.op(first.flags(squeue::Flags::IO_LINK), held.0);
+        (first, self.op(second, held.1))
     }
 
     /// Starts an operation that completes many times.
@@ -215,6 +219,11 @@ impl Ring {
         let slot = self.take_slot(Slot::Orphan(Some(held)));
         self.push(&entry.user_data(u64::from(slot)));
         self.kick();
+    }
+
+    /// The queues that operations on files pass.
+    pub(super) fn disks(&self) -> &DiskQueues {
+        &self.disks
     }
 
     pub(super) fn registered(&self) -> &Rc<Registered> {

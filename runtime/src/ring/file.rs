@@ -1,8 +1,11 @@
-//! Files on the ring: whole transfers, linked write and sync, blocking calls moved off the column.
+//! Files on the ring: whole transfers, linked write and sync, blocking calls moved off the column. Every operation that may
+//! reach the disk has passed its device's queue by class.
 
 use super::core::Ring;
 use super::fixed::FileNumber;
+use super::queue::{DiskQueue, Permit};
 use crate::buffer::Buffer;
+use crate::classes::{READS_WAITING_MAX, WAITING_MAX};
 use crate::io::{Class, File, Open};
 use io_uring::types::{Fd, FsyncFlags};
 use io_uring::{opcode, squeue};
@@ -17,19 +20,20 @@ use std::rc::Rc;
 
 /// O_DIRECT wants lengths and offsets in blocks.
 const BLOCK_BYTES: usize = 4096;
-/// One operation moves at most this much, so that none hogs the device queue.
-const OPERATION_BYTES_MAX: usize = 1 << 20;
+const OPERATION_BYTES_MAX: usize = crate::classes::OPERATION_BYTES_MAX as usize;
 
 /// An open file of this column.
 #[derive(Clone)]
 pub struct RingFile {
     inner: Rc<Inner>,
+    class: Class,
 }
 
 struct Inner {
     fd: Option<OwnedFd>,
     number: OnceCell<FileNumber>,
     ring: Rc<Ring>,
+    disk: Rc<DiskQueue>,
 }
 
 impl Drop for Inner {
@@ -69,11 +73,20 @@ impl RingFile {
             Open::WriteDirect => OFlags::RDWR | OFlags::DIRECT,
         };
         let fd = open_flags(ring, path, flags).await?;
-        Ok(RingFile { inner: Rc::new(Inner { fd: Some(fd), number: OnceCell::new(), ring: ring.clone() }) })
+        let disk = ring.disks().of(path);
+        let inner = Inner { fd: Some(fd), number: OnceCell::new(), ring: ring.clone(), disk };
+        Ok(RingFile { inner: Rc::new(inner), class: Class::default() })
     }
 
     fn fd(&self) -> Fd {
         Fd(self.inner.fd.as_ref().expect("open until dropped").as_raw_fd())
+    }
+
+    /// Waits for this operation's turn.
+    #[inline]
+    async fn start(&self, bytes: usize, waiting_max: usize) -> io::Result<Permit> {
+        // At most OPERATION_BYTES_MAX, so it fits.
+        self.inner.disk.start(self.class, bytes as u32, waiting_max).await
     }
 
     pub(super) fn register_once(&self) -> io::Result<()> {
@@ -130,8 +143,12 @@ impl RingFile {
     ) -> (io::Result<()>, Buffer) {
         while done < len {
             let to = len.min(done + OPERATION_BYTES_MAX);
+            let permit = match self.start(to - done, WAITING_MAX).await {
+                Ok(permit) => permit,
+                Err(e) => return (Err(e), buf),
+            };
             let entry = self.write_entry(&buf, done, to, offset);
-            let (cqe, back) = self.inner.ring.op(entry, buf).await;
+            let (cqe, (back, _permit)) = self.inner.ring.op(entry, (buf, permit)).await;
             buf = back;
             match cqe.result() {
                 Ok(0) => return (Err(io::ErrorKind::WriteZero.into()), buf),
@@ -152,9 +169,8 @@ fn assert_blocks(len: usize, offset: u64) {
 }
 
 impl File for RingFile {
-    fn classed(&self, _class: Class) -> RingFile {
-        // One queue for all classes so far.
-        self.clone()
+    fn classed(&self, class: Class) -> RingFile {
+        RingFile { inner: self.inner.clone(), class }
     }
 
     async fn read_at(&self, mut buf: Buffer, len: usize, offset: u64) -> (io::Result<()>, Buffer) {
@@ -164,8 +180,12 @@ impl File for RingFile {
         let mut done = 0;
         while done < len {
             let want = (blocks - done).min(OPERATION_BYTES_MAX);
+            let permit = match self.start(want, READS_WAITING_MAX).await {
+                Ok(permit) => permit,
+                Err(e) => return (Err(e), buf),
+            };
             let entry = self.read_entry(&mut buf, done, done + want, offset);
-            let (cqe, back) = self.inner.ring.op(entry, buf).await;
+            let (cqe, (back, _permit)) = self.inner.ring.op(entry, (buf, permit)).await;
             buf = back;
             match cqe.result() {
                 Ok(n) if done + n >= len => return (Ok(()), buf),
@@ -195,10 +215,16 @@ impl File for RingFile {
                 Err(e) => (Err(e), buf),
             };
         }
-        let (write, sync) =
-            self.inner.ring.linked(self.write_entry(&buf, 0, len, offset), self.sync_entry(), buf);
+        let permit = match self.start(len, WAITING_MAX).await {
+            Ok(permit) => permit,
+            Err(e) => return (Err(e), buf),
+        };
+        let write = self.write_entry(&buf, 0, len, offset);
+        // The sync completes last, so it holds the permit of both.
+        let (write, sync) = self.inner.ring.linked(write, self.sync_entry(), (buf, permit));
         let (written, buf) = write.await;
-        let (synced, ()) = sync.await;
+        let (synced, permit) = sync.await;
+        drop(permit);
         match written.result() {
             Ok(n) if n == len => (synced.result().map(drop), buf),
             // A short write breaks the link (the sync is ECANCELED): the rest is written and synced.
@@ -214,12 +240,14 @@ impl File for RingFile {
     }
 
     async fn sync_data(&self) -> io::Result<()> {
-        let (cqe, ()) = self.inner.ring.op(self.sync_entry(), ()).await;
+        let permit = self.start(0, WAITING_MAX).await?;
+        let (cqe, _permit) = self.inner.ring.op(self.sync_entry(), permit).await;
         cqe.result().map(drop)
     }
 
     async fn allocate(&self, len: u64) -> io::Result<()> {
-        let (cqe, ()) = self.inner.ring.op(opcode::Fallocate::new(self.fd(), len).build(), ()).await;
+        let permit = self.start(0, WAITING_MAX).await?;
+        let (cqe, _permit) = self.inner.ring.op(opcode::Fallocate::new(self.fd(), len).build(), permit).await;
         cqe.result().map(drop)
     }
 

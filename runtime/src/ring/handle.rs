@@ -4,8 +4,10 @@ use super::core::Ring;
 use super::file::{RingFile, c_path, open_flags};
 use super::listener::{Listener, bind, connect};
 use crate::buffer::{Arena, Buffer};
+use crate::classes::Limits;
 use crate::clock::Clock;
-use crate::io::{Io, Open};
+use crate::io::{Class, Io, Open};
+use crate::metrics::Sample;
 use crate::resident::Resident;
 use crate::ring::RingConn;
 use crate::stall::{Stalls, Watched};
@@ -16,7 +18,7 @@ use std::future::Future;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::fd::AsRawFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -48,6 +50,16 @@ impl RingIo {
         self.inner.ring.clone()
     }
 
+    /// Bounds this column's disk I/O in flight from now on, that of [`RingIo::limit_device`] aside.
+    pub fn limit_disk(&self, limits: Limits) {
+        self.inner.ring.disks().limit_elsewhere(limits);
+    }
+
+    /// Bounds this column's disk I/O in flight on the device under `dirs`: files opened from now on by paths that begin so.
+    pub fn limit_device(&self, dirs: &[PathBuf], limits: Limits) {
+        self.inner.ring.disks().add_device(dirs, limits);
+    }
+
     /// Polls that took too long, by task name.
     pub fn stalls(&self) -> &Stalls {
         &self.inner.stalls
@@ -58,6 +70,10 @@ impl Io for RingIo {
     type File = RingFile;
     type Conn = RingConn;
     type Listener = Listener;
+
+    fn samples(&self) -> Vec<Sample> {
+        self.inner.ring.disks().samples()
+    }
 
     fn now_ns(&self) -> u64 {
         self.inner.clock.now_ns()
@@ -158,11 +174,18 @@ impl Io for RingIo {
         glommio::executor().spawn_blocking(move || list(&dir)).await
     }
 
+    async fn free_bytes(&self, dir: &Path) -> io::Result<u64> {
+        let dir = dir.to_owned();
+        glommio::executor().spawn_blocking(move || free(&dir)).await
+    }
+
     async fn pin_resident(
         &self,
         path: &Path,
         offset: u64,
         len: usize,
+        // One queue for all classes so far, as for files.
+        _class: Class,
         verify: impl FnOnce(&[u8]) -> bool + Send + 'static,
     ) -> io::Result<Option<Resident>> {
         let Some(loan) = self.inner.arena.lend(len) else {
@@ -171,6 +194,11 @@ impl Io for RingIo {
         let path = path.to_owned();
         glommio::executor().spawn_blocking(move || Resident::pin(&path, offset, len, loan, verify)).await
     }
+}
+
+fn free(dir: &Path) -> io::Result<u64> {
+    let stat = rustix::fs::statvfs(dir)?;
+    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
 }
 
 fn list(dir: &Path) -> io::Result<Vec<(String, u64)>> {

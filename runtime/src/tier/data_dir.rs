@@ -1,7 +1,7 @@
 //! Taking possession of a data directory: version, lock, the fixed directories. Called once by the node, on one column, before
 //! the others start. A directory that is in use, unreadable or of another format is left untouched.
 
-use super::names::{FORMAT_VERSION, Names, SECTOR_BYTES};
+use super::names::{DEVICE_FILE, FORMAT_VERSION, Names, SECTOR_BYTES};
 use crate::io::{File as _, Io, Open};
 use crate::shards::SHARDS;
 use rustix::fs::{FlockOperation, flock};
@@ -112,8 +112,8 @@ fn check_format(root: &Path, text: &str) -> Result<u32, DataDirError> {
 /// A directory with other things in it is probably a mistake: nothing is mixed into it. `lost+found` is a mount point's.
 fn refuse_foreign(root: &Path) -> Result<(), DataDirError> {
     let entries = fs::read_dir(root).map_err(|e| DataDirError::Io(root.to_owned(), e))?;
-    // What an interrupted first start leaves is ours.
-    let ours = ["lost+found", "LOCK", "incoming", "objects", "FORMAT.new"];
+    // What an interrupted first start leaves is ours, and so are the figures of a device that was measured before.
+    let ours = ["lost+found", "LOCK", "incoming", "objects", "FORMAT.new", DEVICE_FILE];
     for entry in entries {
         let entry = entry.map_err(|e| DataDirError::Io(root.to_owned(), e))?;
         if !ours.iter().any(|name| entry.file_name() == *name) {

@@ -32,6 +32,8 @@ pub struct DiskPlan {
     pub budget: Budget,
     /// Its share of new objects, relative to the others.
     pub weight: u32,
+    /// Bytes of its file system that stay free.
+    pub floor_bytes: u64,
 }
 
 /// One data directory as one column sees it.
@@ -44,6 +46,7 @@ pub struct Disk<I: Io> {
     pub(super) index: Journal<I>,
     pub(super) old: Arc<Old>,
     pub(super) weight: u32,
+    floor_bytes: u64,
     /// Numbers below were given out by earlier boots.
     pub(super) first_number: u32,
     /// This column's newest checkpoint of this boot: number and bytes.
@@ -84,6 +87,7 @@ impl<I: Io> Disk<I> {
             index,
             old: found.old.clone(),
             weight: plan.weight,
+            floor_bytes: plan.floor_bytes,
             first_number,
             checkpoint: Cell::new(None),
             index_bytes: Cell::new(0),
@@ -114,6 +118,17 @@ impl<I: Io> Disk<I> {
     /// Bytes of index journal worth a checkpoint: they count against the quota, and a start reads them.
     pub(super) fn checkpoint_bytes_min(&self) -> u64 {
         (self.store.budget().limit() / 64).clamp(1 << 20, 8 << 20)
+    }
+
+    /// Looks how much the file system has left: beyond the floor nothing is stored.
+    pub(super) async fn see_room(&self) {
+        match self.store.io().free_bytes(self.names.root()).await {
+            Ok(free) => self.store.budget().set_room(free.saturating_sub(self.floor_bytes)),
+            Err(e) => {
+                let root = self.names.root().display();
+                tracing::warn!(disk = %root, error = %e, "what is free cannot be seen: the last figure holds");
+            }
+        }
     }
 
     /// Bytes that fit yet.

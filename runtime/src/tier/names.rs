@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! DATA/FORMAT                       "basalt-tier 1\nshards 256\nseed 9f2c33d1\n": refused when newer
+//! DATA/device.toml                  what `bench disk --save` measured; absent: defaults
 //! DATA/LOCK                         flock(2)ed while a node uses the directory
 //! DATA/pack-0000000007              packed objects (at most 64 KiB each): a journal segment, see `journal/batch.rs`, `record.rs`
 //! DATA/index-0000000009             what happened to objects: a journal segment
@@ -26,6 +27,9 @@ pub const EXTENT_BYTES: usize = 4 << 20;
 /// O_DIRECT is in whole sectors of this size.
 pub const SECTOR_BYTES: usize = crate::journal::SECTOR_BYTES;
 
+/// What was measured of the device; the tier only lets it be.
+pub(super) const DEVICE_FILE: &str = "device.toml";
+
 /// Paths of one data directory.
 #[derive(Clone, Debug)]
 pub struct Names {
@@ -46,6 +50,11 @@ impl Names {
     /// Version file.
     pub fn format(&self) -> PathBuf {
         self.root.join("FORMAT")
+    }
+
+    /// What was measured of this directory's device.
+    pub fn device(&self) -> PathBuf {
+        self.root.join(DEVICE_FILE)
     }
 
     /// Lock file.

@@ -15,9 +15,12 @@ use crate::journal::is_full;
 use crate::oneshot::{Oneshot, Waiting};
 use crc32c::crc32c;
 use std::collections::VecDeque;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 
 /// Bytes given to the disk at a time, and received at a time before that.
 pub const WRITE_BYTES: usize = 1 << 20;
@@ -71,7 +74,9 @@ pub struct ObjectWriter<I: Io> {
     allocated: u64,
     at: u64,
     sums: Vec<u32>,
-    writes: VecDeque<Waiting<io::Result<()>>>,
+    /// Under way, oldest first, with the end of each.
+    writes: VecDeque<(Waiting<io::Result<()>>, u64)>,
+    written: u64,
     finished: bool,
 }
 
@@ -112,11 +117,17 @@ impl<I: Io> ObjectWriter<I> {
             at: 0,
             sums: Vec::new(),
             writes: VecDeque::new(),
+            written: 0,
             finished: false,
         };
         let first = length.unwrap_or(RESERVE_STEP_BYTES).next_multiple_of(SECTOR_BYTES as u64);
         writer.allocate(first).await?;
         Ok(writer)
+    }
+
+    /// Where it is written.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     async fn allocate(&mut self, to: u64) -> Result<(), WriteError> {
@@ -157,16 +168,33 @@ impl<I: Io> ObjectWriter<I> {
             let (written, _buf) = file.write_at(buf, padded, at).await;
             done.set(written);
         });
-        self.writes.push_back(waiting);
         self.at += len as u64;
+        self.writes.push_back((waiting, self.at));
         Ok(())
     }
 
     async fn wait_for_one(&mut self) -> Result<(), WriteError> {
         match self.writes.pop_front() {
-            Some(write) => write.await.map_err(WriteError::of),
+            Some((write, end)) => {
+                write.await.map_err(WriteError::of)?;
+                self.written = end;
+                Ok(())
+            }
             None => Ok(()),
         }
+    }
+
+    /// How many bytes from the front are in the file, and the checksums of all blocks taken. Does not wait.
+    pub async fn progress(&mut self) -> Result<(u64, &[u32]), WriteError> {
+        while let Some((write, end)) = self.writes.front_mut() {
+            let polled = poll_fn(|cx| Poll::Ready(Pin::new(&mut *write).poll(cx))).await;
+            let Poll::Ready(written) = polled else { break };
+            let end = *end;
+            self.writes.pop_front();
+            written.map_err(WriteError::of)?;
+            self.written = end;
+        }
+        Ok((self.written, &self.sums))
     }
 
     /// All bytes are in: cut to size, write the checksums, sync both.

@@ -24,12 +24,22 @@ pub enum ReadError {
     /// It is on a disk that was taken out.
     #[error("{0} may be on a disk that does not work")]
     Out(Digest),
-    /// No memory for a read buffer now: try again later.
-    #[error("no memory for a read buffer")]
+    /// No memory for a read buffer now, or too many reads wait: try again later.
+    #[error("no memory for a read buffer, or too many reads wait")]
     Busy,
     /// The disk failed.
     #[error("reading {0}: {1}")]
     Io(Digest, io::Error),
+}
+
+impl ReadError {
+    /// A full queue is no failure of the disk.
+    fn of(digest: Digest, error: io::Error) -> ReadError {
+        match error.kind() {
+            io::ErrorKind::ResourceBusy => ReadError::Busy,
+            _ => ReadError::Io(digest, error),
+        }
+    }
 }
 
 /// Reads `len` bytes at `offset` of a segment file and checks them.
@@ -43,7 +53,7 @@ pub(super) async fn read_packed<I: Io>(
     let start = u64::from(offset) - skip as u64;
     let buf = io.buffer(skip + len).ok_or(ReadError::Busy)?;
     let (read, buf) = file.read_at(buf, skip + len, start).await;
-    read.map_err(|e| ReadError::Io(*digest, e))?;
+    read.map_err(|e| ReadError::of(*digest, e))?;
     if crc32c(&buf[skip..skip + len]) != crc && !planted::is(Bug::PackedUnverified) {
         return Err(ReadError::Damaged(*digest));
     }
@@ -84,7 +94,7 @@ impl<I: Io> ObjectReader<I> {
         let len = (blocks_end - start) as usize;
         let buf = self.io.buffer(len).ok_or(ReadError::Busy)?;
         let (read, buf) = self.file.read_at(buf, len, start).await;
-        read.map_err(|e| ReadError::Io(self.digest, e))?;
+        read.map_err(|e| ReadError::of(self.digest, e))?;
         let sums = &self.sums[first as usize..];
         let mut blocks = buf[..len].chunks(BLOCK_BYTES).zip(sums);
         if !blocks.all(|(block, &sum)| crc32c(block) == sum) && !planted::is(Bug::ObjectUnverified) {

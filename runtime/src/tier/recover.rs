@@ -15,7 +15,7 @@ use super::index::{Entry, NOT_HELD, Place};
 use super::names::Names;
 use super::record::{self, Entry as Read, Record, RecordError, Said};
 use crate::budget::Budget;
-use crate::io::{File, Io, Open};
+use crate::io::{Class, File, Io, Open};
 use crate::journal::{
     Mark, Purpose, ScanError, ScanPlan, Segment, What, parse_name, peek, scan, segment_path,
 };
@@ -298,6 +298,7 @@ impl<I: Io> Survey<'_, I> {
             must_reach,
             step_bytes: None,
             what: What::Heads,
+            class: Class::Foreground,
         };
         let (io, mut strange) = (self.io, None);
         let scanned = scan(io, plan, |found| match record::read(found.frame) {

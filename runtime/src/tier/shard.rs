@@ -3,6 +3,7 @@
 //! Called by an engine's shard on the owning column, one call per request, many at a time. No state is borrowed across an
 //! await.
 
+mod ahead;
 mod held;
 mod keep;
 mod load;
@@ -13,10 +14,12 @@ use super::disk::{Disk, DiskPlan};
 use super::index::{Entry, Index, Place};
 use super::object::read_sums;
 use super::policy::Policy;
+use super::prefetch::{self, Prefetch};
 use super::reader::{ReadError, read_packed};
 use super::recover::Recovered;
 use crate::io::Io;
 use crate::journal::{JournalError, Reading, is_full};
+use crate::oneshot::Oneshot;
 use crate::resident::Resident;
 use crate::shards::{SHARDS, Shard as ShardNumber, ShardMap};
 use bytes::Bytes;
@@ -31,6 +34,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::task::Waker;
 
+pub use ahead::Stretch;
+
 /// Copies bytes into the column's memory; `None` when there is no room.
 pub type Hold = Box<dyn Fn(&[u8]) -> Option<Bytes>>;
 
@@ -42,6 +47,8 @@ pub struct Plan {
     pub map: ShardMap,
     /// Bytes of RAM for objects (of the column's memory).
     pub held_bytes: u64,
+    /// Whether extents are brought into RAM ahead of sequential readers.
+    pub prefetch: bool,
     /// The data directories.
     pub disks: Vec<DiskPlan>,
     /// Copies of packed objects: how a buffer for one is found. `None`: no memory now.
@@ -152,6 +159,8 @@ pub struct Stats {
     pub evictions: u64,
     /// Checksums that did not match.
     pub damaged: u64,
+    /// Reading ahead.
+    pub prefetch: prefetch::Counts,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -176,6 +185,10 @@ struct State {
     /// Slots of extents and sums (a packed object's is in its entry).
     slots: HashMap<Key, u32>,
     promoting: HashSet<(Digest, u32)>,
+    /// `None`: switched off.
+    prefetch: Option<Prefetch>,
+    /// Readers that wait for an extent that is being read ahead (at most one for each connection).
+    awaited: HashMap<prefetch::Place, Vec<Oneshot<()>>>,
     /// Packed objects in pinned pages; each is a mapping of its own, and a process may have only so many.
     pins: usize,
     /// Found damaged on disk: a put of the same object mends it.
@@ -187,13 +200,15 @@ struct State {
 }
 
 impl State {
-    fn new(held_bytes: u64, (policy_seed, index_seed): (u64, u64), next_sequence: u64) -> State {
+    fn new(plan: &Plan, (policy_seed, index_seed): (u64, u64), next_sequence: u64) -> State {
         State {
             index: Index::new(index_seed),
-            policy: Policy::new(held_bytes, policy_seed),
+            policy: Policy::new(plan.held_bytes, policy_seed),
             held: Vec::new(),
             slots: HashMap::new(),
             promoting: HashSet::new(),
+            prefetch: plan.prefetch.then(|| Prefetch::new(plan.held_bytes)),
+            awaited: HashMap::new(),
             pins: 0,
             damaged: HashSet::new(),
             evictable: VecDeque::new(),
@@ -224,6 +239,8 @@ struct Inner<I: Io> {
     disk_hits: Cell<u64>,
     evictions: Cell<u64>,
     damaged: Cell<u64>,
+    /// Whether a task looks for idle streams.
+    sweeping: Cell<bool>,
 }
 
 impl<I: Io> Clone for Shard<I> {
@@ -254,11 +271,7 @@ impl<I: Io> Shard<I> {
             let disks = disks.map(|(n, (d, found))| Disk::new(&io, n as u8, d, place, found, on_out.clone()));
             Inner {
                 disks: disks.collect(),
-                state: RefCell::new(State::new(
-                    plan.held_bytes,
-                    (io.random(), io.random()),
-                    recovered.next_sequence,
-                )),
+                state: RefCell::new(State::new(&plan, (io.random(), io.random()), recovered.next_sequence)),
                 stale: Cell::new(recovered.disks.iter().any(|d| d.stale)),
                 loading: RefCell::new(Loading::new(recovered.disks)),
                 loaded: Cell::new(false),
@@ -268,6 +281,7 @@ impl<I: Io> Shard<I> {
                 disk_hits: Cell::new(0),
                 evictions: Cell::new(0),
                 damaged: Cell::new(0),
+                sweeping: Cell::new(false),
                 io,
                 plan,
             }
@@ -283,6 +297,12 @@ impl<I: Io> Shard<I> {
         disk.pack.on_sealed(Box::new(move |segment| {
             if let (Some(inner), Some(disk)) = (me.upgrade(), weak.upgrade()) {
                 Shard { inner }.on_pack_sealed(&disk, segment);
+            }
+        }));
+        let (me, weak) = (Rc::downgrade(&self.inner), Rc::downgrade(disk));
+        disk.index.on_sealed(Box::new(move |_| {
+            if let (Some(inner), Some(disk)) = (me.upgrade(), weak.upgrade()) {
+                Shard { inner }.on_index_sealed(&disk);
             }
         }));
     }
@@ -420,7 +440,7 @@ impl<I: Io> Shard<I> {
         let sums = read_sums(&self.inner.io, &path, entry.size, entry.crc).await;
         let sums = sums.map_err(|e| match e.kind() {
             io::ErrorKind::InvalidData => ReadError::Damaged(*digest),
-            io::ErrorKind::OutOfMemory => ReadError::Busy,
+            io::ErrorKind::OutOfMemory | io::ErrorKind::ResourceBusy => ReadError::Busy,
             _ => ReadError::Io(*digest, e),
         })?;
         self.hold_sums(digest, entry.sequence, &sums);
@@ -447,6 +467,7 @@ impl<I: Io> Shard<I> {
             disk_hits: self.inner.disk_hits.get(),
             evictions: self.inner.evictions.get(),
             damaged: self.inner.damaged.get(),
+            prefetch: state.prefetch.as_ref().map(Prefetch::counts).unwrap_or_default(),
         }
     }
 }

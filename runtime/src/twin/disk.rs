@@ -103,6 +103,11 @@ impl Disk {
         self.inodes.values().filter(|i| i.named || i.open > 0).map(Inode::disk_bytes).sum()
     }
 
+    /// Bytes that are left.
+    pub(super) fn free_bytes(&self) -> u64 {
+        self.capacity_bytes.saturating_sub(self.used_bytes())
+    }
+
     fn change(&mut self, change: Change) {
         self.now.apply(&change);
         self.unsynced.push(change);

@@ -5,7 +5,7 @@ use super::faults::Fault;
 use super::file::{TwinFile, disk_error, disk_ns};
 use super::world::{Group, World};
 use crate::buffer::{Arena, Buffer};
-use crate::io::{Io, Open};
+use crate::io::{Class, Io, Open};
 use crate::planted::{self, Bug};
 use crate::resident::Resident;
 use std::future::Future;
@@ -205,11 +205,22 @@ impl Io for TwinIo {
         listed.await
     }
 
+    async fn free_bytes(&self, dir: &Path) -> io::Result<u64> {
+        let dir = dir.to_owned();
+        let free = self.names(NAME_NS, move |world| {
+            let disk = world.disk.borrow();
+            disk.list(&dir)?;
+            Ok(disk.free_bytes())
+        });
+        free.await
+    }
+
     async fn pin_resident(
         &self,
         path: &Path,
         offset: u64,
         len: usize,
+        _class: Class,
         verify: impl FnOnce(&[u8]) -> bool + Send + 'static,
     ) -> io::Result<Option<Resident>> {
         assert!(len > 0 && offset.is_multiple_of(4096), "pin of {len} bytes at {offset}");

@@ -1,7 +1,7 @@
 //! Files and names.
 
 use super::{Place, file_in};
-use runtime::io::{File, Io, Open};
+use runtime::io::{Class, File, Io, Open};
 use std::future::Future;
 use std::io::ErrorKind;
 use std::rc::Rc;
@@ -51,7 +51,8 @@ pub async fn errors_have_their_numbers<I: Io>(place: Rc<Place<I>>) {
     assert_eq!(io.rename(&there, &here).await.expect_err("no such file").kind(), ErrorKind::NotFound);
     assert_eq!(io.sync_dir(&there).await.expect_err("no such dir").kind(), ErrorKind::NotFound);
     assert_eq!(io.list_dir(&there).await.expect_err("no such dir").kind(), ErrorKind::NotFound);
-    let pinned = io.pin_resident(&there, 0, 4096, |_| true).await;
+    assert_eq!(io.free_bytes(&there).await.expect_err("no such dir").kind(), ErrorKind::NotFound);
+    let pinned = io.pin_resident(&there, 0, 4096, Class::Fill, |_| true).await;
     assert_eq!(pinned.expect_err("no such file").kind(), ErrorKind::NotFound);
 }
 
@@ -98,6 +99,7 @@ pub async fn directories_are_made_once_and_list_their_files<I: Io>(place: Rc<Pla
         }
     }
     drop(io.open(&dir.join("inner").join("c"), Open::CreateDirect).await.expect("made"));
+    assert!(io.free_bytes(&dir).await.expect("seen") > 0, "what was written fitted");
     let mut found = io.list_dir(&dir).await.expect("listed");
     found.sort();
     assert_eq!(found, [("a".to_owned(), 0), ("b".to_owned(), 4096)], "files only, of this directory only");
@@ -163,10 +165,10 @@ pub async fn writes_that_are_synced_are_there<I: Io>(place: Rc<Place<I>>) {
     let other = io.open(&path, Open::WriteDirect).await.expect("opened");
     assert_eq!(read(io, &other, 64 << 10, 0).await.expect("read"), vec![1; 64 << 10]);
     assert_eq!(read(io, &other, 2 << 20, 64 << 10).await.expect("read"), vec![2; 2 << 20]);
-    let pages = io.pin_resident(&path, 4096, 8192, |bytes| bytes.iter().all(|&b| b == 1)).await;
+    let pages = io.pin_resident(&path, 4096, 8192, Class::Fill, |bytes| bytes.iter().all(|&b| b == 1)).await;
     if let Some(pages) = pages.expect("pinned or not, but no error") {
         assert_eq!(&pages[..], &vec![1; 8192][..]);
     }
-    let refused = io.pin_resident(&path, 0, 4096, |_| false).await.map(|pages| pages.is_some());
+    let refused = io.pin_resident(&path, 0, 4096, Class::Fill, |_| false).await.map(|pages| pages.is_some());
     assert!(!matches!(refused, Ok(true)), "bytes that were not verified");
 }

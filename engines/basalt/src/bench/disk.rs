@@ -8,12 +8,13 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use runtime::buffer::Buffer;
+use runtime::classes::Limits;
 use runtime::column::Plan;
 use runtime::io::{File, Io, Open};
 use runtime::ring::RingFile;
 
 use super::columns::{self, Loader};
-use super::measure::Pace;
+use super::measure::{Pace, Recorder, Window};
 use super::report::Report;
 use crate::cli::bench::{BenchDisk, DiskPattern};
 use crate::config::size::Bytes;
@@ -28,27 +29,9 @@ const FILL_BYTES: usize = 4 << 20;
 pub fn run(args: &BenchDisk) -> Result<Report, Error> {
     let cpus = columns::choose_cpus(args.run.cpuset.as_deref())?;
     let target = Target::prepare(args)?;
-    let blocks = target.bytes / args.block_size;
-    let per_column = (args.depth as usize).div_ceil(cpus.len());
-    check(args, blocks, cpus.len())?;
-    let plan = Plan {
-        // A chunk more than the blocks, so that their pools never share one with something else.
-        arena_bytes: per_column * args.block_size.next_power_of_two() as usize + (32 << 20),
-        spin_ns: 0,
-        cpus,
-    };
-    let bells = columns::doorbells(plan.cpus.len())?;
-    let work = Work {
-        path: target.path.clone(),
-        pattern: args.pattern,
-        block_bytes: args.block_size,
-        blocks,
-        depth: args.depth as usize,
-        columns: plan.cpus.len(),
-    };
-    let pace = Pace::new(args.run.seconds);
-    let load = move |loader| load(loader, work.clone());
-    let (window, recorder) = columns::run(&plan, bells, pace, load)?;
+    check(args, target.bytes / args.block_size, cpus.len())?;
+    let step = Step { pattern: args.pattern, block_bytes: args.block_size, depth: args.depth as usize };
+    let (window, recorder) = measure(&target, &step, cpus, args.run.seconds)?;
     let title = format!(
         "{} of {} blocks, depth {}, {}",
         pattern_name(args.pattern),
@@ -57,6 +40,42 @@ pub fn run(args: &BenchDisk) -> Result<Report, Error> {
         target.path.display()
     );
     Ok(Report::new(title, window, &recorder))
+}
+
+/// One load: how, in what pieces, how many at a time.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Step {
+    pub pattern: DiskPattern,
+    pub block_bytes: u64,
+    pub depth: usize,
+}
+
+/// Loads `target` as `step` says, from at most as many of `cpus` as there are operations.
+pub(super) fn measure(
+    target: &Target,
+    step: &Step,
+    mut cpus: Vec<usize>,
+    seconds: u64,
+) -> Result<(Window, Recorder), Error> {
+    cpus.truncate(step.depth);
+    let per_column = step.depth.div_ceil(cpus.len());
+    let plan = Plan {
+        // A chunk more than the blocks, so that their pools never share one with something else.
+        arena_bytes: per_column * step.block_bytes.next_power_of_two() as usize + (32 << 20),
+        spin_ns: 0,
+        cpus,
+    };
+    let bells = columns::doorbells(plan.cpus.len())?;
+    let work = Work {
+        path: target.path.clone(),
+        pattern: step.pattern,
+        block_bytes: step.block_bytes,
+        blocks: target.bytes / step.block_bytes,
+        depth: step.depth,
+        columns: plan.cpus.len(),
+    };
+    let load = move |loader| load(loader, work.clone());
+    columns::run(&plan, bells, Pace::new(seconds), load)
 }
 
 fn check(args: &BenchDisk, blocks: u64, columns: usize) -> Result<(), Error> {
@@ -93,7 +112,7 @@ fn pattern_name(pattern: DiskPattern) -> &'static str {
 }
 
 /// The file under load. Ours is removed when dropped.
-struct Target {
+pub(super) struct Target {
     path: PathBuf,
     bytes: u64,
     is_ours: bool,
@@ -109,9 +128,6 @@ impl Drop for Target {
 
 impl Target {
     fn prepare(args: &BenchDisk) -> Result<Self, Error> {
-        let failed = |what: &str, path: &Path, error| {
-            Error::runtime(format!("cannot {what} {}", path.display())).why(error)
-        };
         if let Some(path) = &args.file {
             if !matches!(args.pattern, DiskPattern::Randread | DiskPattern::Read) {
                 return Err(Error::usage("--file is only read: writes need --dir"));
@@ -119,11 +135,21 @@ impl Target {
             let meta = fs::metadata(path).map_err(|error| failed("read", path, error))?;
             return Ok(Self { path: path.clone(), bytes: meta.len(), is_ours: false });
         }
-        let path = args.dir.join(format!(".basalt-bench-{}", std::process::id()));
-        let target = Self { bytes: args.file_size / args.block_size * args.block_size, path, is_ours: true };
+        let dir = args.dir.as_deref().unwrap_or(Path::new("."));
+        Self::fill(dir, args.file_size / args.block_size * args.block_size)
+    }
+
+    /// A file of our own in `dir`, written whole.
+    pub(super) fn fill(dir: &Path, bytes: u64) -> Result<Self, Error> {
+        let path = dir.join(format!(".basalt-bench-{}", std::process::id()));
+        let target = Self { bytes, path, is_ours: true };
         fill(&target.path, target.bytes).map_err(|error| failed("write", &target.path, error))?;
         Ok(target)
     }
+}
+
+fn failed(what: &str, path: &Path, error: std::io::Error) -> Error {
+    Error::runtime(format!("cannot {what} {}", path.display())).why(error)
 }
 
 /// Writes `bytes` bytes that neither compress nor deduplicate, and syncs them.
@@ -209,6 +235,8 @@ impl Walk {
 
 async fn load(loader: Loader, work: Work) -> Result<(), String> {
     let io = &loader.column.io;
+    // The depth is what bounds this load.
+    io.limit_disk(Limits::UNLIMITED);
     let writes = !matches!(work.pattern, DiskPattern::Randread | DiskPattern::Read);
     let how = if writes { Open::WriteDirect } else { Open::ReadDirect };
     let file = io

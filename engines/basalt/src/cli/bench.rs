@@ -33,7 +33,7 @@ pub enum BenchWhat {
 /// What every load has.
 #[derive(Clone, Debug, Args)]
 pub struct BenchRun {
-    /// How long to measure, after a tenth of it to warm up
+    /// How long to measure (each step, if there are several), after a tenth of it to warm up
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub seconds: u64,
     /// CPUs to load from, such as 1 or 0-3; default: those we may run on
@@ -50,9 +50,12 @@ pub struct BenchRun {
 /// `basalt bench disk`.
 #[derive(Clone, Debug, Args)]
 pub struct BenchDisk {
-    /// Directory of the disk to load; the file is removed afterwards
-    #[arg(long, value_name = "DIR", default_value = ".")]
-    pub dir: PathBuf,
+    /// Measure the device of each data directory for `serve`, which then keeps just enough in flight
+    #[arg(long, conflicts_with_all = ["file", "pattern", "block_size", "depth", "report"])]
+    pub save: bool,
+    /// Directory of the disk to load; the file is removed afterwards [default: ., with --save each data directory]
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
     /// Read this file, which stays, instead of one of our own
     #[arg(long, value_name = "FILE", conflicts_with_all = ["dir", "file_size"])]
     pub file: Option<PathBuf>,

@@ -20,6 +20,15 @@ pub fn bar(total_bytes: Option<u64>, label: &str) -> ProgressBar {
     bar.with_style(style.progress_chars("=> ")).with_message(printable(label))
 }
 
+/// A line that says how long it has taken so far, where nothing else is known.
+pub fn waiting(label: &str) -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("{spinner} {msg} {elapsed}").expect("the template is valid");
+    ProgressBar::new_spinner().with_style(style).with_message(printable(label))
+}
+
 /// A file's name without what a terminal would obey.
 fn printable(label: &str) -> String {
     label.chars().map(|c| if c.is_control() { '?' } else { c }).collect()

@@ -81,10 +81,11 @@ pub fn find(name: &str) -> Option<&'static Key> {
 
 const MACHINE: &str = "Machine";
 const LISTENERS: &str = "Listeners";
+const ORIGINS: &str = "Origins";
 const LOGS: &str = "Logs";
 
 /// The table, in the order in which help and `config show` list it.
-pub static KEYS: [Key; 11] = [
+pub static KEYS: [Key; 14] = [
     Key {
         name: "cpuset",
         value_name: "CPULIST",
@@ -146,6 +147,38 @@ pub static KEYS: [Key; 11] = [
             };
             settings.data_dirs.iter().map(quota).collect::<Vec<_>>().join(" + ")
         }),
+    },
+    Key {
+        name: "disk-free-min",
+        value_name: "SIZE|PCT%",
+        kind: Kind::Size,
+        default: "1%",
+        help: "What stays free of each data directory's file system, whoever uses it; at least 16 MiB",
+        heading: MACHINE,
+        set: |settings, values| {
+            settings.disk_free_min = Amount::parse(one(values)?)?;
+            Ok(())
+        },
+        understood: Some(|settings| {
+            let floor = |dir: &DataDir| match file_system_bytes(&dir.path) {
+                Ok(total_bytes) => Bytes(settings.disk_free_min_of(total_bytes)).to_string(),
+                Err(error) => format!("file system not readable: {error}"),
+            };
+            settings.data_dirs.iter().map(floor).collect::<Vec<_>>().join(" + ")
+        }),
+    },
+    Key {
+        name: "prefetch",
+        value_name: "on|off",
+        kind: Kind::Text,
+        default: "on",
+        help: "Whether large blobs are read into RAM ahead of sequential readers",
+        heading: MACHINE,
+        set: |settings, values| {
+            settings.prefetch = parse_on_off(one(values)?)?;
+            Ok(())
+        },
+        understood: None,
     },
     Key {
         name: "object-ttl",
@@ -214,6 +247,20 @@ pub static KEYS: [Key; 11] = [
         heading: LISTENERS,
         set: |settings, values| {
             settings.insecure = parse_switch(one(values)?)?;
+            Ok(())
+        },
+        understood: None,
+    },
+    Key {
+        name: "origin-ca",
+        value_name: "FILE",
+        kind: Kind::Text,
+        default: "none",
+        help: "Certificate authorities for https origins beside the system's, in PEM",
+        heading: ORIGINS,
+        set: |settings, values| {
+            let file = one(values)?;
+            settings.origin_ca = (file != "none").then(|| PathBuf::from(file));
             Ok(())
         },
         understood: None,
@@ -309,6 +356,14 @@ fn parse_switch(text: &str) -> Result<bool, String> {
     }
 }
 
+fn parse_on_off(text: &str) -> Result<bool, String> {
+    match text {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err(format!("`{text}` is neither on nor off")),
+    }
+}
+
 /// `LEVEL` or `PART=LEVEL`, with commas between. Checked here, because the subscriber would read a
 /// mistyped level as the name of a part.
 fn parse_log_level(text: &str) -> Result<String, String> {
@@ -363,6 +418,8 @@ mod tests {
         assert!(parse_addr("[::1]:9000").is_ok() && parse_addr(":9000").is_err());
         assert_eq!([parse_switch("1"), parse_switch("false")], [Ok(true), Ok(false)]);
         assert!(parse_switch("maybe").is_err());
+        assert_eq!([parse_on_off("on"), parse_on_off("off")], [Ok(true), Ok(false)]);
+        assert!(parse_on_off("true").is_err());
         assert_eq!([parse_ttl("none"), parse_ttl("2m")], [Ok(None), Ok(Some(120_000))]);
         assert!(parse_ttl("").is_err() && parse_ttl("0s").is_err() && parse_ttl("1y").is_err());
         assert!(parse_log_level("info,runtime::ring=debug").is_ok());

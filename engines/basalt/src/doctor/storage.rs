@@ -1,15 +1,17 @@
-//! The data directory's file system: its kind, whether it does direct I/O, how much is free.
+//! The data directory's file system: its kind, whether it does direct I/O, how much is free, what was measured of the device.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+use runtime::tier::Names;
 use rustix::fs::OFlags;
 
 use super::Line;
 use crate::config::Settings;
 use crate::config::size::Bytes;
+use crate::device::Known;
 use crate::machine::nearest_existing;
 
 /// Direct I/O is tried with blocks of this size, which every device takes.
@@ -45,8 +47,27 @@ const FILE_SYSTEMS: [(u64, &str, Kind); 11] = [
 
 /// One line for each need.
 pub fn report(settings: &Settings) -> Vec<Line> {
-    let dirs = settings.data_dirs.iter().map(|d| nearest_existing(&d.path));
-    dirs.flat_map(|dir| [file_system(&dir), direct_io(&dir), free_space(&dir)]).collect()
+    settings.data_dirs.iter().flat_map(|dir| report_dir(&dir.path)).collect()
+}
+
+fn report_dir(data_dir: &Path) -> [Line; 4] {
+    let dir = nearest_existing(data_dir);
+    let path = Names::new(data_dir).device();
+    let known = Known::read(&path, data_dir);
+    [file_system(&dir), direct_io(&dir), free_space(&dir), device(&known, &path)]
+}
+
+fn device(known: &Known, path: &Path) -> Line {
+    let (need, fix) = ("device figures", "basalt bench disk --save, with no node on the data directory");
+    match known {
+        Known::Measured(device) => {
+            let (operations, bytes) = (device.operations, Bytes(device.bytes));
+            let detail = format!("{operations} operations, {bytes} in flight; measured {}", device.measured);
+            Line::ok(need, detail)
+        }
+        Known::Unmeasured => Line::degraded(need, "not measured: defaults for disk I/O in flight", fix),
+        Known::Ignored(why) => Line::degraded(need, format!("{} is ignored: {why}", path.display()), fix),
+    }
 }
 
 fn file_system(dir: &Path) -> Line {
@@ -143,6 +164,17 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         try_direct_io(dir.path()).ok(); // whether it works is the machine's affair
         assert_eq!(fs::read_dir(dir.path()).expect("readable").count(), 0);
+    }
+
+    #[test]
+    fn a_device_that_was_not_measured_is_degraded() {
+        let line = |known| device(&known, Path::new("/d/device.toml"));
+        assert_eq!(line(Known::Unmeasured).status, Status::Degraded);
+        let ignored = line(Known::Ignored("of version 7".into()));
+        assert!(
+            ignored.status == Status::Degraded && ignored.detail.contains("/d/device.toml"),
+            "{ignored:?}"
+        );
     }
 
     #[test]

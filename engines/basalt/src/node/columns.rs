@@ -1,11 +1,14 @@
 //! One column of the node: its tier, engine, listeners; how it drains.
 
+use super::devices::DeviceLimits;
 use super::doorbells;
 use super::ops::OpsService;
 use crate::config::size::Bytes;
 use blobcache::api::{Reply, Request};
+use blobcache::fetch::Fetches;
 use blobcache::metrics::Metrics;
-use blobcache::{BlobService, Limits, Owner};
+use blobcache::{BlobService, Limits, Owner, Seen};
+use net::client::{Client, Trust};
 use net::{Server, Service};
 use runtime::call::{Letter, letters};
 use runtime::column::{Body, Column, Columns, Plan, start};
@@ -39,12 +42,16 @@ pub struct NodePlan {
     pub ops_listen: SocketAddr,
     /// How long a blob stays whose put does not say.
     pub object_ttl_ms: Option<u64>,
+    /// Whether large blobs are read into RAM ahead of sequential readers.
+    pub prefetch: bool,
     /// The data directories, held.
     pub disks: Vec<DiskPlan>,
     /// Memory of all columns together.
     pub memory_bytes: u64,
     /// Who owns what.
     pub map: ShardMap,
+    /// Whom origins are checked against.
+    pub trust: Trust,
     /// Columns whose requests are all answered: until it is every one, the others may still ask this column.
     pub drained: Arc<AtomicUsize>,
 }
@@ -74,10 +81,18 @@ pub fn wire<I: Io>(
 }
 
 /// Starts all columns; none is left running if one fails.
-pub(super) fn start_all(plan: &Plan, node: NodePlan, recovered: Vec<Recovered>) -> Result<Columns, String> {
+pub(super) fn start_all(
+    plan: &Plan,
+    node: NodePlan,
+    devices: Vec<DeviceLimits>,
+    recovered: Vec<Recovered>,
+) -> Result<Columns, String> {
     let bells = doorbells(plan.cpus.len()).map_err(|e| e.to_string())?;
     let set_up = wire(node, &bells, recovered);
-    start(plan, bells, set_up)
+    start(plan, bells, move |column| {
+        devices.iter().for_each(|device| column.io.limit_device(&device.dirs, device.limits));
+        set_up(column)
+    })
 }
 
 /// Buffers for I/O come out of the same memory as blobs held in RAM: this much is left to them.
@@ -99,6 +114,7 @@ async fn set_up<I: Io>(
         column: column.index,
         map: node.map,
         held_bytes: memory_each - io_bytes,
+        prefetch: node.prefetch,
         disks: node.disks.clone(),
         hold: Box::new(move |data| {
             let mut buffer = memory.buffer_fitting(data.len())?;
@@ -110,12 +126,15 @@ async fn set_up<I: Io>(
     let tier = Shard::new(column.io.clone(), tier_plan, recovered);
     tier.prepare().await.map_err(|e| e.to_string())?;
     spawn_upkeep(&column, tier.clone());
-    let stalls = column.stalls().clone();
+    let (stalls, disk) = (column.stalls().clone(), column.io.clone());
+    let seen = Seen { stalls: Box::new(move || stalls.total()), more: Box::new(move || disk.samples()) };
     let metrics = Metrics::new(column.index);
-    let owner = Owner::new(column.io.clone(), tier.clone(), metrics, Box::new(move || stalls.total()));
+    let limits = Limits::new(io_bytes);
+    let fetches = Fetches::new(Client::new(&column.io, node.trust.clone()), &limits);
+    let owner = Owner::new(column.io.clone(), tier.clone(), metrics, fetches, seen);
     let (columns, inbox) = blobcache::Columns::connect(column.index, node.map, owner, port);
     column.add_inbox(inbox);
-    let blobs = BlobService::new(columns.clone(), Limits::new(io_bytes)).with_ttl_ms(node.object_ttl_ms);
+    let blobs = BlobService::new(columns.clone(), &limits).with_ttl_ms(node.object_ttl_ms);
     let blobs = Server::new(&column.io, blobs, net::Limits::default());
     let addr = node.blob_listen;
     let blob_listener = column.io.listen(addr).map_err(|e| format!("cannot listen on {addr}: {e}"))?;

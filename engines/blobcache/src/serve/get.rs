@@ -1,5 +1,6 @@
 //! Answering GET and HEAD: from RAM where possible, else from disk, verified.
 
+use super::arriving::{Arrival, Arriving};
 use super::route::Conditions;
 use super::{BlobService, refuse_read};
 use crate::api::{Reply, Request};
@@ -37,20 +38,24 @@ impl<I: Io> BlobService<I> {
     /// The whole blob, unconditionally.
     pub(super) async fn get(&self, digest: Digest, exchange: &mut Exchange<'_, I>) -> io::Result<()> {
         let held = self.columns.owner_here(&digest).and_then(|owner| owner.tier.get_held(&digest));
-        let found = match held {
-            Some(found) => found,
+        let source = match held {
+            Some(found) => Source::Found(found),
             None => match self.find(digest).await {
-                Ok(Some(found)) => found,
-                Ok(None) => return exchange.refuse(Status::NotFound, "no such blob").await,
+                Ok(Some(found)) => Source::Found(found),
+                Ok(None) => match self.await_origin(digest, exchange).await? {
+                    Arrival::Source(source) => source,
+                    Arrival::None => return exchange.refuse(Status::NotFound, "no such blob").await,
+                    Arrival::Refused => return Ok(()),
+                },
                 Err(e) => return refuse_read(exchange, &e).await,
             },
         };
-        let size = size_of(&found);
+        let size = source.size();
         whole_head(&digest, size, exchange);
-        self.send_range(&digest, &found, 0..size, exchange).await
+        self.send_range(&digest, &source, 0..size, exchange).await
     }
 
-    async fn find(&self, digest: Digest) -> Result<Option<Found>, ReadError> {
+    pub(super) async fn find(&self, digest: Digest) -> Result<Option<Found>, ReadError> {
         match self.columns.ask(&digest, Request::Get(digest)).await {
             Ok(Reply::Found(found)) => found,
             Ok(_) => unreachable!("a get has its own reply"),
@@ -65,21 +70,26 @@ impl<I: Io> BlobService<I> {
         conditions: &Conditions,
         exchange: &mut Exchange<'_, I>,
     ) -> io::Result<()> {
-        let found = match self.find(digest).await {
-            Ok(found) => found,
+        let source = match self.find(digest).await {
+            Ok(Some(found)) => Some(Source::Found(found)),
+            Ok(None) => match self.await_origin(digest, exchange).await? {
+                Arrival::Source(source) => Some(source),
+                Arrival::None => None,
+                Arrival::Refused => return Ok(()),
+            },
             Err(e) => return refuse_read(exchange, &e).await,
         };
         let tag = etag(&digest);
-        let current = found.is_some().then_some(&tag[..]);
+        let current = source.is_some().then_some(&tag[..]);
         if conditions.if_match.as_deref().is_some_and(|v| !if_match_holds(v, current)) {
             return exchange.refuse(Status::PreconditionFailed, "If-Match does not hold").await;
         }
-        let Some(found) = found else { return exchange.refuse(Status::NotFound, "no such blob").await };
+        let Some(source) = source else { return exchange.refuse(Status::NotFound, "no such blob").await };
         if conditions.if_none_match.as_deref().is_some_and(|v| !if_none_match_holds(v, current)) {
             exchange.head(Status::NotModified, |head| entity_fields(head, &digest));
             return exchange.send(&[]).await;
         }
-        let size = size_of(&found);
+        let size = source.size();
         let applies = conditions.if_range.as_deref().is_none_or(|v| if_range_holds(v, &tag));
         let ranges = match &conditions.range {
             // RFC 9110 §14.2: Range is defined for GET only.
@@ -89,7 +99,7 @@ impl<I: Io> BlobService<I> {
         match ranges {
             Ranges::None => {
                 whole_head(&digest, size, exchange);
-                self.send_range(&digest, &found, 0..size, exchange).await
+                self.send_range(&digest, &source, 0..size, exchange).await
             }
             Ranges::Unsatisfiable => {
                 let body = b"{\"error\":\"no such range\"}\n";
@@ -106,16 +116,16 @@ impl<I: Io> BlobService<I> {
                     head.header("Content-Type", CONTENT_TYPE.as_bytes())
                         .content_length(range.end - range.start)
                 });
-                self.send_range(&digest, &found, range, exchange).await
+                self.send_range(&digest, &source, range, exchange).await
             }
-            Ranges::Multi(ranges) => self.send_multipart(&digest, &found, &ranges, size, exchange).await,
+            Ranges::Multi(ranges) => self.send_multipart(&digest, &source, &ranges, size, exchange).await,
         }
     }
 
     async fn send_multipart(
         &self,
         digest: &Digest,
-        found: &Found,
+        source: &Source,
         ranges: &[Range<u64>],
         size: u64,
         exchange: &mut Exchange<'_, I>,
@@ -129,7 +139,7 @@ impl<I: Io> BlobService<I> {
         });
         for (prelude, range) in parts.preludes.iter().zip(ranges) {
             exchange.send(prelude).await?;
-            self.send_range(digest, found, range.clone(), exchange).await?;
+            self.send_range(digest, source, range.clone(), exchange).await?;
         }
         exchange.send(&parts.closing).await
     }
@@ -137,10 +147,14 @@ impl<I: Io> BlobService<I> {
     async fn send_range(
         &self,
         digest: &Digest,
-        found: &Found,
+        source: &Source,
         range: Range<u64>,
         exchange: &mut Exchange<'_, I>,
     ) -> io::Result<()> {
+        let found = match source {
+            Source::Found(found) => found,
+            Source::Arriving(arriving) => return self.send_arriving(digest, arriving, range, exchange).await,
+        };
         match found {
             Found::Packed(bytes) => exchange.send(&bytes[range.start as usize..range.end as usize]).await,
             Found::Pinned(Pinned { pages, from, .. }) => {
@@ -171,9 +185,8 @@ impl<I: Io> BlobService<I> {
         }
         let mut at = range.start;
         while at < range.end {
-            let number = (at / extent_bytes) as u32;
-            let end = range.end.min((u64::from(number) + 1) * extent_bytes);
-            if let Some(pages) = self.extent(digest, number, object).await {
+            let end = range.end.min((at / extent_bytes + 1) * extent_bytes);
+            if let Some(pages) = self.extent(digest, at..end, object).await {
                 let from = (at % extent_bytes) as usize;
                 exchange.send_resident(&pages, from, (end - at) as usize).await?;
             } else {
@@ -190,11 +203,11 @@ impl<I: Io> BlobService<I> {
         Ok(())
     }
 
-    async fn extent(&self, digest: &Digest, number: u32, object: &Object) -> Option<Resident> {
+    async fn extent(&self, digest: &Digest, read: Range<u64>, object: &Object) -> Option<Resident> {
         if let Some(owner) = self.columns.owner_here(digest) {
-            return owner.tier.extent(digest, number, object, true);
+            return owner.tier.extent(digest, object, &read).await;
         }
-        let request = Request::Extent { digest: *digest, number, object: object.clone() };
+        let request = Request::Extent { digest: *digest, read, object: object.clone() };
         match self.columns.ask(digest, request).await {
             Ok(Reply::Extent(pages)) => pages,
             _ => None,
@@ -269,11 +282,22 @@ enum Failed {
     Read(ReadError),
 }
 
-fn size_of(found: &Found) -> u64 {
-    match found {
-        Found::Packed(bytes) => bytes.len() as u64,
-        Found::Pinned(pinned) => pinned.len as u64,
-        Found::Object(object) => object.size,
+/// Where the bytes of an answer come from.
+pub(super) enum Source {
+    /// A stored blob.
+    Found(Found),
+    /// One that is being fetched.
+    Arriving(Arriving),
+}
+
+impl Source {
+    fn size(&self) -> u64 {
+        match self {
+            Source::Found(Found::Packed(bytes)) => bytes.len() as u64,
+            Source::Found(Found::Pinned(pinned)) => pinned.len as u64,
+            Source::Found(Found::Object(object)) => object.size,
+            Source::Arriving(arriving) => arriving.size,
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use super::route::Lifetime;
 use super::{BlobService, refuse_put};
 use crate::api::{Reply, Request};
+use crate::shard::EVICT_BYTES;
 use net::Exchange;
 use net::http1::Status;
 use runtime::buffer::Buffer;
@@ -13,8 +14,6 @@ use std::io;
 
 /// Hashed at a time before others get their turn: about 0.2 ms.
 const HASH_BYTES: usize = 256 << 10;
-/// Dropped at once when the disk is full and a body's length says less: a segment's worth.
-const EVICT_BYTES: u64 = 64 << 20;
 /// For its turn to be received an upload waits this long, not counting its body.
 const UPLOAD_WAIT_NS: u64 = 60_000_000_000;
 /// How often and how long memory for a buffer is waited for: ten seconds in all.
@@ -106,7 +105,8 @@ impl<I: Io> BlobService<I> {
         let data = buf.into_shared(length);
         let request = || Request::PutPacked(digest, data.clone(), wanted.keep);
         let mut reply = self.columns.ask(&digest, request()).await;
-        if matches!(reply, Ok(Reply::Stored(Err(PutError::NoSpace)))) && self.evict(EVICT_BYTES).await {
+        if matches!(reply, Ok(Reply::Stored(Err(PutError::NoSpace)))) && self.columns.evict(EVICT_BYTES).await
+        {
             reply = self.columns.ask(&digest, request()).await;
         }
         answer_stored(reply, &digest, length as u64, exchange).await
@@ -150,22 +150,6 @@ impl<I: Io> BlobService<I> {
         self.buffer(io, |io| io.buffer(want)).await
     }
 
-    /// Makes room on disk by dropping evictable blobs, wherever they are; true if any was dropped.
-    async fn evict(&self, bytes: u64) -> bool {
-        let mut dropped = 0;
-        for column in 0..self.columns.count() {
-            if dropped >= bytes {
-                break;
-            }
-            // What cannot be dropped now makes no room; the put says so.
-            let reply = self.columns.ask_column(column, Request::EvictFromDisk(bytes - dropped)).await;
-            if let Ok(Reply::Evicted(Ok(freed))) = reply {
-                dropped += freed;
-            }
-        }
-        dropped > 0
-    }
-
     async fn put_object(
         &self,
         length: Option<u64>,
@@ -173,15 +157,7 @@ impl<I: Io> BlobService<I> {
         wanted: Wanted,
         exchange: &mut Exchange<'_, I>,
     ) -> io::Result<()> {
-        let tier = &self.columns.local().tier;
-        self.uploads_total.set(self.uploads_total.get() + 1);
-        let number = self.uploads_total.get();
-        tier.ready().await;
-        let mut created = tier.begin_object(number, length).await;
-        if matches!(created, Err(WriteError::NoSpace)) && self.evict(length.unwrap_or(EVICT_BYTES)).await {
-            created = tier.begin_object(number, length).await;
-        }
-        let writer = match created {
+        let writer = match self.columns.begin_object(length).await {
             Ok(writer) => writer,
             Err(e) => return refuse_body(exchange, BodyError::Store(e)).await,
         };
@@ -241,20 +217,26 @@ async fn answer_stored<I: Io>(
     exchange: &mut Exchange<'_, I>,
 ) -> io::Result<()> {
     match reply {
-        Ok(Reply::Stored(Ok(_))) => {
-            let body = format!("{{\"digest\":\"{digest}\",\"size\":{size}}}\n");
-            let location = format!("/blobs/{digest}");
-            exchange.head(Status::Created, |head| {
-                let head =
-                    head.header("Location", location.as_bytes()).header("Content-Type", b"application/json");
-                head.content_length(body.len() as u64)
-            });
-            exchange.send(body.as_bytes()).await
-        }
+        Ok(Reply::Stored(Ok(_))) => answer_created(exchange, digest, size).await,
         Ok(Reply::Stored(Err(e))) => refuse_put(exchange, &e).await,
         Ok(_) => unreachable!("a put has its own reply"),
         Err(busy) => exchange.refuse(Status::ServiceUnavailable, &busy.to_string()).await,
     }
+}
+
+/// 201: it is on stable storage.
+pub(super) async fn answer_created<I: Io>(
+    exchange: &mut Exchange<'_, I>,
+    digest: &Digest,
+    size: u64,
+) -> io::Result<()> {
+    let body = format!("{{\"digest\":\"{digest}\",\"size\":{size}}}\n");
+    let location = format!("/blobs/{digest}");
+    exchange.head(Status::Created, |head| {
+        let head = head.header("Location", location.as_bytes()).header("Content-Type", b"application/json");
+        head.content_length(body.len() as u64)
+    });
+    exchange.send(body.as_bytes()).await
 }
 
 async fn refuse_mismatch<I: Io>(exchange: &mut Exchange<'_, I>, digest: &Digest) -> io::Result<()> {

@@ -13,6 +13,8 @@ pub enum Routed {
     Put(Option<Digest>, Lifetime),
     /// Delete a blob.
     Delete(Digest),
+    /// Pull a blob from where the body says.
+    Fetch,
     /// A page after a digest.
     List(Option<Digest>, usize),
 }
@@ -48,6 +50,10 @@ const ALLOW_BLOB: &str = "GET, HEAD, PUT, DELETE";
 pub fn route(head: &Head<'_>) -> Result<Routed, Refusal> {
     if head.method == Method::Other {
         return Err(Refusal::new(Status::NotImplemented, "unknown method"));
+    }
+    if head.path == "/blobs/fetch" {
+        refuse_query(head)?;
+        return if head.method == Method::Post { Ok(Routed::Fetch) } else { Err(Refusal::method("POST")) };
     }
     if let Some(name) = head.path.strip_prefix("/blobs/") {
         let digest: Digest = name.parse().map_err(|_| {
@@ -200,6 +206,7 @@ mod tests {
             routed("PUT /blobs?ttl=2h&durability=none&pin=true", "Content-Length: 0\r\n"),
             Ok(Routed::Put(None, lifetime))
         );
+        assert_eq!(routed("POST /blobs/fetch", "Content-Length: 2\r\n"), Ok(Routed::Fetch));
         assert_eq!(routed("GET /blobs", ""), Ok(Routed::List(None, 1000)));
         assert_eq!(
             routed(&format!("GET /blobs?after=sha256%3A{HEX}&limit=7"), ""),
@@ -224,6 +231,8 @@ mod tests {
             ("GET /blobs/md5:00", 400),
             ("DELETE /blobs", 405),
             ("PATCH /blobs", 501),
+            ("GET /blobs/fetch", 405),
+            ("POST /blobs/fetch?x=1", 400),
             ("POST /blobs", 405),
             ("PUT /blobs?ttl=0", 400),
             ("PUT /blobs?ttl=5x", 400),

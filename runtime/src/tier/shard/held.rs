@@ -7,7 +7,7 @@ use super::super::index::{NOT_HELD, Place};
 use super::super::names::{BLOCK_BYTES, EXTENT_BYTES, SECTOR_BYTES};
 use super::{Found, Held, Key, Object, Pinned, Shard, State, bump};
 use crate::buffer::footprint_bytes;
-use crate::io::Io;
+use crate::io::{Class, Io};
 use crate::journal::{Purpose, segment_path};
 use crate::resident::Resident;
 use bytes::Bytes;
@@ -70,7 +70,7 @@ impl<I: Io> Shard<I> {
             let path = segment_path(disk.names.root(), Purpose::Pack, segment);
             let reading = disk.store.get(segment).expect("an entry names a segment that exists").reading();
             let verify = move |bytes: &[u8]| crc32c(&bytes[from..]) == entry.crc;
-            match self.inner.io.pin_resident(&path, start, from + len, verify).await {
+            match self.inner.io.pin_resident(&path, start, from + len, Class::Fill, verify).await {
                 Ok(Some(pages)) => {
                     let pinned = Pinned { pages, from, len, _reading: reading };
                     self.hold_pinned(&digest, entry.sequence, pinned);
@@ -141,34 +141,24 @@ impl<I: Io> Shard<I> {
         }
     }
 
-    /// An extent of an object file, if it is in RAM. `first`: this request has not asked for it before; the second request
-    /// brings it into RAM.
-    pub fn extent(&self, digest: &Digest, number: u32, object: &Object, first: bool) -> Option<Resident> {
-        let key = Key::Extent(*digest, number);
+    /// A read of an extent that is not in RAM goes to disk; the second one brings it into RAM.
+    pub(super) fn on_extent_miss(&self, (digest, number): (Digest, u32), object: &Object) {
+        let key = Key::Extent(digest, number);
         {
             let state = &mut *self.inner.state.borrow_mut();
-            if let Some(&slot) = state.slots.get(&key) {
-                let Some(Held::Extent(pages)) = &state.held[slot as usize] else {
-                    unreachable!("the slot of an extent holds its pages")
-                };
-                state.policy.touch(slot);
-                bump(&self.inner.ram_hits);
-                return Some(pages.clone());
-            }
             bump(&self.inner.disk_hits);
             // While there is room everything is kept; after that what is asked for a second time.
             let (used, most) = state.policy.usage();
             let room = used + ((state.promoting.len() + 1) * EXTENT_BYTES) as u64 <= most;
-            let wanted = first && (room || state.policy.miss(&key, EXTENT_BYTES as u64));
+            let wanted = room || state.policy.miss(&key, EXTENT_BYTES as u64);
             let busy = state.promoting.len() >= PROMOTIONS_MAX
-                || !state.index.get(digest).is_some_and(|e| e.place == Place::Object);
-            if !wanted || busy || !state.promoting.insert((*digest, number)) {
-                return None;
+                || !state.index.get(&digest).is_some_and(|e| e.place == Place::Object);
+            if !wanted || busy || !state.promoting.insert((digest, number)) {
+                return;
             }
         }
-        let (me, digest, object) = (self.clone(), *digest, object.clone());
+        let (me, object) = (self.clone(), object.clone());
         self.inner.io.spawn("promote", async move { me.promote(digest, number, &object).await });
-        None
     }
 
     pub(super) async fn promote(&self, digest: Digest, number: u32, object: &Object) {
@@ -189,7 +179,7 @@ impl<I: Io> Shard<I> {
         let verify = move |bytes: &[u8]| {
             bytes.chunks(BLOCK_BYTES).zip(&sums[first_block..]).all(|(block, &sum)| crc32c(block) == sum)
         };
-        let pinned = self.inner.io.pin_resident(&object.path, offset, len, verify).await;
+        let pinned = self.inner.io.pin_resident(&object.path, offset, len, Class::Fill, verify).await;
         self.inner.state.borrow_mut().promoting.remove(&(digest, number));
         match pinned {
             Ok(Some(pages)) => self.hold_extent(digest, number, pages),
@@ -251,6 +241,11 @@ pub(super) fn drop_held(state: &mut State, (key, slot): (Key, u32), evictions: &
             assert_eq!(entry.held, slot, "entry and slot name each other");
             entry.held = NOT_HELD;
         }
-        other => drop(state.slots.remove(&other)),
+        other => {
+            state.slots.remove(&other);
+            if let (Key::Extent(digest, number), Some(prefetch)) = (other, &mut state.prefetch) {
+                prefetch.on_evicted((digest, number));
+            }
+        }
     }
 }

@@ -46,6 +46,7 @@ impl<I: Io> Shard<I> {
     pub async fn upkeep(&self) {
         for disk in &self.inner.disks {
             if disk.out().is_none() {
+                disk.see_room().await;
                 self.remove_dead_packs(disk).await;
                 for _ in 0..RECLAIMS_AT_ONCE {
                     if self.reclaim_one(disk, None).await == 0 {
@@ -121,6 +122,7 @@ impl<I: Io> Shard<I> {
             must_reach: None,
             step_bytes: Some(STEP_BYTES),
             what: What::Heads,
+            class: Class::Compaction,
         };
         let mut found = Vec::new();
         let scanned = scan(&self.inner.io, plan, |f| {
@@ -241,6 +243,7 @@ impl<I: Io> Shard<I> {
         let record =
             Record { said: Said::Packed, sequence: self.next_sequence(), ..record_of(digest, &entry) };
         let data = buf.into_shared(range.end).slice(range);
+        // Written in one group with what clients put, and so as urgently.
         let written = disk.pack.append_synced(record.frame(), data).await?;
         self.move_entry(disk, &record, written.segment, written.offset);
         Ok(())
@@ -272,6 +275,16 @@ impl<I: Io> Shard<I> {
             let known = disk.store.get(segment).expect("an entry names a segment that exists");
             known.sub_live(record::packed_bytes(old.size));
         }
+    }
+
+    /// A segment of the index is full. A flood of deletions must not outrun the upkeep.
+    pub(super) fn on_index_sealed(&self, disk: &Rc<Disk<I>>) {
+        let (me, disk) = (self.clone(), disk.clone());
+        self.inner.io.spawn("index-sealed", async move {
+            if me.is_ready() && disk.out().is_none() {
+                me.maybe_checkpoint(&disk).await;
+            }
+        });
     }
 
     async fn maybe_checkpoint(&self, disk: &Rc<Disk<I>>) {

@@ -9,14 +9,15 @@ use super::super::names::Names;
 use super::super::object::disk_bytes;
 use super::super::reader::ReadError;
 use super::super::record::{Record, Said};
-use super::super::recover::{RecoverError, RecoveredDisk};
+use super::super::recover::{PartAt, RecoverError, RecoveredDisk};
 use super::Shard;
 use crate::io::Io;
-use crate::journal::{Purpose, segment_path};
+use crate::journal::{Purpose, ScanError, segment_path};
 use crate::planted::{self, Bug};
 use crate::shards::SHARDS;
 use hashbrown::HashMap;
 use std::collections::VecDeque;
+use std::io::ErrorKind;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::task::{Poll, Waker};
@@ -75,6 +76,9 @@ impl<I: Io> Shard<I> {
             self.inner.io.yield_now().await;
         }
         self.order_evictable();
+        for disk in self.inner.disks.iter().filter(|d| d.out().is_none()) {
+            disk.see_room().await;
+        }
         self.inner.loaded.set(true);
         for disk in &self.inner.disks {
             let left = &disk.old.loading;
@@ -144,10 +148,8 @@ impl<I: Io> Shard<I> {
                 left.tail.extract_if(|d, _| usize::from(d.shard().0) == shard).collect();
             (left.parts[shard].take(), mine)
         };
-        let io = &self.inner.io;
         if let Some(at) = part {
-            let path = segment_path(disk.names.root(), Purpose::Checkpoint, at.number);
-            for record in read_part(io, disk.store.seed(), &path, at.number, at.part).await? {
+            for record in self.read_part(disk, &at).await? {
                 let held = newest.entry(record.digest).or_insert(record);
                 if held.sequence < record.sequence || planted::is(Bug::StaleRecordWins) {
                     *held = record;
@@ -179,6 +181,19 @@ impl<I: Io> Shard<I> {
         // One order whatever the hash map's: the simulator replays by seed.
         records.sort_unstable_by_key(|r| r.sequence);
         Ok(records)
+    }
+
+    /// A part of a checkpoint, read as urgently as a request, since requests wait for it. That too many of them wait for the
+    /// disk is no failure of the disk.
+    async fn read_part(&self, disk: &Rc<Disk<I>>, at: &PartAt) -> Result<Vec<Record>, ScanError> {
+        let io = &self.inner.io;
+        let path = segment_path(disk.names.root(), Purpose::Checkpoint, at.number);
+        loop {
+            match read_part(io, disk.store.seed(), &path, at.number, at.part).await {
+                Err(ScanError::Io(_, e)) if e.kind() == ErrorKind::ResourceBusy => io.sleep(LOOK_NS).await,
+                read => return read,
+            }
+        }
     }
 
     /// Sizes of a shard's object files; those that nothing names are removed.

@@ -258,6 +258,9 @@ impl<I: Io> Shard<I> {
     pub(super) fn forget(&self, digest: &Digest) -> Option<(Entry, Vec<Held>)> {
         let state = &mut *self.inner.state.borrow_mut();
         let old = state.index.remove(digest)?;
+        if let Some(prefetch) = &mut state.prefetch {
+            prefetch.on_forgotten(digest);
+        }
         let mut slots = vec![old.held];
         slots.extend(state.slots.remove(&Key::Sums(*digest)));
         if old.place == Place::Object {
@@ -315,6 +318,11 @@ impl<I: Io> Shard<I> {
         best(&mut working().filter(|d| d.room_bytes() >= bytes))
             .or_else(|| best(&mut working()))
             .ok_or_else(|| PutError::Stopped("no disk works".into()))
+    }
+
+    /// Whether any working disk may hold so many bytes, were all else gone from it.
+    pub fn could_hold(&self, bytes: u64) -> bool {
+        self.inner.disks.iter().any(|d| d.out().is_none() && d.store.budget().limit() >= bytes)
     }
 
     /// Begins to receive a larger object; `number` tells apart those of this column.

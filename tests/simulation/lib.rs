@@ -14,11 +14,19 @@
 //!
 //! `BASALT_SEED=7` replays one seed; `BASALT_SEEDS=1000 BASALT_OPS=2000` is the soak.
 
+#[cfg(test)]
 mod boot;
+#[cfg(test)]
 mod boundaries;
+#[cfg(test)]
 mod client;
+#[cfg(test)]
 mod model;
+#[cfg(test)]
 mod planted;
+#[cfg(test)]
 mod random;
+#[cfg(test)]
 mod run;
+#[cfg(test)]
 mod workload;

@@ -1,0 +1,70 @@
+//! A bounded number of places, taken at once or waited for. Unlike [`crate::permits`] a waiter may give up at any time:
+//! jobs stop when nobody wants them. Called by `fetch`.
+//!
+//! Invariant: at most as many places are out as were made.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::{Poll, Waker};
+
+/// The places. Clones share them.
+#[derive(Clone)]
+pub struct Slots {
+    free: Rc<Cell<usize>>,
+    waiting: Rc<RefCell<Vec<Waker>>>,
+}
+
+/// One place, free again when dropped.
+pub struct Slot(Slots);
+
+impl Slots {
+    pub fn new(count: usize) -> Slots {
+        assert!(count > 0, "nobody would ever get a place");
+        Slots { free: Rc::new(Cell::new(count)), waiting: Rc::default() }
+    }
+
+    pub fn try_take(&self) -> Option<Slot> {
+        let left = self.free.get().checked_sub(1)?;
+        self.free.set(left);
+        Some(Slot(self.clone()))
+    }
+
+    pub async fn take(&self) -> Slot {
+        poll_fn(|cx| match self.try_take() {
+            Some(slot) => Poll::Ready(slot),
+            None => {
+                self.waiting.borrow_mut().push(cx.waker().clone());
+                Poll::Pending
+            }
+        })
+        .await
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.0.free.set(self.0.free.get() + 1);
+        // All of them look again: who gave up meanwhile keeps nobody waiting.
+        self.0.waiting.take().into_iter().for_each(Waker::wake);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::Future;
+    use std::task::Context;
+
+    #[test]
+    fn a_waiter_that_gives_up_loses_no_place() {
+        let slots = Slots::new(1);
+        let cx = &mut Context::from_waker(Waker::noop());
+        let held = slots.try_take().expect("free");
+        let mut quitter = Box::pin(slots.take());
+        assert!(quitter.as_mut().poll(cx).is_pending());
+        drop(held);
+        drop(quitter);
+        assert!(slots.try_take().is_some());
+    }
+}

@@ -1,0 +1,69 @@
+//! Connections that wait for their next request, by host. Called by `client`.
+//!
+//! Invariants
+//! 1. At most [`IDLE_PER_HOST_MAX`] wait for one host and [`IDLE_MAX`] in all; one more is closed, the oldest first.
+//! 2. One that waits longer than [`IDLE_WAIT_NS`] is hung up on by the deadline sweeper and closed at its next look.
+
+use super::stream::Stream;
+use crate::deadline::Guard;
+use runtime::io::{Hangup, Io};
+use std::cell::RefCell;
+
+/// Idle connections to one host.
+pub const IDLE_PER_HOST_MAX: usize = 10;
+/// Idle connections of one column.
+pub const IDLE_MAX: usize = 64;
+/// How long a connection waits for its next request.
+pub const IDLE_WAIT_NS: u64 = 90_000_000_000;
+
+/// Whom a connection leads to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Host {
+    pub(super) is_https: bool,
+    pub(super) name: String,
+    pub(super) port: u16,
+}
+
+/// A connection with its deadline.
+pub(super) struct Link<I: Io> {
+    pub(super) stream: Stream<I>,
+    pub(super) guard: Guard,
+}
+
+pub(super) struct Pool<I: Io> {
+    /// Oldest first.
+    idle: RefCell<Vec<(Host, Link<I>)>>,
+}
+
+impl<I: Io> Pool<I> {
+    pub(super) fn new() -> Pool<I> {
+        Pool { idle: RefCell::new(Vec::new()) }
+    }
+
+    /// The connection to `host` that waited the shortest.
+    pub(super) fn take(&self, host: &Host) -> Option<Link<I>> {
+        self.close_late();
+        let mut idle = self.idle.borrow_mut();
+        let at = idle.iter().rposition(|(h, _)| h == host)?;
+        Some(idle.remove(at).1)
+    }
+
+    pub(super) fn put(&self, host: Host, link: Link<I>, now_ns: u64) {
+        link.guard.set(now_ns + IDLE_WAIT_NS, Hangup::Both, true);
+        let mut idle = self.idle.borrow_mut();
+        idle.push((host, link));
+        let newest = &idle[idle.len() - 1].0;
+        if idle.iter().filter(|(h, _)| h == newest).count() > IDLE_PER_HOST_MAX {
+            let oldest = idle.iter().position(|(h, _)| h == newest).expect("just counted");
+            idle.remove(oldest);
+        }
+        if idle.len() > IDLE_MAX {
+            idle.remove(0);
+        }
+    }
+
+    /// Closes those that were hung up on.
+    pub(super) fn close_late(&self) {
+        self.idle.borrow_mut().retain(|(_, link)| !link.guard.is_late());
+    }
+}
