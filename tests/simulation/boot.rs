@@ -30,7 +30,12 @@ fn ops_addr() -> SocketAddr {
 }
 
 /// Reads the data directory as the binary does before its columns start.
-fn recover(twin: &mut Twin, columns: usize, dirs: Vec<DirPlan>) -> Result<Opened, OpenError> {
+fn recover(
+    twin: &mut Twin,
+    columns: usize,
+    dirs: Vec<DirPlan>,
+    look: &mut dyn FnMut(&Twin),
+) -> Result<Opened, OpenError> {
     let outcome: Rc<RefCell<Option<Result<Opened, OpenError>>>> = Rc::default();
     let (give, dirs, map) = (outcome.clone(), dirs, ShardMap::new(columns));
     let set_up = move |column: runtime::column::Column<TwinIo>| {
@@ -43,6 +48,7 @@ fn recover(twin: &mut Twin, columns: usize, dirs: Vec<DirPlan>) -> Result<Opened
     };
     let mut one = twin.start(1, COLUMN_BYTES, set_up);
     twin.run_until(LIMIT_NS, || {
+        look(twin);
         one.watch();
         one.has_ended()
     });
@@ -63,6 +69,11 @@ pub struct Machine {
 
 /// Starts a node; the reason when it does not.
 pub fn start(twin: &mut Twin, machine: Machine) -> Result<Node, String> {
+    start_seen(twin, machine, &mut |_| ())
+}
+
+/// As [`start`]; `look` looks at the world before each of its steps.
+pub fn start_seen(twin: &mut Twin, machine: Machine, look: &mut dyn FnMut(&Twin)) -> Result<Node, String> {
     let Machine { columns, dirs, quota_bytes } = machine;
     let dir = |n: usize| DirPlan {
         path: PathBuf::from(format!("/data{n}")),
@@ -71,7 +82,7 @@ pub fn start(twin: &mut Twin, machine: Machine) -> Result<Node, String> {
         floor_bytes: 0,
     };
     let (disks, recovered) =
-        recover(twin, columns, (1..=dirs).map(dir).collect()).map_err(|e| e.to_string())?;
+        recover(twin, columns, (1..=dirs).map(dir).collect(), look).map_err(|e| e.to_string())?;
     let plan = NodePlan {
         blob_listen: blob_addr(),
         ops_listen: ops_addr(),
@@ -88,6 +99,7 @@ pub fn start(twin: &mut Twin, machine: Machine) -> Result<Node, String> {
         (0..columns).map(|_| Arc::new(Doorbell::new().expect("an eventfd"))).collect();
     let mut node = twin.start(columns, COLUMN_BYTES, wire::<TwinIo>(plan, &bells, recovered));
     twin.run_until(LIMIT_NS, || {
+        look(twin);
         node.watch();
         node.is_running() || node.failure().is_some()
     });
@@ -101,9 +113,15 @@ pub fn start(twin: &mut Twin, machine: Machine) -> Result<Node, String> {
 }
 
 /// An orderly stop.
-pub fn stop(twin: &Twin, mut node: Node) {
+pub fn stop(twin: &Twin, node: Node) {
+    stop_seen(twin, node, &mut |_| ());
+}
+
+/// As [`stop`]; `look` looks at the world before each of its steps.
+pub fn stop_seen(twin: &Twin, mut node: Node, look: &mut dyn FnMut(&Twin)) {
     node.stop();
     twin.run_until(LIMIT_NS, || {
+        look(twin);
         node.watch();
         node.has_ended()
     });
