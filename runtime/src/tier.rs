@@ -61,7 +61,7 @@ mod shard;
 pub use data_dir::{DataDir, DataDirError, Guard};
 pub use digest::{Digest, DigestError};
 pub use disk::{DISKS_MAX, Disk, DiskPlan};
-pub use disk_policy::{DISK_PINS_MAX, DiskPolicy, PinsFull};
+pub use disk_policy::DiskPolicy;
 pub use index::{Keep, LIST_MAX};
 pub use names::{BLOCK_BYTES, EXTENT_BYTES, Names, PACKED_BYTES_MAX};
 pub use object::{Incoming, ObjectWriter, WRITE_BYTES, WRITES_MAX, WriteError, disk_bytes};

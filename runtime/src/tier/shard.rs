@@ -26,7 +26,6 @@ use bytes::Bytes;
 use hashbrown::{HashMap, HashSet};
 use load::{Loading, sums_path};
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
 use std::io;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -193,8 +192,6 @@ struct State {
     pins: usize,
     /// Found damaged on disk: a put of the same object mends it.
     damaged: HashSet<Digest>,
-    /// What may be dropped from disk, oldest first, with the sequence it was stored under.
-    evictable: VecDeque<(Digest, u64)>,
     locked: HashMap<Digest, Vec<Waker>>,
     next_sequence: u64,
 }
@@ -211,7 +208,6 @@ impl State {
             awaited: HashMap::new(),
             pins: 0,
             damaged: HashSet::new(),
-            evictable: VecDeque::new(),
             locked: HashMap::new(),
             next_sequence,
         }
@@ -372,6 +368,9 @@ impl<I: Io> Shard<I> {
 
     async fn get_from_disk(&self, digest: &Digest, entry: &Entry) -> Result<Found, ReadError> {
         let disk = self.disk_of(digest, entry)?;
+        if entry.may_go() {
+            disk.policy.borrow_mut().on_read(digest);
+        }
         match entry.place {
             Place::Packed { segment, offset } => {
                 self.read_packed(disk, digest, entry, (segment, offset)).await.map(Found::Packed)
