@@ -8,6 +8,7 @@ mod concurrent;
 mod crash;
 mod damage;
 mod device;
+mod disks;
 mod drain;
 mod fetch;
 mod full;

@@ -29,6 +29,8 @@ pub enum Request {
     Commit(Digest, Incoming, Keep),
     /// Drop evictable blobs of this many bytes from disk.
     EvictFromDisk(u64),
+    /// Bytes that could be dropped from disk.
+    Evictable,
     /// Delete the blob.
     Delete(Digest),
     /// A place among those who wait for a fetch; it begins if need be.
@@ -57,6 +59,8 @@ pub enum Reply {
     Extent(Option<Resident>),
     /// To `PutPacked` and `Commit`.
     Stored(Result<Stored, PutError>),
+    /// To `Evictable`.
+    Evictable(u64),
     /// To `EvictFromDisk`: bytes of the blobs dropped.
     Evicted(Result<u64, PutError>),
     /// To `Delete`: whether there was one.

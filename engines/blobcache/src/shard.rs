@@ -70,6 +70,7 @@ impl<I: Io> Owner<I> {
                 Stretch::Coming => Err(Request::Extent { digest, read, object }),
                 Stretch::Disk => Ok(Reply::Extent(None)),
             },
+            Request::Evictable => Ok(Reply::Evictable(self.tier.evictable_bytes())),
             Request::List(after, limit) => Ok(Reply::Page(self.tier.list(after.as_ref(), limit))),
             Request::Fetch(key, whence) => Ok(Reply::Joined(self.fetches.join(key, whence))),
             Request::FetchLeave(number) => {
@@ -227,10 +228,18 @@ impl<I: Io> Columns<I> {
         self.incoming_total.get()
     }
 
-    /// Drops evictable blobs, wherever they are; true if any was dropped.
+    /// Drops evictable blobs, wherever they are; true if any was dropped. The column that has most of them begins, so that
+    /// none gives up what is asked for while another keeps what is not.
     pub async fn evict(&self, bytes: u64) -> bool {
-        let mut dropped = 0;
+        let mut columns = Vec::with_capacity(self.count());
         for column in 0..self.count() {
+            if let Ok(Reply::Evictable(bytes)) = self.ask_column(column, Request::Evictable).await {
+                columns.push((bytes, column));
+            }
+        }
+        columns.sort_unstable_by(|a, b| b.cmp(a));
+        let mut dropped = 0;
+        for (_, column) in columns {
             if dropped >= bytes {
                 break;
             }

@@ -206,6 +206,12 @@ impl<I: Io> Shard<I> {
         Ok(freed.max(self.reclaim(bytes).await))
     }
 
+    /// Bytes on disk that may go.
+    pub fn evictable_bytes(&self) -> u64 {
+        let working = self.inner.disks.iter().filter(|d| d.out().is_none());
+        working.map(|d| d.policy.borrow().bytes()).sum()
+    }
+
     async fn evict_one(&self, disk: &Rc<Disk<I>>, digest: Digest) -> Result<u64, PutError> {
         let _lock = self.lock(digest).await;
         // What was deleted, or stored for good since, is not the object that was chosen.
@@ -244,9 +250,12 @@ impl<I: Io> Shard<I> {
         self.inner.state.borrow().index.get(digest).copied()
     }
 
-    /// What is known of an object that is there and not damaged.
+    /// What is known of an object that is there, on a disk that works, and not damaged.
     fn whole(&self, digest: &Digest) -> Option<Entry> {
         let entry = self.lookup(digest)?;
+        if self.inner.disks[usize::from(entry.disk)].out().is_some() {
+            return None;
+        }
         (!self.inner.state.borrow().damaged.contains(digest)).then_some(entry)
     }
 
@@ -285,7 +294,9 @@ impl<I: Io> Shard<I> {
     /// An older copy on another disk must not come back when that disk is read without this one.
     async fn say_deleted(&self, digest: &Digest, old: &Entry) {
         let disk = self.inner.disks[usize::from(old.disk)].clone();
-        let record = Record { said: Said::Deleted, ..super::super::checkpoint::record_of(*digest, old) };
+        let sequence = self.next_sequence();
+        let old = super::super::checkpoint::record_of(*digest, old);
+        let record = Record { said: Said::Deleted, sequence, ..old };
         if let Err(e) = self.append_index(&disk, &record).await {
             tracing::warn!(%digest, error = %e, "the older copy on another disk is not recorded as gone");
         }
