@@ -72,7 +72,7 @@ pub use policy::Policy;
 pub use prefetch::{Counts as PrefetchCounts, Place, Prefetch, Read};
 pub use reader::{ObjectReader, ReadError};
 pub use recover::{RecoverError, Recovered, recover_all};
-pub use shard::{Found, Object, Pinned, Plan, PutError, Shard, Stats, Stored, Stretch};
+pub use shard::{Extent, Found, Object, Pinned, Plan, PutError, Shard, Stats, Stored, Stretch};
 
 /// The pure parts, for the bench program that counts their instructions; engines have no use for them.
 pub mod parts {

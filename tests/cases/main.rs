@@ -17,6 +17,7 @@ mod lifetime;
 mod listing;
 mod malformed;
 mod memory;
+mod metrics;
 mod ops;
 mod prefetch;
 mod put;

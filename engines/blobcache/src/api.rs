@@ -3,8 +3,7 @@
 use crate::fetch::{Progress, Seen};
 use bytes::Bytes;
 use runtime::metrics::Snapshot;
-use runtime::resident::Resident;
-use runtime::tier::{Digest, Found, Incoming, Keep, Object, PutError, ReadError, Stored};
+use runtime::tier::{Digest, Extent, Found, Incoming, Keep, Object, PutError, ReadError, Stored};
 use std::ops::Range;
 
 /// Asked of the owning column.
@@ -14,7 +13,7 @@ pub enum Request {
     Get(Digest),
     /// The size alone.
     Size(Digest),
-    /// The pinned pages of the extent that holds these bytes of its file, if they are in RAM or about to be.
+    /// The extent that holds these bytes of its file, if it is in RAM or about to be.
     Extent {
         /// Which blob.
         digest: Digest,
@@ -56,7 +55,7 @@ pub enum Reply {
     /// To `Size`.
     Size(Option<u64>),
     /// To `Extent`.
-    Extent(Option<Resident>),
+    Extent(Option<Extent>),
     /// To `PutPacked` and `Commit`.
     Stored(Result<Stored, PutError>),
     /// To `Evictable`.

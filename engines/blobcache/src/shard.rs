@@ -66,7 +66,7 @@ impl<I: Io> Owner<I> {
             },
             Request::Size(digest) => Ok(Reply::Size(self.tier.size(&digest))),
             Request::Extent { digest, read, object } => match self.tier.stretch(&digest, &object, &read) {
-                Stretch::Held(pages) => Ok(Reply::Extent(Some(pages))),
+                Stretch::Held(extent) => Ok(Reply::Extent(Some(extent))),
                 Stretch::Coming => Err(Request::Extent { digest, read, object }),
                 Stretch::Disk => Ok(Reply::Extent(None)),
             },
@@ -86,7 +86,8 @@ impl<I: Io> Owner<I> {
                 Ok(Reply::Noted)
             }
             Request::Scrape => {
-                let mut snapshot = self.metrics.snapshot(&self.tier.stats(), (self.seen.stalls)());
+                let (stats, stalls) = (self.tier.stats(), (self.seen.stalls)());
+                let mut snapshot = self.metrics.snapshot(&stats, stalls, self.io.now_ns());
                 snapshot.samples.extend((self.seen.more)());
                 Ok(Reply::Snapshot(Box::new(snapshot)))
             }

@@ -33,7 +33,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::task::Waker;
 
-pub use ahead::Stretch;
+pub use ahead::{Extent, Stretch};
 
 /// Copies bytes into the column's memory; `None` when there is no room.
 pub type Hold = Box<dyn Fn(&[u8]) -> Option<Bytes>>;
@@ -67,8 +67,10 @@ impl Plan {
 /// An object found.
 #[derive(Clone, Debug)]
 pub enum Found {
-    /// All its bytes.
+    /// All its bytes, which were in RAM.
     Packed(Bytes),
+    /// All its bytes, which were on disk until now.
+    Read(Bytes),
     /// All its bytes, in pinned pages of its segment.
     Pinned(Pinned),
     /// Its file.
@@ -150,9 +152,9 @@ pub struct Stats {
     pub held_bytes: u64,
     /// RAM there may be.
     pub held_bytes_max: u64,
-    /// Reads answered from RAM.
+    /// Packed objects and extents found in RAM.
     pub ram_hits: u64,
-    /// Reads that went to disk.
+    /// Packed objects and extents that were, or without reading ahead would have been, read from disk.
     pub disk_hits: u64,
     /// Objects or extents dropped from RAM.
     pub evictions: u64,
@@ -373,7 +375,7 @@ impl<I: Io> Shard<I> {
         }
         match entry.place {
             Place::Packed { segment, offset } => {
-                self.read_packed(disk, digest, entry, (segment, offset)).await.map(Found::Packed)
+                self.read_packed(disk, digest, entry, (segment, offset)).await.map(Found::Read)
             }
             Place::Object => {
                 let sums = self.sums(disk, digest, entry).await?;
@@ -468,5 +470,11 @@ impl<I: Io> Shard<I> {
             damaged: self.inner.damaged.get(),
             prefetch: state.prefetch.as_ref().map(Prefetch::counts).unwrap_or_default(),
         }
+    }
+
+    /// Bytes taken on the disks of all columns together, and their quotas.
+    pub fn disk_usage(&self) -> (u64, u64) {
+        let budgets = self.inner.plan.disks.iter().map(|d| &d.budget);
+        budgets.fold((0, 0), |(used, quota), b| (used + b.used(), quota + b.quota()))
     }
 }
