@@ -35,6 +35,8 @@ static SECONDS: Family = Family::seconds(
 static CONNECTIONS: Family = Family::gauge("blobcache_http_connections", "Connections open now.");
 static BLOBS: Family = Family::gauge("blobcache_blobs", "Blobs stored.");
 static BLOB_BYTES: Family = Family::gauge("blobcache_blob_bytes", "Sum of the sizes of the blobs stored.");
+static UNREAD_SHARDS: Family =
+    Family::gauge("blobcache_unread_shards", "Shards that the start has yet to read; 0 once everything is loaded.");
 static RAM_BYTES: Family = Family::gauge("blobcache_ram_bytes", "RAM held by blobs.");
 static RAM_MAX: Family = Family::gauge("blobcache_ram_max_bytes", "RAM that blobs may hold.");
 static RAM_HITS: Family =
@@ -78,6 +80,7 @@ pub struct Metrics {
     pub(crate) connections: Gauge,
     blobs: Gauge,
     blob_bytes: Gauge,
+    unread_shards: Gauge,
     ram_bytes: Gauge,
     ram_max: Gauge,
     ram_hits: Counter,
@@ -111,6 +114,7 @@ impl Metrics {
             connections: registry.gauge(&CONNECTIONS, &[]),
             blobs: registry.gauge(&BLOBS, &[]),
             blob_bytes: registry.gauge(&BLOB_BYTES, &[]),
+            unread_shards: registry.gauge(&UNREAD_SHARDS, &[]),
             ram_bytes: registry.gauge(&RAM_BYTES, &[]),
             ram_max: registry.gauge(&RAM_MAX, &[]),
             ram_hits: registry.counter(&RAM_HITS, &[]),
@@ -154,6 +158,7 @@ impl Metrics {
         self.prefetch.iter().zip(ahead).for_each(|(counter, to)| raise(counter, to));
         self.blobs.set(stats.objects as i64);
         self.blob_bytes.set(stats.object_bytes as i64);
+        self.unread_shards.set(stats.unread_shards as i64);
         self.ram_bytes.set(stats.held_bytes as i64);
         self.ram_max.set(stats.held_bytes_max as i64);
         self.reads.refresh(now_ns);

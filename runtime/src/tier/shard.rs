@@ -162,6 +162,8 @@ pub struct Stats {
     pub damaged: u64,
     /// Reading ahead.
     pub prefetch: prefetch::Counts,
+    /// Shards of which recovery has not read all; 0 once everything is loaded.
+    pub unread_shards: u64,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -469,6 +471,7 @@ impl<I: Io> Shard<I> {
             evictions: self.inner.evictions.get(),
             damaged: self.inner.damaged.get(),
             prefetch: state.prefetch.as_ref().map(Prefetch::counts).unwrap_or_default(),
+            unread_shards: self.unread_shards(),
         }
     }
 

@@ -58,6 +58,16 @@ impl<I: Io> Shard<I> {
         self.inner.loaded.get() && self.inner.others_loading.load(Ordering::Acquire) == 0
     }
 
+    /// This column's shards that are still to be read. The last one counts until what follows the reading is done too.
+    pub(super) fn unread_shards(&self) -> u64 {
+        if self.inner.loaded.get() {
+            return 0;
+        }
+        let shards = &self.inner.loading.borrow().shards;
+        let unread = self.inner.plan.owned().filter(|&shard| !matches!(shards[shard], Load::Done)).count();
+        unread.max(1) as u64
+    }
+
     /// Waits until every column has read everything.
     pub async fn ready(&self) {
         while !self.is_ready() {
