@@ -106,7 +106,9 @@ impl State {
 /// All blobs.
 #[derive(Default)]
 pub struct Model {
-    pub states: BTreeMap<u64, State>,
+    states: BTreeMap<u64, State>,
+    /// What was asked and answered of each blob, for who has to understand a violation.
+    history: BTreeMap<u64, Vec<String>>,
     /// The first promise that was broken.
     pub violation: Option<String>,
     /// Requests finished.
@@ -126,7 +128,9 @@ impl Model {
         self.states.get(&number).copied().unwrap_or_default()
     }
 
-    fn update(&mut self, number: u64, now: Moment, change: impl FnOnce(State) -> State) {
+    fn update(&mut self, number: u64, now: Moment, what: &str, change: impl FnOnce(State) -> State) {
+        let Moment { unix_ms, boot, .. } = now;
+        self.history.entry(number).or_default().push(format!("boot {boot} {}: {what}", unix_ms % 10_000_000));
         let state = change(self.state(number).at(now));
         // Nothing is known for sure while an unanswered request may still be done.
         let state = if state.doubt.is_some() { state.may_be() } else { state };
@@ -137,14 +141,21 @@ impl Model {
         self.violation.get_or_insert(what);
     }
 
+    /// The last that happened to a blob.
+    pub fn history_of(&self, number: u64) -> String {
+        let lines = self.history.get(&number).map(Vec::as_slice).unwrap_or_default();
+        lines[lines.len().saturating_sub(12)..].iter().map(|line| format!("\n    {line}")).collect()
+    }
+
     /// A put is asked for: it may be done from now on.
     pub fn put_asked(&mut self, number: u64, asked: Asked, now: Moment) {
-        self.update(number, now, |state| State { gone_ms: state.gone_ms.max(asked.end_ms(now)), ..state });
+        let gone = |state: State| State { gone_ms: state.gone_ms.max(asked.end_ms(now)), ..state };
+        self.update(number, now, &format!("put {asked:?}"), gone);
     }
 
     /// It was acknowledged: kept as well as it was, and as well as was asked.
     pub fn put_done(&mut self, number: u64, asked: Asked, (begin, end): (Moment, Moment)) {
-        self.update(number, end, |state| {
+        self.update(number, end, "stored", |state| {
             let gone_ms = state.gone_ms.max(asked.end_ms(end));
             let timed = asked.ttl_ms.is_some();
             let void = asked.may_be_dropped() || (timed && begin.jumps != end.jumps);
@@ -156,17 +167,17 @@ impl Model {
 
     /// A deletion is asked for: it may be done from now on.
     pub fn delete_asked(&mut self, number: u64, now: Moment) {
-        self.update(number, now, |state| State { must_ms: 0, ..state });
+        self.update(number, now, "delete", |state| State { must_ms: 0, ..state });
     }
 
     /// It was acknowledged.
     pub fn delete_done(&mut self, number: u64, now: Moment) {
-        self.update(number, now, |state| State { must_ms: 0, gone_ms: 0, ..state });
+        self.update(number, now, "deleted", |state| State { must_ms: 0, gone_ms: 0, ..state });
     }
 
     /// The node said that there is nothing to delete. An expired blob comes back when the calendar does.
     pub fn delete_missed(&mut self, number: u64, now: Moment) {
-        self.update(number, now, |state| {
+        self.update(number, now, "nothing to delete", |state| {
             let gone_ms = if now.jumps == 0 { 0 } else { state.gone_ms };
             State { must_ms: 0, gone_ms, ..state }
         });
@@ -174,7 +185,7 @@ impl Model {
 
     /// A request that changes something was never answered.
     pub fn unanswered(&mut self, number: u64, now: Moment) {
-        self.update(number, now, |state| State { doubt: Some(now.boot), ..state });
+        self.update(number, now, "unanswered", |state| State { doubt: Some(now.boot), ..state });
     }
 
     /// A blob was found, or not, by a request that began and ended at these dates.
@@ -190,10 +201,11 @@ impl Model {
         let Some(why) = wrong else { return };
         if self.may_lose {
             self.lost += 1;
-            self.update(blob.number, end, State::may_be);
+            self.update(blob.number, end, "lost, or back", State::may_be);
             return;
         }
         let is = if found { "is there" } else { "is not there" };
-        self.violate(format!("{} ({} bytes) {is}: {why}", blob.digest, blob.size));
+        let history = self.history_of(blob.number);
+        self.violate(format!("{} ({} bytes) {is}: {why}{history}", blob.digest, blob.size));
     }
 }

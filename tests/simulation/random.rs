@@ -74,6 +74,8 @@ fn print(seeds: u64, total: &Outcome, took: Duration) {
 fn whatever_happens_the_model_holds() {
     let (begin, mut total, mut seeds) = (Instant::now(), Outcome::default(), 0);
     if let Some(seed) = number("BASALT_SEED") {
+        // A replay is looked at: with what the node says.
+        tracing_subscriber::fmt().with_max_level(tracing_subscriber::filter::LevelFilter::DEBUG).init();
         let one = must_hold(seed);
         add(&mut total, &one);
         print(1, &total, begin.elapsed());

@@ -246,13 +246,15 @@ impl Worker {
         match answer {
             Ok(Reply { status: 204, .. }) => {
                 if before.is_absent() && !shared.model.borrow().may_lose {
-                    self.violate(format!("{line}: deleted what was not there"));
+                    let history = shared.model.borrow().history_of(blob.number);
+                    self.violate(format!("{line}: deleted what was not there{history}"));
                 }
                 shared.model.borrow_mut().delete_done(blob.number, now);
             }
             Ok(Reply { status: 404, .. }) => {
                 if before.is_for_good() && !shared.model.borrow().may_lose {
-                    self.violate(format!("{line}: 404 for a blob stored for good"));
+                    let history = shared.model.borrow().history_of(blob.number);
+                    self.violate(format!("{line}: 404 for a blob stored for good{history}"));
                 }
                 shared.model.borrow_mut().delete_missed(blob.number, now);
             }

@@ -243,8 +243,11 @@ mod tests {
     #[test]
     fn who_stores_again_takes_nothing_from_who_stored_before() {
         let all = [0, 5, 9].into_iter().flat_map(|expires_ms| {
-            [(false, false), (true, false), (true, true)]
-                .map(|(evictable, pinned)| Keep { expires_ms, evictable, pinned })
+            [(false, false), (true, false), (true, true)].map(|(evictable, pinned)| Keep {
+                expires_ms,
+                evictable,
+                pinned,
+            })
         });
         let held = |k: Keep| {
             let Keep { expires_ms, evictable, pinned } = k;

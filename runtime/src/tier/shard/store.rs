@@ -131,7 +131,8 @@ impl<I: Io> Shard<I> {
     pub async fn delete(&self, digest: Digest) -> Result<bool, PutError> {
         let _lock = self.lock(digest).await;
         if self.lookup(&digest).is_none() {
-            return Ok(false);
+            let known = self.maybe_lost(&digest).map(|()| false);
+            return known.map_err(|e| PutError::Stopped(e.to_string()));
         }
         self.remove(digest).await?;
         Ok(true)
@@ -241,14 +242,16 @@ impl<I: Io> Shard<I> {
             _ => self.free_disk(&record.digest, &old).await,
         }
         if old.disk != disk.number {
-            self.say_deleted(&record.digest, &old).await;
+            self.say_deleted(&record.digest, &old, record.sequence).await;
         }
     }
 
     /// An older copy on another disk must not come back when that disk is read without this one.
-    async fn say_deleted(&self, digest: &Digest, old: &Entry) {
+    /// `sequence`: of what replaced it, so that the copy's own record, read later, is older.
+    pub(super) async fn say_deleted(&self, digest: &Digest, old: &Entry, sequence: u64) {
         let disk = self.inner.disks[usize::from(old.disk)].clone();
-        let record = Record { said: Said::Deleted, ..super::super::checkpoint::record_of(*digest, old) };
+        let record =
+            Record { said: Said::Deleted, sequence, ..super::super::checkpoint::record_of(*digest, old) };
         if let Err(e) = self.append_index(&disk, &record).await {
             tracing::warn!(%digest, error = %e, "the older copy on another disk is not recorded as gone");
         }
