@@ -3,6 +3,7 @@
 
 use super::names::{DEVICE_FILE, FORMAT_VERSION, Names, SECTOR_BYTES};
 use crate::io::{File as _, Io, Open};
+use crate::journal::buffer_in_time;
 use crate::shards::SHARDS;
 use rustix::fs::{FlockOperation, flock};
 use std::fs::{self, File};
@@ -128,7 +129,7 @@ fn refuse_foreign(root: &Path) -> Result<(), DataDirError> {
 async fn read_format<I: Io>(io: &I, path: &Path) -> io::Result<String> {
     let file = io.open(path, Open::ReadDirect).await?;
     let len = file.size().await?.min(SECTOR_BYTES as u64) as usize;
-    let buf = io.buffer(SECTOR_BYTES).ok_or(io::ErrorKind::OutOfMemory)?;
+    let buf = buffer_in_time(io, SECTOR_BYTES).await?;
     let (read, buf) = file.read_at(buf, len, 0).await;
     read?;
     Ok(String::from_utf8_lossy(&buf[..len]).into_owned())
@@ -143,7 +144,7 @@ async fn write_format<I: Io>(io: &I, names: &Names) -> io::Result<u32> {
     }
     let seed = io.random() as u32;
     let text = format!("basalt-tier {FORMAT_VERSION}\nshards {SHARDS}\nseed {seed:08x}\n");
-    let mut buf = io.buffer(SECTOR_BYTES).ok_or(io::ErrorKind::OutOfMemory)?;
+    let mut buf = buffer_in_time(io, SECTOR_BYTES).await?;
     buf[..SECTOR_BYTES].fill(0);
     buf[..text.len()].copy_from_slice(text.as_bytes());
     let file = io.open(&temporary, Open::CreateDirect).await?;

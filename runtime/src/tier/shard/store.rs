@@ -130,9 +130,10 @@ impl<I: Io> Shard<I> {
     /// Deletes an object; false if there was none. Readers under way finish.
     pub async fn delete(&self, digest: Digest) -> Result<bool, PutError> {
         let _lock = self.lock(digest).await;
+        // An older copy on a disk that could not be read would come back with it.
+        self.maybe_lost(&digest).map_err(|e| PutError::Stopped(e.to_string()))?;
         if self.lookup(&digest).is_none() {
-            let known = self.maybe_lost(&digest).map(|()| false);
-            return known.map_err(|e| PutError::Stopped(e.to_string()));
+            return Ok(false);
         }
         self.remove(digest).await?;
         Ok(true)
@@ -206,9 +207,10 @@ impl<I: Io> Shard<I> {
         self.inner.state.borrow().index.get(digest).copied()
     }
 
-    /// What is known of an object that is there and not damaged.
+    /// What is known of an object that is there and not damaged. Not of one whose disk is out: a deletion whose write failed
+    /// may yet be found there.
     fn whole(&self, digest: &Digest) -> Option<Entry> {
-        let entry = self.lookup(digest)?;
+        let entry = self.lookup(digest).filter(|e| self.inner.disks[usize::from(e.disk)].out().is_none())?;
         (!self.inner.state.borrow().damaged.contains(digest)).then_some(entry)
     }
 
