@@ -64,8 +64,8 @@ pub enum Reply {
     Evicted(Result<u64, PutError>),
     /// To `Delete`: whether there was one.
     Deleted(Result<bool, PutError>),
-    /// To `List`: digests in order with their sizes.
-    Page(Vec<(Digest, u64)>),
+    /// To `List`: digests in order with their sizes; `None`: on a disk that does not work there may be more.
+    Page(Option<Vec<(Digest, u64)>>),
     /// To `Fetch`.
     Joined(Joined),
     /// To `FetchNews`; `None`: there is no such fetch.

@@ -35,8 +35,10 @@ static SECONDS: Family = Family::seconds(
 static CONNECTIONS: Family = Family::gauge("blobcache_http_connections", "Connections open now.");
 static BLOBS: Family = Family::gauge("blobcache_blobs", "Blobs stored.");
 static BLOB_BYTES: Family = Family::gauge("blobcache_blob_bytes", "Sum of the sizes of the blobs stored.");
-static UNREAD_SHARDS: Family =
-    Family::gauge("blobcache_unread_shards", "Shards that the start has yet to read; 0 once everything is loaded.");
+static UNREAD_SHARDS: Family = Family::gauge(
+    "blobcache_unread_shards",
+    "Shards that the start has yet to read; 0 once everything is loaded.",
+);
 static RAM_BYTES: Family = Family::gauge("blobcache_ram_bytes", "RAM held by blobs.");
 static RAM_MAX: Family = Family::gauge("blobcache_ram_max_bytes", "RAM that blobs may hold.");
 static RAM_HITS: Family =

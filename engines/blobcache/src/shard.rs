@@ -71,7 +71,10 @@ impl<I: Io> Owner<I> {
                 Stretch::Disk => Ok(Reply::Extent(None)),
             },
             Request::Evictable => Ok(Reply::Evictable(self.tier.evictable_bytes())),
-            Request::List(after, limit) => Ok(Reply::Page(self.tier.list(after.as_ref(), limit))),
+            Request::List(after, limit) => {
+                let all = self.tier.knows_all();
+                Ok(Reply::Page(all.then(|| self.tier.list(after.as_ref(), limit))))
+            }
             Request::Fetch(key, whence) => Ok(Reply::Joined(self.fetches.join(key, whence))),
             Request::FetchLeave(number) => {
                 self.fetches.leave(number);

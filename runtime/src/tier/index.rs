@@ -87,6 +87,16 @@ impl Entry {
         }
     }
 
+    /// How it is to be kept once `keep` is asked too: as well as either asks, for whoever stored it first was promised that.
+    pub fn kept_as_well(&self, keep: Keep) -> Keep {
+        let for_ever = self.expires_ms == 0 || keep.expires_ms == 0;
+        Keep {
+            expires_ms: if for_ever { 0 } else { self.expires_ms.max(keep.expires_ms) },
+            evictable: self.evictable && keep.evictable,
+            pinned: self.pinned || keep.pinned,
+        }
+    }
+
     /// Whether the object is gone at `now_ms`.
     pub fn is_expired(&self, now_ms: u64) -> bool {
         self.expires_ms != 0 && self.expires_ms <= now_ms && !planted::is(Bug::ExpiredServed)
@@ -243,6 +253,25 @@ mod tests {
         assert!(!held(keep(0, true)).is_kept_as(keep(0, false)), "evictable is not for good");
         assert!(!held(keep(9, false)).is_kept_as(keep(0, false)), "an end is not for ever");
         assert!(!held(keep(9, false)).is_kept_as(keep(10, false)));
+    }
+
+    #[test]
+    fn who_stores_again_takes_nothing_from_who_stored_before() {
+        let all = [0, 5, 9].into_iter().flat_map(|expires_ms| {
+            [(false, false), (true, false), (true, true)].map(|(evictable, pinned)| Keep {
+                expires_ms,
+                evictable,
+                pinned,
+            })
+        });
+        let held = |k: Keep| {
+            let Keep { expires_ms, evictable, pinned } = k;
+            Entry { expires_ms, evictable, pinned, ..entry(1) }
+        };
+        for (first, second) in all.clone().flat_map(|a| all.clone().map(move |b| (a, b))) {
+            let both = held(held(first).kept_as_well(second));
+            assert!(both.is_kept_as(first) && both.is_kept_as(second), "{first:?} {second:?}");
+        }
     }
 
     #[test]

@@ -342,8 +342,12 @@ impl<I: Io> Shard<I> {
 
     /// What is not known may be on a disk that is out since before it was read.
     fn maybe_lost(&self, digest: &Digest) -> Result<(), ReadError> {
-        let unread = self.inner.loading.borrow().disks.iter().any(|d| d.out.is_some());
-        if unread { Err(ReadError::Out(*digest)) } else { Ok(()) }
+        if self.knows_all() { Ok(()) } else { Err(ReadError::Out(*digest)) }
+    }
+
+    /// Whether every disk was read: otherwise there may be objects that are in no listing.
+    pub fn knows_all(&self) -> bool {
+        self.inner.loading.borrow().disks.iter().all(|d| d.out.is_none())
     }
 
     /// An object, or `None` if there is none.

@@ -4,6 +4,7 @@
 
 use super::names::SECTOR_BYTES;
 use crate::io::{File as _, Io, Open};
+use crate::journal::buffer_in_time;
 use std::io;
 use std::path::Path;
 
@@ -19,7 +20,7 @@ pub(super) async fn read_text<I: Io>(io: &I, path: &Path) -> io::Result<String> 
     }
     let len = len as usize;
     let padded = len.next_multiple_of(SECTOR_BYTES).max(SECTOR_BYTES);
-    let buf = io.buffer(padded).ok_or(io::ErrorKind::OutOfMemory)?;
+    let buf = buffer_in_time(io, padded).await?;
     let (read, buf) = file.read_at(buf, len, 0).await;
     read?;
     Ok(String::from_utf8_lossy(&buf[..len]).into_owned())
@@ -36,7 +37,7 @@ pub(super) async fn write_text<I: Io>(io: &I, path: &Path, text: &str) -> io::Re
         _ => {}
     }
     let padded = text.len().next_multiple_of(SECTOR_BYTES).max(SECTOR_BYTES);
-    let mut buf = io.buffer(padded).ok_or(io::ErrorKind::OutOfMemory)?;
+    let mut buf = buffer_in_time(io, padded).await?;
     buf[..padded].fill(0);
     buf[..text.len()].copy_from_slice(text.as_bytes());
     let file = io.open(&temporary, Open::CreateDirect).await?;

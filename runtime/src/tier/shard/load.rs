@@ -4,7 +4,7 @@
 use super::super::checkpoint::read_part;
 use super::super::digest::Digest;
 use super::super::disk::Disk;
-use super::super::index::Place;
+use super::super::index::{Entry, Place};
 use super::super::names::Names;
 use super::super::object::disk_bytes;
 use super::super::reader::ReadError;
@@ -135,19 +135,29 @@ impl<I: Io> Shard<I> {
     async fn read_shard(&self, shard: usize) -> Result<(), RecoverError> {
         let mut found: Loaded = Vec::new();
         for disk in &self.inner.disks {
-            if disk.out().is_some() {
+            if let Some(reason) = disk.out() {
+                self.leave_unread(disk, &reason);
                 continue;
             }
             match self.read_disk(shard, disk).await {
                 Ok(records) => found.extend(records.into_iter().map(|r| (r, disk.number))),
                 Err(e) if e.is_io() && self.inner.disks.len() > 1 => {
+                    self.leave_unread(disk, &e.to_string());
                     self.on_disk_failed(disk.number, &e.to_string());
                 }
                 Err(e) => return Err(e),
             }
         }
-        self.insert_loaded(found);
+        for (digest, old, sequence) in self.insert_loaded(found) {
+            self.say_deleted(&digest, &old, sequence).await;
+        }
         Ok(())
+    }
+
+    /// A disk that failed before all of it was read: what is not known may be there.
+    fn leave_unread(&self, disk: &Rc<Disk<I>>, reason: &str) {
+        let left = &mut self.inner.loading.borrow_mut().disks[usize::from(disk.number)];
+        left.out.get_or_insert_with(|| reason.to_owned());
     }
 
     /// The newest of each object of a shard on one disk, files checked against the directory.
@@ -169,7 +179,9 @@ impl<I: Io> Shard<I> {
         }
         let sizes = self.list_files(shard, disk, &newest).await?;
         let mut records: Vec<Record> = newest.into_values().collect();
-        records.retain(|r| r.said != Said::Deleted);
+        // Another disk may have an older copy of what is gone from this one.
+        let alone = self.inner.disks.len() == 1;
+        records.retain(|r| !(alone && r.said == Said::Deleted));
         records.retain(|r| match r.said {
             Said::File => {
                 let whole = sizes.get(&r.digest) == Some(&r.size);
@@ -187,7 +199,8 @@ impl<I: Io> Shard<I> {
                 }
                 there
             }
-            _ => unreachable!("records of objects that are there"),
+            Said::Deleted => true,
+            Said::Packed => unreachable!("a packed record is kept as listed"),
         });
         // One order whatever the hash map's: the simulator replays by seed.
         records.sort_unstable_by_key(|r| r.sequence);
@@ -242,29 +255,33 @@ impl<I: Io> Shard<I> {
         Ok(sizes)
     }
 
-    /// The highest sequence holds; what another disk still has of the same object is dead.
-    fn insert_loaded(&self, mut found: Loaded) {
-        found.sort_by_key(|(r, _)| r.sequence);
+    /// The highest sequence holds; what another disk still has of the same object is dead, and comes back with its sequence.
+    fn insert_loaded(&self, mut found: Loaded) -> Vec<(Digest, Entry, u64)> {
+        // What replaced a copy is said with one sequence on both disks: the object after the deletion.
+        found.sort_by_key(|(r, _)| (r.sequence, r.said != Said::Deleted));
+        let mut elsewhere = Vec::new();
         for (record, disk) in found {
+            if let Some((old, _)) = self.forget(&record.digest) {
+                if old.disk != disk {
+                    elsewhere.push((record.digest, old, record.sequence));
+                }
+                self.drop_dead(record.digest, old);
+            }
             let Some(entry) = record.entry(disk) else { continue };
-            let disk = &self.inner.disks[usize::from(disk)];
             if let Place::Packed { segment, .. } = entry.place {
-                let segment = disk.store.get(segment).expect("just seen");
+                let segment = self.inner.disks[usize::from(disk)].store.get(segment).expect("just seen");
                 segment.add_live(super::super::record::packed_bytes(entry.size));
             }
-            let old = self.forget(&record.digest).map(|(old, _)| old);
             self.inner.state.borrow_mut().index.insert(record.digest, entry);
             if entry.may_go() {
                 self.inner.loading.borrow_mut().may_go.push((entry.sequence, record.digest));
             }
-            if let Some(old) = old {
-                self.drop_dead(record.digest, old);
-            }
         }
+        elsewhere
     }
 
     /// An older copy that a newer record replaced: its space comes back in the background.
-    fn drop_dead(&self, digest: Digest, old: super::super::index::Entry) {
+    fn drop_dead(&self, digest: Digest, old: Entry) {
         let me = self.clone();
         self.inner.io.spawn("drop-dead", async move { me.free_disk(&digest, &old).await });
     }

@@ -25,9 +25,11 @@ impl<I: Io> Shard<I> {
     pub async fn put_packed(&self, digest: Digest, data: Bytes, keep: Keep) -> Result<Stored, PutError> {
         assert!(data.len() <= PACKED_BYTES_MAX, "{} bytes are no packed object", data.len());
         let _lock = self.lock(digest).await;
-        if self.whole(&digest).is_some_and(|e| e.is_kept_as(keep)) {
-            return Ok(Stored::Already);
-        }
+        let keep = match self.whole(&digest) {
+            Some(entry) if entry.is_kept_as(keep) => return Ok(Stored::Already),
+            Some(entry) => entry.kept_as_well(keep),
+            None => keep,
+        };
         let disk = self.choose_disk(hash_of(&digest), packed_bytes(data.len() as u64))?;
         let record = Record {
             said: Said::Packed,
@@ -103,6 +105,7 @@ impl<I: Io> Shard<I> {
         if entry.is_kept_as(keep) {
             return Ok(());
         }
+        let keep = entry.kept_as_well(keep);
         let disk = self.inner.disks[usize::from(entry.disk)].clone();
         let record = Record {
             said: Said::File,
@@ -128,6 +131,8 @@ impl<I: Io> Shard<I> {
     /// Deletes an object; false if there was none. Readers under way finish.
     pub async fn delete(&self, digest: Digest) -> Result<bool, PutError> {
         let _lock = self.lock(digest).await;
+        // An older copy on a disk that could not be read would come back with it.
+        self.maybe_lost(&digest).map_err(|e| PutError::Stopped(e.to_string()))?;
         if self.lookup(&digest).is_none() {
             return Ok(false);
         }
@@ -250,12 +255,10 @@ impl<I: Io> Shard<I> {
         self.inner.state.borrow().index.get(digest).copied()
     }
 
-    /// What is known of an object that is there, on a disk that works, and not damaged.
+    /// What is known of an object that is there and not damaged. Not of one whose disk is out: a deletion whose write failed
+    /// may yet be found there.
     fn whole(&self, digest: &Digest) -> Option<Entry> {
-        let entry = self.lookup(digest)?;
-        if self.inner.disks[usize::from(entry.disk)].out().is_some() {
-            return None;
-        }
+        let entry = self.lookup(digest).filter(|e| self.inner.disks[usize::from(e.disk)].out().is_none())?;
         (!self.inner.state.borrow().damaged.contains(digest)).then_some(entry)
     }
 
@@ -287,16 +290,16 @@ impl<I: Io> Shard<I> {
             _ => self.free_disk(&record.digest, &old).await,
         }
         if old.disk != disk.number {
-            self.say_deleted(&record.digest, &old).await;
+            self.say_deleted(&record.digest, &old, record.sequence).await;
         }
     }
 
     /// An older copy on another disk must not come back when that disk is read without this one.
-    async fn say_deleted(&self, digest: &Digest, old: &Entry) {
+    /// `sequence`: of what replaced it, so that the copy's own record, read later, is older.
+    pub(super) async fn say_deleted(&self, digest: &Digest, old: &Entry, sequence: u64) {
         let disk = self.inner.disks[usize::from(old.disk)].clone();
-        let sequence = self.next_sequence();
-        let old = super::super::checkpoint::record_of(*digest, old);
-        let record = Record { said: Said::Deleted, sequence, ..old };
+        let record =
+            Record { said: Said::Deleted, sequence, ..super::super::checkpoint::record_of(*digest, old) };
         if let Err(e) = self.append_index(&disk, &record).await {
             tracing::warn!(%digest, error = %e, "the older copy on another disk is not recorded as gone");
         }
