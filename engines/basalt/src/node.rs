@@ -24,6 +24,7 @@ use runtime::signals::{Signal, forward};
 use runtime::tier::{DataDir, DataDirError, DiskPlan, Guard, RecoverError, Recovered, recover_all};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -77,6 +78,11 @@ pub(crate) fn serve(settings: Settings) -> Result<(), Error> {
         ops_listen: settings.ops_listen,
         object_ttl_ms: settings.object_ttl_ms,
         prefetch: settings.prefetch,
+        scrub_bytes_per_s: settings.scrub_bytes_per_s,
+        scrub_rest_ms: settings.scrub_rest_ms,
+        shared_pages: !settings.verify.is_strict,
+        verify_at_start: settings.verify.at_start,
+        unverified: Arc::new(AtomicUsize::new(if settings.verify.at_start { cpus.len() } else { 0 })),
         disks,
         memory_bytes: settings.memory_bytes,
         map: ShardMap::new(cpus.len()),

@@ -10,6 +10,8 @@ use runtime::metrics::process::ProcessStats;
 use runtime::metrics::{CONTENT_TYPE, render};
 use std::io;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// What can be asked.
 #[derive(Clone, Copy, Debug)]
@@ -26,12 +28,14 @@ pub enum Asked {
 pub struct OpsService<I: Io> {
     columns: Rc<Columns<I>>,
     column: Column<I>,
+    /// Columns that verify what they have.
+    unverified: Arc<AtomicUsize>,
 }
 
 impl<I: Io> OpsService<I> {
     /// Serves what `columns` know.
-    pub fn new(columns: Rc<Columns<I>>, column: Column<I>) -> OpsService<I> {
-        OpsService { columns, column }
+    pub fn new(columns: Rc<Columns<I>>, column: Column<I>, unverified: Arc<AtomicUsize>) -> OpsService<I> {
+        OpsService { columns, column, unverified }
     }
 
     async fn metrics(&self, exchange: &mut Exchange<'_, I>) -> io::Result<()> {
@@ -55,19 +59,18 @@ impl<I: Io> OpsService<I> {
     async fn health(
         &self,
         name: &str,
-        ok: bool,
+        fault: Option<&str>,
         verbose: bool,
         exchange: &mut Exchange<'_, I>,
     ) -> io::Result<()> {
+        let ok = fault.is_none();
         let status = if ok { Status::Ok } else { Status::ServiceUnavailable };
-        let text = match (verbose, ok) {
-            (false, true) => "ok".to_owned(),
-            (false, false) => "stopping".to_owned(),
-            (true, _) => {
-                let mark = if ok { "[+]" } else { "[-]" };
-                let verdict = if ok { "passed" } else { "failed" };
-                format!("{mark}columns {}\n{mark}blob ok\n{name} check {verdict}\n", self.columns.count())
-            }
+        let text = if verbose {
+            let mark = if ok { "[+]" } else { "[-]" };
+            let (blob, verdict) = (fault.unwrap_or("ok"), if ok { "passed" } else { "failed" });
+            format!("{mark}columns {}\n{mark}blob {blob}\n{name} check {verdict}\n", self.columns.count())
+        } else {
+            fault.unwrap_or("ok").to_owned()
         };
         exchange.answer(status, "text/plain; charset=utf-8", text.as_bytes()).await
     }
@@ -93,9 +96,14 @@ impl<I: Io> Service<I> for OpsService<I> {
     async fn respond(&self, asked: Asked, exchange: &mut Exchange<'_, I>) -> io::Result<()> {
         match asked {
             Asked::Metrics => self.metrics(exchange).await,
-            Asked::Live { verbose } => self.health("livez", true, verbose, exchange).await,
+            Asked::Live { verbose } => self.health("livez", None, verbose, exchange).await,
             Asked::Ready { verbose } => {
-                self.health("readyz", !self.column.is_stopping(), verbose, exchange).await
+                let fault = if self.column.is_stopping() {
+                    Some("stopping")
+                } else {
+                    (self.unverified.load(Ordering::Acquire) > 0).then_some("verifying")
+                };
+                self.health("readyz", fault, verbose, exchange).await
             }
         }
     }
