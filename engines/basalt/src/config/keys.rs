@@ -493,7 +493,7 @@ mod tests {
         assert_eq!(parse_rate("1MiB"), Ok(NonZeroU64::new(1 << 20)));
         assert!(parse_rate("50%").is_err() && parse_rate("off").is_err());
         assert_eq!(parse_time_ms("1h"), Ok(3_600_000));
-        assert!(parse_time_ms("none").is_err() && parse_time_ms("1").is_err());
+        assert!(parse_time_ms("none").is_err() && parse_time_ms("").is_err());
     }
 
     #[test]
