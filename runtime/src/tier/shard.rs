@@ -27,7 +27,6 @@ use bytes::Bytes;
 use hashbrown::{HashMap, HashSet};
 use load::{Loading, sums_path};
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
 use std::io;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -35,7 +34,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::task::Waker;
 
-pub use ahead::Stretch;
+pub use ahead::{Extent, Stretch};
 pub use scrub::Counts as ScrubCounts;
 
 /// Copies bytes into the column's memory; `None` when there is no room.
@@ -72,8 +71,10 @@ impl Plan {
 /// An object found.
 #[derive(Clone, Debug)]
 pub enum Found {
-    /// All its bytes.
+    /// All its bytes, which were in RAM.
     Packed(Bytes),
+    /// All its bytes, which were on disk until now.
+    Read(Bytes),
     /// All its bytes, in pinned pages of its segment.
     Pinned(Pinned),
     /// Its file.
@@ -155,9 +156,9 @@ pub struct Stats {
     pub held_bytes: u64,
     /// RAM there may be.
     pub held_bytes_max: u64,
-    /// Reads answered from RAM.
+    /// Packed objects and extents found in RAM.
     pub ram_hits: u64,
-    /// Reads that went to disk.
+    /// Packed objects and extents that were, or without reading ahead would have been, read from disk.
     pub disk_hits: u64,
     /// Objects or extents dropped from RAM.
     pub evictions: u64,
@@ -167,6 +168,8 @@ pub struct Stats {
     pub prefetch: prefetch::Counts,
     /// Looking for damage.
     pub scrub: ScrubCounts,
+    /// Shards of which recovery has not read all; 0 once everything is loaded.
+    pub unread_shards: u64,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -199,8 +202,6 @@ struct State {
     pins: usize,
     /// Found damaged on disk: a put of the same object mends it.
     damaged: HashSet<Digest>,
-    /// What may be dropped from disk, oldest first, with the sequence it was stored under.
-    evictable: VecDeque<(Digest, u64)>,
     locked: HashMap<Digest, Vec<Waker>>,
     next_sequence: u64,
 }
@@ -217,7 +218,6 @@ impl State {
             awaited: HashMap::new(),
             pins: 0,
             damaged: HashSet::new(),
-            evictable: VecDeque::new(),
             locked: HashMap::new(),
             next_sequence,
         }
@@ -380,9 +380,12 @@ impl<I: Io> Shard<I> {
 
     async fn get_from_disk(&self, digest: &Digest, entry: &Entry) -> Result<Found, ReadError> {
         let disk = self.disk_of(digest, entry)?;
+        if entry.may_go() {
+            disk.policy.borrow_mut().on_read(digest);
+        }
         match entry.place {
             Place::Packed { segment, offset } => {
-                self.read_packed(disk, digest, entry, (segment, offset)).await.map(Found::Packed)
+                self.read_packed(disk, digest, entry, (segment, offset)).await.map(Found::Read)
             }
             Place::Object => {
                 let sums = self.sums(disk, digest, entry).await?;
@@ -474,6 +477,13 @@ impl<I: Io> Shard<I> {
             damaged: self.inner.damaged.get(),
             prefetch: state.prefetch.as_ref().map(Prefetch::counts).unwrap_or_default(),
             scrub: self.inner.scrubbed.get(),
+            unread_shards: self.unread_shards(),
         }
+    }
+
+    /// Bytes taken on the disks of all columns together, and their quotas.
+    pub fn disk_usage(&self) -> (u64, u64) {
+        let budgets = self.inner.plan.disks.iter().map(|d| &d.budget);
+        budgets.fold((0, 0), |(used, quota), b| (used + b.used(), quota + b.quota()))
     }
 }

@@ -1,5 +1,6 @@
 //! The ops listener: `/metrics`, `/healthz`, `/livez`, `/readyz`. One column serves it and asks the others.
 
+use super::columns::NodePlan;
 use blobcache::Columns;
 use blobcache::api::{Reply, Request};
 use net::http1::{Head, Method, Status};
@@ -28,14 +29,17 @@ pub enum Asked {
 pub struct OpsService<I: Io> {
     columns: Rc<Columns<I>>,
     column: Column<I>,
+    /// What `--memory` says.
+    memory_bytes: u64,
     /// Columns that verify what they have.
     unverified: Arc<AtomicUsize>,
 }
 
 impl<I: Io> OpsService<I> {
     /// Serves what `columns` know.
-    pub fn new(columns: Rc<Columns<I>>, column: Column<I>, unverified: Arc<AtomicUsize>) -> OpsService<I> {
-        OpsService { columns, column, unverified }
+    pub fn new(columns: Rc<Columns<I>>, column: Column<I>, node: &NodePlan) -> OpsService<I> {
+        let (memory_bytes, unverified) = (node.memory_bytes, node.unverified.clone());
+        OpsService { columns, column, memory_bytes, unverified }
     }
 
     async fn metrics(&self, exchange: &mut Exchange<'_, I>) -> io::Result<()> {
@@ -47,6 +51,8 @@ impl<I: Io> OpsService<I> {
                 Err(busy) => return exchange.refuse(Status::ServiceUnavailable, &busy.to_string()).await,
             }
         }
+        let disk = self.columns.local().tier.disk_usage();
+        snapshots.push(blobcache::metrics::computed(&snapshots, self.memory_bytes, disk));
         let mut text = render(&snapshots);
         match ProcessStats::read() {
             Ok(stats) => stats.render(&mut text),

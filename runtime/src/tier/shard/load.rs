@@ -16,7 +16,6 @@ use crate::journal::{Purpose, ScanError, segment_path};
 use crate::planted::{self, Bug};
 use crate::shards::SHARDS;
 use hashbrown::HashMap;
-use std::collections::VecDeque;
 use std::io::ErrorKind;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
@@ -38,6 +37,8 @@ pub(super) enum Load {
 pub(super) struct Loading {
     pub(super) disks: Vec<RecoveredDisk>,
     pub(super) shards: Vec<Load>,
+    /// What may be dropped from disk, with the sequence it was stored under.
+    pub(super) may_go: Vec<(u64, Digest)>,
 }
 
 /// What was found of one shard, before the disks are held against each other.
@@ -55,6 +56,16 @@ impl<I: Io> Shard<I> {
     #[inline]
     pub fn is_ready(&self) -> bool {
         self.inner.loaded.get() && self.inner.others_loading.load(Ordering::Acquire) == 0
+    }
+
+    /// This column's shards that are still to be read. The last one counts until what follows the reading is done too.
+    pub(super) fn unread_shards(&self) -> u64 {
+        if self.inner.loaded.get() {
+            return 0;
+        }
+        let shards = &self.inner.loading.borrow().shards;
+        let unread = self.inner.plan.owned().filter(|&shard| !matches!(shards[shard], Load::Done)).count();
+        unread.max(1) as u64
     }
 
     /// Waits until every column has read everything.
@@ -75,7 +86,7 @@ impl<I: Io> Shard<I> {
             self.load_shard(shard).await?;
             self.inner.io.yield_now().await;
         }
-        self.order_evictable();
+        self.tell_policies();
         for disk in self.inner.disks.iter().filter(|d| d.out().is_none()) {
             disk.see_room().await;
         }
@@ -242,11 +253,10 @@ impl<I: Io> Shard<I> {
                 segment.add_live(super::super::record::packed_bytes(entry.size));
             }
             let old = self.forget(&record.digest).map(|(old, _)| old);
-            let state = &mut *self.inner.state.borrow_mut();
-            if entry.evictable {
-                state.evictable.push_back((record.digest, entry.sequence));
+            self.inner.state.borrow_mut().index.insert(record.digest, entry);
+            if entry.may_go() {
+                self.inner.loading.borrow_mut().may_go.push((entry.sequence, record.digest));
             }
-            state.index.insert(record.digest, entry);
             if let Some(old) = old {
                 self.drop_dead(record.digest, old);
             }
@@ -259,19 +269,23 @@ impl<I: Io> Shard<I> {
         self.inner.io.spawn("drop-dead", async move { me.free_disk(&digest, &old).await });
     }
 
-    /// Puts evictable objects in the order in which they were stored.
-    fn order_evictable(&self) {
-        let state = &mut *self.inner.state.borrow_mut();
-        let mut all: Vec<_> = std::mem::take(&mut state.evictable).into();
-        all.sort_unstable_by_key(|&(_, sequence)| sequence);
-        state.evictable = VecDeque::from(all);
+    /// Tells the disks' policies what may go, in the order in which it was stored.
+    fn tell_policies(&self) {
+        let mut all = std::mem::take(&mut self.inner.loading.borrow_mut().may_go);
+        all.sort_unstable();
+        let state = self.inner.state.borrow();
+        for (sequence, digest) in all {
+            if let Some(entry) = state.index.get(&digest).filter(|e| e.sequence == sequence) {
+                self.tell_policy(&digest, entry);
+            }
+        }
     }
 }
 
 impl Loading {
     /// Nothing read yet.
     pub(super) fn new(disks: Vec<RecoveredDisk>) -> Loading {
-        Loading { disks, shards: (0..SHARDS).map(|_| Load::No).collect() }
+        Loading { disks, shards: (0..SHARDS).map(|_| Load::No).collect(), may_go: Vec::new() }
     }
 }
 

@@ -120,6 +120,7 @@ impl<I: Io> Shard<I> {
             entry.expires_ms = record.expires_ms;
             entry.evictable = record.evictable;
             entry.pinned = record.pinned;
+            self.tell_policy(digest, entry);
         }
         Ok(())
     }
@@ -178,23 +179,70 @@ impl<I: Io> Shard<I> {
         Ok(())
     }
 
-    /// Makes room on disk: deletes evictable objects, the oldest first, until `bytes` of them are gone, and rewrites packs that are
-    /// mostly dead. Returns about how much.
+    /// Makes room on disk: deletes objects that may go, in the order of the disk's policy, until `bytes` of them are gone, and
+    /// rewrites packs that are mostly dead. Returns about how much.
     pub async fn evict_from_disk(&self, bytes: u64) -> Result<u64, PutError> {
         let mut freed = 0;
+        // All columns make room on the same disk: spread over several it would not hold what is to come.
+        let working = self.inner.disks.iter().filter(|d| d.out().is_none());
+        let Some(disk) = working.max_by_key(|d| (d.room_bytes(), d.number)).cloned() else { return Ok(0) };
         while freed < bytes {
-            let Some((digest, sequence)) = self.inner.state.borrow_mut().evictable.pop_front() else { break };
-            let _lock = self.lock(digest).await;
-            // What was deleted, or stored for good since, is not the object that was queued.
-            let may_go = |e: &Entry| !e.pinned || planted::is(Bug::PinnedEvicted);
-            let same = |e: &Entry| e.evictable && may_go(e) && e.sequence == sequence;
-            let still = self.inner.state.borrow().index.get(&digest).is_some_and(same);
-            if still {
-                freed += self.remove(digest).await?;
+            let victims = disk.policy.borrow_mut().victims(bytes - freed, |digest| self.is_held(digest));
+            if victims.is_empty() {
+                break;
+            }
+            for (at, (digest, _)) in victims.iter().enumerate() {
+                match self.evict_one(&disk, *digest).await {
+                    Ok(bytes) => freed += bytes,
+                    Err(e) => {
+                        // They stay, and the policy must know.
+                        victims[at..].iter().for_each(|(digest, _)| self.tell_policy_again(digest));
+                        return Err(e);
+                    }
+                }
             }
         }
         // Packed objects give their space back with their pack.
         Ok(freed.max(self.reclaim(bytes).await))
+    }
+
+    /// Bytes on disk that may go.
+    pub fn evictable_bytes(&self) -> u64 {
+        let working = self.inner.disks.iter().filter(|d| d.out().is_none());
+        working.map(|d| d.policy.borrow().bytes()).sum()
+    }
+
+    async fn evict_one(&self, disk: &Rc<Disk<I>>, digest: Digest) -> Result<u64, PutError> {
+        let _lock = self.lock(digest).await;
+        // What was deleted, or stored for good since, is not the object that was chosen.
+        let Some(entry) = self.lookup_any(&digest).filter(|e| e.may_go() && e.disk == disk.number) else {
+            return Ok(0);
+        };
+        assert!(entry.evictable, "only what may be dropped is dropped");
+        self.remove(digest).await
+    }
+
+    fn tell_policy_again(&self, digest: &Digest) {
+        if let Some(entry) = self.lookup_any(digest) {
+            self.tell_policy(digest, &entry);
+        }
+    }
+
+    /// Whether RAM has (some of) an object: it was asked for.
+    fn is_held(&self, digest: &Digest) -> bool {
+        let state = self.inner.state.borrow();
+        let packed = state.index.get(digest).is_some_and(|e| e.held != NOT_HELD);
+        packed || state.slots.contains_key(&Key::Extent(*digest, 0))
+    }
+
+    /// The disk's policy knows of what may go, and of nothing else.
+    pub(super) fn tell_policy(&self, digest: &Digest, entry: &Entry) {
+        let policy = &mut *self.inner.disks[usize::from(entry.disk)].policy.borrow_mut();
+        if entry.may_go() {
+            policy.on_stored(digest, entry.disk_bytes());
+        } else {
+            policy.on_removed(digest);
+        }
     }
 
     /// What the index has, expired or not.
@@ -202,9 +250,12 @@ impl<I: Io> Shard<I> {
         self.inner.state.borrow().index.get(digest).copied()
     }
 
-    /// What is known of an object that is there and not damaged.
+    /// What is known of an object that is there, on a disk that works, and not damaged.
     pub(super) fn whole(&self, digest: &Digest) -> Option<Entry> {
         let entry = self.lookup(digest)?;
+        if self.inner.disks[usize::from(entry.disk)].out().is_some() {
+            return None;
+        }
         (!self.inner.state.borrow().damaged.contains(digest)).then_some(entry)
     }
 
@@ -221,13 +272,11 @@ impl<I: Io> Shard<I> {
             let state = &mut *self.inner.state.borrow_mut();
             let Record { digest, size, sequence, expires_ms, crc, evictable, pinned, .. } = *record;
             state.damaged.remove(&digest);
-            if evictable {
-                state.evictable.push_back((digest, sequence));
-            }
             let disk = disk.number;
             let entry =
                 Entry { place, size, sequence, expires_ms, crc, evictable, pinned, disk, held: NOT_HELD };
             state.index.insert(digest, entry);
+            self.tell_policy(&digest, &entry);
         }
         let Some(old) = old else { return };
         match (old.place, place) {
@@ -245,7 +294,9 @@ impl<I: Io> Shard<I> {
     /// An older copy on another disk must not come back when that disk is read without this one.
     async fn say_deleted(&self, digest: &Digest, old: &Entry) {
         let disk = self.inner.disks[usize::from(old.disk)].clone();
-        let record = Record { said: Said::Deleted, ..super::super::checkpoint::record_of(*digest, old) };
+        let sequence = self.next_sequence();
+        let old = super::super::checkpoint::record_of(*digest, old);
+        let record = Record { said: Said::Deleted, sequence, ..old };
         if let Err(e) = self.append_index(&disk, &record).await {
             tracing::warn!(%digest, error = %e, "the older copy on another disk is not recorded as gone");
         }
@@ -255,6 +306,7 @@ impl<I: Io> Shard<I> {
     pub(super) fn forget(&self, digest: &Digest) -> Option<(Entry, Vec<Held>)> {
         let state = &mut *self.inner.state.borrow_mut();
         let old = state.index.remove(digest)?;
+        self.inner.disks[usize::from(old.disk)].policy.borrow_mut().on_removed(digest);
         if let Some(prefetch) = &mut state.prefetch {
             prefetch.on_forgotten(digest);
         }
