@@ -11,7 +11,8 @@
 //! | `disk` | one data directory as one column sees it |
 //! | `checkpoint` | all a column knew, in one file |
 //! | `object` | streaming a larger object into a file of its own |
-//! | `shard` | the owner of a column's objects: get, put, delete, list, load, upkeep |
+//! | `shard` | the owner of a column's objects: get, put, delete, list, load, upkeep, scrub |
+//! | `pace` | pure: how fast the scrubber may read |
 //! | `reader` | the path of bytes that are not in RAM: disk, checksum, out |
 //! | `data_dir` (with `text_file`), `members`, `recover` | taking possession of a directory; which belong together; disk → state |
 //!
@@ -34,6 +35,12 @@
 //! So ZEROCOPY is not built, connections have 512 KiB of send buffer, and pinned pages go out by sendfile from 48 to 512 KiB
 //! and by copying beyond. Object files hold the object's bytes and nothing else, so the kernel can serve them.
 //!
+//! What is verified, and when: every byte that leaves here was, with CRC32C, since it last came from the disk. What nobody reads is
+//! looked at by the scrubber (`Shard::scrub`), and once at the start if the node is told to (`Shard::verify`). Damage that any of
+//! them finds is counted, never served, and mended by the next put of the object. Pinned pages are those of the page cache:
+//! another process that may write to our files can change them after they were verified. `Plan::shared_pages` forbids them; then
+//! everything in RAM is in private memory, larger objects always come from the disk, and nothing is read ahead.
+//!
 //! Invariants
 //! 1. An acknowledged write is on stable storage, data and index record both.
 //! 2. What leaves here was verified since it last came from the disk.
@@ -52,6 +59,7 @@ mod index;
 mod members;
 mod names;
 mod object;
+mod pace;
 mod policy;
 mod prefetch;
 mod reader;
@@ -72,7 +80,7 @@ pub use policy::Policy;
 pub use prefetch::{Counts as PrefetchCounts, Place, Prefetch, Read};
 pub use reader::{ObjectReader, ReadError};
 pub use recover::{RecoverError, Recovered, recover_all};
-pub use shard::{Extent, Found, Object, Pinned, Plan, PutError, Shard, Stats, Stored, Stretch};
+pub use shard::{Extent, Found, Object, Pinned, Plan, PutError, ScrubCounts, Shard, Stats, Stored, Stretch};
 
 /// The pure parts, for the bench program that counts their instructions; engines have no use for them.
 pub mod parts {

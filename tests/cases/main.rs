@@ -24,6 +24,7 @@ mod put;
 mod quick_start;
 mod ranges;
 mod refusals;
+mod scrub;
 mod slow;
 mod stall;
 mod suites;

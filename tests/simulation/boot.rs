@@ -11,6 +11,7 @@ use runtime::tier::Guard;
 use runtime::twin::{Node, Twin, TwinIo};
 use std::cell::RefCell;
 use std::net::SocketAddr;
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -77,6 +78,12 @@ pub fn start(twin: &mut Twin, machine: Machine) -> Result<Node, String> {
         ops_listen: ops_addr(),
         object_ttl_ms: None,
         prefetch: true,
+        // Often enough to meet everything else.
+        scrub_bytes_per_s: NonZeroU64::new(4 << 20),
+        scrub_rest_ms: 2_000,
+        shared_pages: true,
+        verify_at_start: false,
+        unverified: Arc::default(),
         disks,
         memory_bytes: (COLUMN_BYTES * columns) as u64,
         map: ShardMap::new(columns),

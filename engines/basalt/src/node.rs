@@ -27,6 +27,7 @@ use runtime::tier::{
 };
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -80,6 +81,11 @@ pub(crate) fn serve(settings: Settings) -> Result<(), Error> {
         ops_listen: settings.ops_listen,
         object_ttl_ms: settings.object_ttl_ms,
         prefetch: settings.prefetch,
+        scrub_bytes_per_s: settings.scrub_bytes_per_s,
+        scrub_rest_ms: settings.scrub_rest_ms,
+        shared_pages: !settings.verify.is_strict,
+        verify_at_start: settings.verify.at_start,
+        unverified: Arc::new(AtomicUsize::new(if settings.verify.at_start { cpus.len() } else { 0 })),
         disks,
         memory_bytes: settings.memory_bytes,
         map: ShardMap::new(cpus.len()),

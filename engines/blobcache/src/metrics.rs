@@ -57,6 +57,20 @@ static PREFETCH_HITS: Family =
     Family::counter("blobcache_prefetch_hits_total", "Extents read ahead that a reader used.");
 static PREFETCH_WASTED: Family =
     Family::counter("blobcache_prefetch_wasted_total", "Extents read ahead and dropped unused.");
+static SCRUB_BYTES: Family =
+    Family::counter("blobcache_scrub_bytes_total", "Bytes read to look for damage in what nobody reads.");
+static SCRUB_OBJECTS: Family =
+    Family::counter("blobcache_scrub_objects_total", "Blobs looked at for damage.");
+static SCRUB_DAMAGED: Family =
+    Family::counter("blobcache_scrub_damaged_total", "Of these, blobs found damaged.");
+static SCRUB_PASSES: Family =
+    Family::counter("blobcache_scrub_passes_total", "Times that all blobs of a column were looked at.")
+        .per_column();
+static SCRUB_SECONDS: Family = Family::gauge(
+    "blobcache_scrub_last_pass_seconds",
+    "How long the last time took, rounded up; 0: none ended.",
+)
+.per_column();
 static L2_BYTES: Family =
     Family::counter("blobcache_l2_bytes_fetched_total", "Body bytes received from origins.");
 static FETCHES: Family = Family::counter("blobcache_fetches_total", "Fetches from origins begun.");
@@ -91,6 +105,9 @@ pub struct Metrics {
     damaged: Counter,
     /// Issued, bytes, hits, wasted.
     prefetch: [Counter; 4],
+    /// Bytes, objects, damaged, passes.
+    scrub: [Counter; 4],
+    scrub_seconds: Gauge,
     stalls: Counter,
     /// Reads by level.
     pub reads: Reads,
@@ -125,6 +142,9 @@ impl Metrics {
             damaged: registry.counter(&DAMAGED, &[]),
             prefetch: [&PREFETCH_ISSUED, &PREFETCH_BYTES, &PREFETCH_HITS, &PREFETCH_WASTED]
                 .map(|family| registry.counter(family, &[])),
+            scrub: [&SCRUB_BYTES, &SCRUB_OBJECTS, &SCRUB_DAMAGED, &SCRUB_PASSES]
+                .map(|family| registry.counter(family, &[])),
+            scrub_seconds: registry.gauge(&SCRUB_SECONDS, &[]),
             stalls: registry.counter(&STALLS, &[]),
             reads: Reads::new(&registry),
             l2_bytes: registry.counter(&L2_BYTES, &[]),
@@ -158,6 +178,10 @@ impl Metrics {
         let ahead = &stats.prefetch;
         let ahead = [ahead.issued, ahead.bytes, ahead.hits, ahead.wasted];
         self.prefetch.iter().zip(ahead).for_each(|(counter, to)| raise(counter, to));
+        let scrub = &stats.scrub;
+        let scrubbed = [scrub.bytes, scrub.objects, scrub.damaged, scrub.passes];
+        self.scrub.iter().zip(scrubbed).for_each(|(counter, to)| raise(counter, to));
+        self.scrub_seconds.set(scrub.pass_ns.div_ceil(1_000_000_000) as i64);
         self.blobs.set(stats.objects as i64);
         self.blob_bytes.set(stats.object_bytes as i64);
         self.unread_shards.set(stats.unread_shards as i64);

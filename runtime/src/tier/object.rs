@@ -10,7 +10,7 @@
 use super::names::{BLOCK_BYTES, Names, SECTOR_BYTES};
 use crate::budget::Budget;
 use crate::buffer::Buffer;
-use crate::io::{File, Io, Open};
+use crate::io::{Class, File, Io, Open};
 use crate::journal::is_full;
 use crate::oneshot::{Oneshot, Waiting};
 use crc32c::crc32c;
@@ -246,13 +246,18 @@ async fn write_sums<I: Io>(io: &I, path: &std::path::Path, sums: &[u32]) -> io::
     Ok(crc)
 }
 
-/// Reads the checksums beside an object file of `size` bytes.
-pub async fn read_sums<I: Io>(io: &I, path: &std::path::Path, size: u64, crc: u32) -> io::Result<Arc<[u32]>> {
+/// Reads the checksums beside an object file of `size` bytes; `crc` is theirs.
+pub(super) async fn read_sums<I: Io>(
+    io: &I,
+    path: &Path,
+    (size, crc): (u64, u32),
+    class: Class,
+) -> io::Result<Arc<[u32]>> {
     let damaged =
         || io::Error::new(io::ErrorKind::InvalidData, format!("checksums of {} are damaged", path.display()));
     let blocks = size.div_ceil(BLOCK_BYTES as u64) as usize;
     let len = (blocks + 1) * 4;
-    let file = io.open(path, Open::ReadDirect).await?;
+    let file = io.open(path, Open::ReadDirect).await?.classed(class);
     if file.size().await? != len as u64 {
         return Err(damaged());
     }

@@ -7,6 +7,7 @@ mod ahead;
 mod held;
 mod keep;
 mod load;
+mod scrub;
 mod store;
 
 use super::digest::Digest;
@@ -17,7 +18,7 @@ use super::policy::Policy;
 use super::prefetch::{self, Prefetch};
 use super::reader::{ReadError, read_packed};
 use super::recover::Recovered;
-use crate::io::Io;
+use crate::io::{Class, Io};
 use crate::journal::{JournalError, Reading, is_full};
 use crate::oneshot::Oneshot;
 use crate::resident::Resident;
@@ -34,6 +35,7 @@ use std::sync::atomic::AtomicUsize;
 use std::task::Waker;
 
 pub use ahead::{Extent, Stretch};
+pub use scrub::Counts as ScrubCounts;
 
 /// Copies bytes into the column's memory; `None` when there is no room.
 pub type Hold = Box<dyn Fn(&[u8]) -> Option<Bytes>>;
@@ -46,8 +48,10 @@ pub struct Plan {
     pub map: ShardMap,
     /// Bytes of RAM for objects (of the column's memory).
     pub held_bytes: u64,
-    /// Whether extents are brought into RAM ahead of sequential readers.
+    /// Whether extents are brought into RAM ahead of sequential readers; they are in shared pages.
     pub prefetch: bool,
+    /// Whether what is in RAM may be in pages of the page cache, which another process could write to.
+    pub shared_pages: bool,
     /// The data directories.
     pub disks: Vec<DiskPlan>,
     /// Copies of packed objects: how a buffer for one is found. `None`: no memory now.
@@ -162,6 +166,8 @@ pub struct Stats {
     pub damaged: u64,
     /// Reading ahead.
     pub prefetch: prefetch::Counts,
+    /// Looking for damage.
+    pub scrub: ScrubCounts,
     /// Shards of which recovery has not read all; 0 once everything is loaded.
     pub unread_shards: u64,
 }
@@ -208,7 +214,7 @@ impl State {
             held: Vec::new(),
             slots: HashMap::new(),
             promoting: HashSet::new(),
-            prefetch: plan.prefetch.then(|| Prefetch::new(plan.held_bytes)),
+            prefetch: (plan.prefetch && plan.shared_pages).then(|| Prefetch::new(plan.held_bytes)),
             awaited: HashMap::new(),
             pins: 0,
             damaged: HashSet::new(),
@@ -239,6 +245,7 @@ struct Inner<I: Io> {
     disk_hits: Cell<u64>,
     evictions: Cell<u64>,
     damaged: Cell<u64>,
+    scrubbed: Cell<ScrubCounts>,
     /// Whether a task looks for idle streams.
     sweeping: Cell<bool>,
 }
@@ -281,6 +288,7 @@ impl<I: Io> Shard<I> {
                 disk_hits: Cell::new(0),
                 evictions: Cell::new(0),
                 damaged: Cell::new(0),
+                scrubbed: Cell::default(),
                 sweeping: Cell::new(false),
                 io,
                 plan,
@@ -406,6 +414,7 @@ impl<I: Io> Shard<I> {
         bump(&self.inner.damaged);
         tracing::error!(%digest, "object is damaged on disk: it is not served; store it again to mend it");
         self.inner.state.borrow_mut().damaged.insert(*digest);
+        self.drop_shared(digest);
     }
 
     async fn read_packed(
@@ -444,12 +453,8 @@ impl<I: Io> Shard<I> {
             }
         }
         let path = sums_path(&disk.names, digest);
-        let sums = read_sums(&self.inner.io, &path, entry.size, entry.crc).await;
-        let sums = sums.map_err(|e| match e.kind() {
-            io::ErrorKind::InvalidData => ReadError::Damaged(*digest),
-            io::ErrorKind::OutOfMemory | io::ErrorKind::ResourceBusy => ReadError::Busy,
-            _ => ReadError::Io(*digest, e),
-        })?;
+        let sums = read_sums(&self.inner.io, &path, (entry.size, entry.crc), Class::Foreground).await;
+        let sums = sums.map_err(|e| ReadError::of_sums(*digest, e))?;
         self.hold_sums(digest, entry.sequence, &sums);
         Ok(sums)
     }
@@ -475,6 +480,7 @@ impl<I: Io> Shard<I> {
             evictions: self.inner.evictions.get(),
             damaged: self.inner.damaged.get(),
             prefetch: state.prefetch.as_ref().map(Prefetch::counts).unwrap_or_default(),
+            scrub: self.inner.scrubbed.get(),
             unread_shards: self.unread_shards(),
         }
     }

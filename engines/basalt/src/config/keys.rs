@@ -4,10 +4,11 @@
 //! (`memory = "4GiB"`), the help text, the layering and `config show` all derive from this table.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 
-use super::size::{Amount, Bytes};
-use super::{DataDir, Engine, LogFormat, Settings, file_system_bytes};
+use super::size::{Amount, Bytes, parse_size_bytes};
+use super::{DataDir, Engine, LogFormat, Settings, Verify, file_system_bytes};
 use runtime::tier::DISKS_MAX;
 
 /// The shape of a key's value.
@@ -85,7 +86,7 @@ const ORIGINS: &str = "Origins";
 const LOGS: &str = "Logs";
 
 /// The table, in the order in which help and `config show` list it.
-pub static KEYS: [Key; 14] = [
+pub static KEYS: [Key; 17] = [
     Key {
         name: "cpuset",
         value_name: "CPULIST",
@@ -176,6 +177,46 @@ pub static KEYS: [Key; 14] = [
         heading: MACHINE,
         set: |settings, values| {
             settings.prefetch = parse_on_off(one(values)?)?;
+            Ok(())
+        },
+        understood: None,
+    },
+    Key {
+        name: "scrub-rate",
+        value_name: "SIZE",
+        kind: Kind::Size,
+        default: "8MiB",
+        help: "The most the node reads in a second to look for damage in what nobody reads; 0 is not at all",
+        heading: MACHINE,
+        set: |settings, values| {
+            settings.scrub_bytes_per_s = parse_rate(one(values)?)?;
+            Ok(())
+        },
+        understood: None,
+    },
+    Key {
+        name: "scrub-rest",
+        value_name: "TIME",
+        kind: Kind::Text,
+        default: "1h",
+        help: "How long that rests when everything has been read, such as 90s, 12h or 7d",
+        heading: MACHINE,
+        set: |settings, values| {
+            settings.scrub_rest_ms = parse_time_ms(one(values)?)?;
+            Ok(())
+        },
+        understood: None,
+    },
+    Key {
+        name: "verify",
+        value_name: "HOW,...",
+        kind: Kind::Names,
+        default: "read",
+        help: "read: what is read from disk, always done; start: also everything stored, before the node is ready; \
+               strict: also nothing is sent from the page cache, so large blobs always come from disk",
+        heading: MACHINE,
+        set: |settings, values| {
+            settings.verify = parse_verify(values)?;
             Ok(())
         },
         understood: None,
@@ -338,6 +379,31 @@ fn parse_ttl(text: &str) -> Result<Option<u64>, String> {
     }
 }
 
+fn parse_time_ms(text: &str) -> Result<u64, String> {
+    blobcache::serve::parse_ttl_ms(text)
+        .ok_or_else(|| format!("`{text}` is not a number of s, m, h or d, such as 90s or 7d"))
+}
+
+fn parse_rate(text: &str) -> Result<Option<NonZeroU64>, String> {
+    if text == "0" {
+        return Ok(None);
+    }
+    parse_size_bytes(text).map(NonZeroU64::new)
+}
+
+fn parse_verify(values: &[String]) -> Result<Verify, String> {
+    let mut verify = Verify::default();
+    for value in values {
+        match value.as_str() {
+            "read" => {}
+            "start" => verify.at_start = true,
+            "strict" => verify.is_strict = true,
+            _ => return Err(format!("`{value}` is none of read, start, strict")),
+        }
+    }
+    Ok(verify)
+}
+
 fn parse_addr(text: &str) -> Result<SocketAddr, String> {
     let numeric = match text.strip_prefix("localhost:") {
         Some(port) => format!("127.0.0.1:{port}"),
@@ -410,6 +476,24 @@ mod tests {
         }
         let many: Vec<String> = (0..=DISKS_MAX).map(|n| format!("/{n}")).collect();
         assert!(parse_data_dirs(&many).is_err(), "more than {DISKS_MAX}");
+    }
+
+    #[test]
+    fn what_is_verified_adds_up() {
+        let verify = |words: &[&str]| parse_verify(&words.iter().map(|&w| w.to_owned()).collect::<Vec<_>>());
+        assert_eq!(verify(&["read"]), Ok(Verify::default()));
+        assert_eq!(verify(&["start"]), Ok(Verify { at_start: true, is_strict: false }));
+        assert_eq!(verify(&["strict", "start"]), Ok(Verify { at_start: true, is_strict: true }));
+        assert!(verify(&["on"]).is_err() && verify(&[""]).is_err());
+    }
+
+    #[test]
+    fn a_rate_of_nothing_is_no_rate() {
+        assert_eq!(parse_rate("0"), Ok(None));
+        assert_eq!(parse_rate("1MiB"), Ok(NonZeroU64::new(1 << 20)));
+        assert!(parse_rate("50%").is_err() && parse_rate("off").is_err());
+        assert_eq!(parse_time_ms("1h"), Ok(3_600_000));
+        assert!(parse_time_ms("none").is_err() && parse_time_ms("").is_err());
     }
 
     #[test]

@@ -257,7 +257,7 @@ impl<I: Io> Shard<I> {
 
     /// What is known of an object that is there and not damaged. Not of one whose disk is out: a deletion whose write failed
     /// may yet be found there.
-    fn whole(&self, digest: &Digest) -> Option<Entry> {
+    pub(super) fn whole(&self, digest: &Digest) -> Option<Entry> {
         let entry = self.lookup(digest).filter(|e| self.inner.disks[usize::from(e.disk)].out().is_none())?;
         (!self.inner.state.borrow().damaged.contains(digest)).then_some(entry)
     }
@@ -329,7 +329,7 @@ impl<I: Io> Shard<I> {
 
     /// Unpinning an extent takes about half a millisecond: those of a large object go one by one, with turns of other
     /// tasks between them.
-    async fn let_go(&self, held: Vec<Held>) {
+    pub(super) async fn let_go(&self, held: Vec<Held>) {
         for one in held {
             drop(one);
             self.inner.io.yield_now().await;
