@@ -101,7 +101,8 @@ async fn run(column: Column<RingIo>, load: Load) -> std::result::Result<Measured
     let first_bytes = 2 * u64::from(SEGMENT_BYTES);
     write(&journal, &store, FIRST, Rc::new(move |_, written| written < first_bytes)).await?;
     let seconds = load.seconds;
-    write(&journal, &store, (load.writers, load.record_bytes), Rc::new(move |since_s, _| since_s < seconds)).await
+    write(&journal, &store, (load.writers, load.record_bytes), Rc::new(move |since_s, _| since_s < seconds))
+        .await
 }
 
 /// Runs writers until they go on no more.

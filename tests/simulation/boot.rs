@@ -30,9 +30,9 @@ fn ops_addr() -> SocketAddr {
 }
 
 /// Reads the data directory as the binary does before its columns start.
-fn recover(twin: &mut Twin, columns: usize, dir: DirPlan) -> Result<Opened, OpenError> {
+fn recover(twin: &mut Twin, columns: usize, dirs: Vec<DirPlan>) -> Result<Opened, OpenError> {
     let outcome: Rc<RefCell<Option<Result<Opened, OpenError>>>> = Rc::default();
-    let (give, dirs, map) = (outcome.clone(), [dir], ShardMap::new(columns));
+    let (give, dirs, map) = (outcome.clone(), dirs, ShardMap::new(columns));
     let set_up = move |column: runtime::column::Column<TwinIo>| {
         let (give, dirs) = (give.clone(), dirs.clone());
         async move {
@@ -51,11 +51,27 @@ fn recover(twin: &mut Twin, columns: usize, dir: DirPlan) -> Result<Opened, Open
     opened.expect("recovery ends with an outcome")
 }
 
+/// What a node is started on.
+#[derive(Clone, Copy, Debug)]
+pub struct Machine {
+    pub columns: usize,
+    /// Data directories, all on the one simulated disk.
+    pub dirs: usize,
+    /// Of each.
+    pub quota_bytes: u64,
+}
+
 /// Starts a node; the reason when it does not.
-pub fn start(twin: &mut Twin, columns: usize, quota_bytes: u64) -> Result<Node, String> {
-    let dir =
-        DirPlan { path: PathBuf::from("/data"), budget: Budget::new(quota_bytes), weight: 1, floor_bytes: 0 };
-    let (disks, recovered) = recover(twin, columns, dir).map_err(|e| e.to_string())?;
+pub fn start(twin: &mut Twin, machine: Machine) -> Result<Node, String> {
+    let Machine { columns, dirs, quota_bytes } = machine;
+    let dir = |n: usize| DirPlan {
+        path: PathBuf::from(format!("/data{n}")),
+        budget: Budget::new(quota_bytes),
+        weight: n as u32,
+        floor_bytes: 0,
+    };
+    let (disks, recovered) =
+        recover(twin, columns, (1..=dirs).map(dir).collect()).map_err(|e| e.to_string())?;
     let plan = NodePlan {
         blob_listen: blob_addr(),
         ops_listen: ops_addr(),

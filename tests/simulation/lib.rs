@@ -12,7 +12,7 @@
 //! | `planted` | bugs planted on purpose, each caught |
 //! | `boundaries` | who may name the twin |
 //!
-//! `BASALT_SEED=7` replays one seed; `BASALT_SEEDS=1000 BASALT_OPERATIONS=2000` is the soak.
+//! `BASALT_SEED=7` replays one seed; `BASALT_SEEDS=1000 BASALT_OPS=2000` is the soak.
 
 #[cfg(test)]
 mod boot;

@@ -79,7 +79,12 @@ impl Client {
         }
     }
 
-    fn ask(&mut self, method: &str, path: &str, see: impl FnMut(u64, &[u8]) -> Result<()>) -> Result<(u16, u64)> {
+    fn ask(
+        &mut self,
+        method: &str,
+        path: &str,
+        see: impl FnMut(u64, &[u8]) -> Result<()>,
+    ) -> Result<(u16, u64)> {
         self.request.clear();
         write!(self.request, "{method} {path} HTTP/1.1\r\nHost: {}\r\n\r\n", self.address)?;
         self.stream.write_all(&self.request)?;
@@ -100,7 +105,8 @@ impl Client {
         };
         let none = head.status == 204;
         let length = head.content_length.or(none.then_some(0)).ok_or("an answer without Content-Length")?;
-        let mut see = |at, bytes: &[u8]| if matches!(head.status, 200 | 201) { see(at, bytes) } else { Ok(()) };
+        let mut see =
+            |at, bytes: &[u8]| if matches!(head.status, 200 | 201) { see(at, bytes) } else { Ok(()) };
         let mut at = (have - head.bytes) as u64;
         see(0, &self.received[head.bytes..have])?;
         while at < length {

@@ -35,7 +35,13 @@ impl Content {
     }
 
     /// Writes a blob of `size` bytes to `out` behind what `first` holds, which goes out with the first piece.
-    pub fn write(&self, number: u64, size: u64, first: &mut Vec<u8>, out: &mut impl Write) -> std::io::Result<()> {
+    pub fn write(
+        &self,
+        number: u64,
+        size: u64,
+        first: &mut Vec<u8>,
+        out: &mut impl Write,
+    ) -> std::io::Result<()> {
         assert!(size >= STAMP_BYTES as u64, "a blob of {size} bytes has no room for its stamp");
         first.extend_from_slice(&number.to_le_bytes());
         let mut at = STAMP_BYTES as u64;

@@ -35,7 +35,8 @@ pub fn write(path: &str, stored: &[Stored], append: bool) -> Result<()> {
     for Stored { number, size, digest } in stored {
         writeln!(text, "{number} {size} {digest}")?;
     }
-    let mut file = fs::File::options().create(true).write(true).append(append).truncate(!append).open(path)?;
+    let mut file =
+        fs::File::options().create(true).write(true).append(append).truncate(!append).open(path)?;
     Ok(file.write_all(text.as_bytes())?)
 }
 

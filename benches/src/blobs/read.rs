@@ -69,7 +69,8 @@ struct Shared<'s> {
 impl Shared<'_> {
     fn read(&self, client: &mut Client, blob: &Stored) -> Result<()> {
         let Stored { number, size, digest } = blob;
-        let got = client.get(&format!("/blobs/{digest}"), |at, bytes| self.content.check(*number, at, bytes))?;
+        let got =
+            client.get(&format!("/blobs/{digest}"), |at, bytes| self.content.check(*number, at, bytes))?;
         if got != *size {
             return Err(format!("blob {number} of {size} bytes came as {got}").into());
         }
@@ -85,9 +86,10 @@ impl Shared<'_> {
         while !self.is_loaded.load(Ordering::Relaxed) {
             self.read(&mut client, &self.stored[rng.below(self.stored.len() as u64) as usize])?;
         }
-        while self.plan.all {
-            let at = self.next.fetch_add(1, Ordering::Relaxed) as usize;
-            let Some(blob) = self.stored.get(at) else { break };
+        if !self.plan.all {
+            return Ok(());
+        }
+        while let Some(blob) = self.stored.get(self.next.fetch_add(1, Ordering::Relaxed) as usize) {
             self.read(&mut client, blob)?;
         }
         Ok(())
