@@ -1,4 +1,4 @@
-"""The section `amplification`: bytes that reach the disk for each byte stored, while stored blobs are replaced at random.
+"""The sections `amplification…`: bytes that reach the disk for each byte stored, while stored blobs are replaced at random.
 
 Ours: `write_bytes` of /proc/PID/io, what the node sent to its disk, whatever else the machine does. Beside it the sectors
 written to the device (/sys/dev/block/…/stat), which hold the file system's own journal and what anybody else writes.
@@ -13,37 +13,51 @@ from .machine import WORK, Unmeasured
 from .servers import ours
 
 QUOTA_BYTES = 4 * GIB
-FILLED = 0.8
-# What is compared, its sizes, how often the quota is written, the goal.
-KINDS = [("packed blobs of 4 to 64 KiB", (4 * KIB, 64 * KIB), 3, 1.3, 64),
-         ("blobs of 4 MiB, a file each", (4 * MIB, 4 * MIB), 1, 1.1, 8)]
+# Numbers of the blobs that replace others begin here.
+CHURN_FIRST = 10_000_000
+PACKED, PACKED_SIZES = "packed blobs of 4 to 64 KiB", (4 * KIB, 64 * KIB)
+FILES, FILES_SIZES = "blobs of 4 MiB, a file each", (4 * MIB, 4 * MIB)
 
 
 def amplification(rounds, seconds, scale=1.0):
-    """One run of each: rounds would only repeat the same bytes."""
-    del rounds, seconds
+    """Packed blobs where space is short."""
+    return replace(PACKED, PACKED_SIZES, (0.8, 3), scale, 1.3, 64)
+
+
+def half_full(rounds, seconds, scale=1.0):
+    """The same where half of the quota is free."""
+    return replace(PACKED, PACKED_SIZES, (0.5, 3), scale, 1.3, 64)
+
+
+def files(rounds, seconds, scale=1.0):
+    """Blobs that are files."""
+    return replace(FILES, FILES_SIZES, (0.8, 1), scale, 1.1, 8)
+
+
+def replace(kind, sizes, how_much, scale, goal, conns):
+    """One run: rounds would only repeat the same bytes."""
+    filled, times = how_much
     quota = round(QUOTA_BYTES * scale)
-    figures = []
-    for kind, sizes, times, goal, conns in KINDS:
-        note = f"quota {quota / GIB:g} GiB, {FILLED:.0%} full, {times} x the quota replaced"
-        filling = Limit(f"{kind}, filling: bytes to disk / bytes stored", "x", "lower", goal)
-        churning = Limit(f"{kind}, replacing at random: bytes to disk / bytes stored", "x", "lower", goal, note)
-        rate = Limit(f"{kind}, replacing at random: stored", "MB/s", "higher", None, "DELETE and durable PUT")
-        listing = WORK / "amplification-listing"
-        listing.unlink(missing_ok=True)
-        # All of the quota's room is to be there: a short disk would make it smaller.
-        with ours(extra=["--disk-quota", quota, "--memory", "1GiB"]) as node:
-            clients = ["--conns", conns]
-            before = written(node.pids[0])
-            run = fill(node.port, listing, 0, sizes, "--until-bytes", round(quota * FILLED), *clients)
-            filled = written(node.pids[0])
-            add(filling, before, filled, run)
-            run = fill(node.port, listing, 10_000_000, sizes, "--until-bytes", times * quota, *clients, verb="churn")
-            add(churning, filled, written(node.pids[0]), run)
-            rate.add("ours", run["bytes"] / 1e6 / run["seconds"])
-        listing.unlink()
-        figures += [filling, churning, rate]
-    return figures
+    note = f"quota {quota / GIB:g} GiB, {filled:.0%} full, {times} x the quota replaced"
+    filling = Limit(f"{kind}, filling to {filled:.0%}: bytes to disk / bytes stored", "x", "lower", goal)
+    churning = Limit(f"{kind}, {filled:.0%} full, replaced at random: bytes to disk / bytes stored", "x", "lower", goal, note)
+    rate = Limit(f"{kind}, {filled:.0%} full, replaced at random: stored", "MB/s", "higher", None, "DELETE and durable PUT")
+    refused = Limit(f"{kind}, {filled:.0%} full, replaced at random: answers 503 and 507, tried again", "per blob", "lower")
+    listing = WORK / "amplification-listing"
+    listing.unlink(missing_ok=True)
+    with ours(extra=["--disk-quota", quota, "--memory", "1GiB"]) as node:
+        clients = ["--conns", conns]
+        before = written(node.pids[0])
+        run = fill(node.port, listing, 0, sizes, "--until-bytes", round(quota * filled), *clients)
+        after = written(node.pids[0])
+        add(filling, before, after, run)
+        run = fill(node.port, listing, CHURN_FIRST, sizes, "--until-bytes", times * quota, *clients, verb="churn")
+        add(churning, after, written(node.pids[0]), run)
+        rate.add("ours", run["bytes"] / 1e6 / run["seconds"])
+        # 0 is no figure: one in all is the least that is shown.
+        refused.add("ours", max(run["refused"], 1) / run["blobs"])
+    listing.unlink()
+    return [filling, churning, rate, refused]
 
 
 def add(figure, before, after, run):

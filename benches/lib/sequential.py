@@ -3,7 +3,7 @@
 from .blobs import GIB, blobs
 from .figure import Figure, Limit, alternate
 from .machine import SERVER_CORE, WORK, Unmeasured, run
-from .servers import ours, peer
+from .servers import OURS_OPS_PORT, ours, peer
 
 SIZES = [(GIB, "1 GiB"), (4 * GIB, "4 GiB")]
 MEMORY = "7GiB"
@@ -41,10 +41,17 @@ def sequential(rounds, seconds):
             for server, at in contenders.values():
                 for _ in range(WARM_READS):
                     get(server, at, 0)
+            cold = disk_reads()
             alternate(rounds, {n: lambda s=server, at=at, get=get: get(s, at, seconds)
                                for n, (server, at) in contenders.items()}, record)
+            if disk_reads() != cold:
+                raise Unmeasured(f"GET {label}: {disk_reads() - cold} reads of ours went to disk: it was not warm")
             file.unlink()
             figures += [rate, cost, own, client]
-    if not figures:
-        raise Unmeasured("no size")
     return figures
+
+
+def disk_reads():
+    """Reads of ours that RAM had no answer for."""
+    text = run("curl", "-sf", f"http://127.0.0.1:{OURS_OPS_PORT}/metrics").stdout
+    return int(next(line.split()[1] for line in text.splitlines() if line.startswith("blobcache_l1_hits_total ")))
