@@ -72,6 +72,16 @@ impl Entry {
         kept || planted::is(Bug::KeepNotBettered)
     }
 
+    /// As `keep` asks, and no worse than it is kept already.
+    pub fn at_least(&self, keep: Keep) -> Keep {
+        let is_for_ever = self.expires_ms == 0 || keep.expires_ms == 0;
+        Keep {
+            expires_ms: if is_for_ever { 0 } else { self.expires_ms.max(keep.expires_ms) },
+            evictable: self.evictable && keep.evictable,
+            pinned: self.pinned || keep.pinned,
+        }
+    }
+
     /// Whether the object is gone at `now_ms`.
     pub fn is_expired(&self, now_ms: u64) -> bool {
         self.expires_ms != 0 && self.expires_ms <= now_ms && !planted::is(Bug::ExpiredServed)
@@ -228,6 +238,25 @@ mod tests {
         assert!(!held(keep(0, true)).is_kept_as(keep(0, false)), "evictable is not for good");
         assert!(!held(keep(9, false)).is_kept_as(keep(0, false)), "an end is not for ever");
         assert!(!held(keep(9, false)).is_kept_as(keep(10, false)));
+    }
+
+    #[test]
+    fn no_keep_makes_it_worse() {
+        let all = [0, 5, 9].into_iter().flat_map(|expires_ms| {
+            [(true, false), (true, true), (false, false)].map(|(evictable, pinned)| Keep {
+                expires_ms,
+                evictable,
+                pinned,
+            })
+        });
+        for (was, asked) in all.clone().flat_map(|was| all.clone().map(move |asked| (was, asked))) {
+            let Keep { expires_ms, evictable, pinned } = was;
+            let held = Entry { expires_ms, evictable, pinned, ..entry(1) };
+            let kept = held.at_least(asked);
+            let now =
+                Entry { expires_ms: kept.expires_ms, evictable: kept.evictable, pinned: kept.pinned, ..held };
+            assert!(now.is_kept_as(was) && now.is_kept_as(asked), "{was:?} {asked:?}: {kept:?}");
+        }
     }
 
     #[test]

@@ -7,12 +7,14 @@ mod ahead;
 mod held;
 mod keep;
 mod load;
+mod origin;
 mod store;
 
 use super::digest::Digest;
 use super::disk::{Disk, DiskPlan};
 use super::index::{Entry, Index, Place};
 use super::object::read_sums;
+use super::origins::Origins;
 use super::policy::Policy;
 use super::prefetch::{self, Prefetch};
 use super::reader::{ReadError, read_packed};
@@ -196,11 +198,14 @@ struct State {
     /// What may be dropped from disk, oldest first, with the sequence it was stored under.
     evictable: VecDeque<(Digest, u64)>,
     locked: HashMap<Digest, Vec<Waker>>,
+    /// Where objects came from, those that are gone included.
+    origins: Origins,
     next_sequence: u64,
 }
 
 impl State {
     fn new(plan: &Plan, (policy_seed, index_seed): (u64, u64), next_sequence: u64) -> State {
+        let quota_bytes = plan.disks.iter().map(|d| d.budget.limit()).min().unwrap_or(0);
         State {
             index: Index::new(index_seed),
             policy: Policy::new(plan.held_bytes, policy_seed),
@@ -213,6 +218,7 @@ impl State {
             damaged: HashSet::new(),
             evictable: VecDeque::new(),
             locked: HashMap::new(),
+            origins: Origins::new(quota_bytes, plan.map.columns()),
             next_sequence,
         }
     }
@@ -326,6 +332,10 @@ impl<I: Io> Shard<I> {
         if !disk.take_out(reason) {
             return;
         }
+        if !self.inner.loaded.get() {
+            // What it holds and nobody has read yet is not known to be absent.
+            self.inner.loading.borrow_mut().disks[usize::from(number)].out = Some(reason.to_owned());
+        }
         let root = disk.names.root().display();
         if self.inner.disks.iter().all(|d| d.out().is_some()) {
             (self.inner.plan.on_stop)(reason.to_owned());
@@ -355,6 +365,9 @@ impl<I: Io> Shard<I> {
             let Some(entry) = self.lookup(digest) else {
                 return self.maybe_lost(digest).map(|()| None);
             };
+            if self.is_to_be_mended(digest) {
+                return Err(ReadError::Damaged(*digest));
+            }
             let found = self.get_from_disk(digest, &entry).await;
             match found {
                 Ok(found) => return Ok(Some(found)),
@@ -394,8 +407,17 @@ impl<I: Io> Shard<I> {
         self.inner.state.borrow().index.get(digest).filter(|e| !e.is_expired(now_ms)).copied()
     }
 
-    /// Counts an object whose bytes on disk are not what was stored; a put of it will store it anew.
+    /// Known to be damaged, and an origin can give it again: better than what is left of it.
+    fn is_to_be_mended(&self, digest: &Digest) -> bool {
+        let state = self.inner.state.borrow();
+        state.damaged.contains(digest) && state.origins.get(digest).is_some()
+    }
+
+    /// Counts an object whose bytes on disk are not what was stored; a put or fetch of it will store it anew.
     pub fn on_damaged(&self, digest: &Digest) {
+        if self.lookup(digest).is_none() {
+            return;
+        }
         bump(&self.inner.damaged);
         tracing::error!(%digest, "object is damaged on disk: it is not served; store it again to mend it");
         self.inner.state.borrow_mut().damaged.insert(*digest);
@@ -439,7 +461,7 @@ impl<I: Io> Shard<I> {
         let path = sums_path(&disk.names, digest);
         let sums = read_sums(&self.inner.io, &path, entry.size, entry.crc).await;
         let sums = sums.map_err(|e| match e.kind() {
-            io::ErrorKind::InvalidData => ReadError::Damaged(*digest),
+            io::ErrorKind::InvalidData | io::ErrorKind::NotFound => ReadError::Damaged(*digest),
             io::ErrorKind::OutOfMemory | io::ErrorKind::ResourceBusy => ReadError::Busy,
             _ => ReadError::Io(*digest, e),
         })?;

@@ -28,6 +28,7 @@ impl<I: Io> Shard<I> {
         if self.whole(&digest).is_some_and(|e| e.is_kept_as(keep)) {
             return Ok(Stored::Already);
         }
+        let keep = self.at_least(&digest, keep);
         let disk = self.choose_disk(hash_of(&digest), packed_bytes(data.len() as u64))?;
         let record = Record {
             said: Said::Packed,
@@ -58,6 +59,7 @@ impl<I: Io> Shard<I> {
             self.keep_better(&digest, &entry, keep).await?;
             return Ok(Stored::Already);
         }
+        let keep = self.at_least(&digest, keep);
         let disk = self.inner.disks[usize::from(incoming.disk)].clone();
         let record = Record {
             said: Said::File,
@@ -98,37 +100,48 @@ impl<I: Io> Shard<I> {
         self.inner.disks[usize::from(incoming.disk)].store.budget().release(incoming.reserved);
     }
 
-    /// An object file that is there already is kept for longer if that is asked: a record says so.
+    /// An object that is there is kept at least so well from now on.
+    pub async fn keep(&self, digest: Digest, keep: Keep) -> Result<(), PutError> {
+        let _lock = self.lock(digest).await;
+        match self.whole(&digest) {
+            Some(entry) => self.keep_better(&digest, &entry, keep).await,
+            None => Ok(()),
+        }
+    }
+
+    /// An object that is there already is kept for longer if that is asked: a record says so.
     async fn keep_better(&self, digest: &Digest, entry: &Entry, keep: Keep) -> Result<(), PutError> {
         if entry.is_kept_as(keep) {
             return Ok(());
         }
         let disk = self.inner.disks[usize::from(entry.disk)].clone();
+        let Keep { expires_ms, evictable, pinned } = entry.at_least(keep);
+        let sequence = self.next_sequence();
         let record = Record {
-            said: Said::File,
-            digest: *digest,
-            sequence: self.next_sequence(),
-            expires_ms: keep.expires_ms,
-            size: entry.size,
-            crc: entry.crc,
-            evictable: keep.evictable,
-            pinned: keep.pinned,
+            sequence,
+            expires_ms,
+            evictable,
+            pinned,
+            ..super::super::checkpoint::record_of(*digest, entry)
         };
         self.append_index(&disk, &record).await?;
-        if let Some(entry) = self.inner.state.borrow_mut().index.get_mut(digest) {
-            entry.sequence = record.sequence;
-            entry.expires_ms = record.expires_ms;
-            entry.evictable = record.evictable;
-            entry.pinned = record.pinned;
+        let state = &mut *self.inner.state.borrow_mut();
+        if let Some(entry) = state.index.get_mut(digest) {
+            (entry.sequence, entry.expires_ms) = (sequence, expires_ms);
+            (entry.evictable, entry.pinned) = (evictable, pinned);
+            if evictable {
+                state.evictable.push_back((*digest, sequence));
+            }
         }
         Ok(())
     }
 
-    /// Deletes an object; false if there was none. Readers under way finish.
+    /// Deletes an object and forgets where it came from; false if there was neither. Readers under way finish.
     pub async fn delete(&self, digest: Digest) -> Result<bool, PutError> {
         let _lock = self.lock(digest).await;
+        let could_come_back = self.forget_any_origin(digest).await?;
         if self.lookup(&digest).is_none() {
-            return Ok(false);
+            return Ok(could_come_back);
         }
         self.remove(digest).await?;
         Ok(true)
@@ -202,10 +215,21 @@ impl<I: Io> Shard<I> {
         self.inner.state.borrow().index.get(digest).copied()
     }
 
-    /// What is known of an object that is there and not damaged.
+    /// What is known of an object that is there, not damaged, and on a disk that works.
     fn whole(&self, digest: &Digest) -> Option<Entry> {
         let entry = self.lookup(digest)?;
-        (!self.inner.state.borrow().damaged.contains(digest)).then_some(entry)
+        let works = self.inner.disks[usize::from(entry.disk)].out().is_none();
+        (works && !self.inner.state.borrow().damaged.contains(digest)).then_some(entry)
+    }
+
+    /// The size of an object that is there, not damaged, and on a disk that works.
+    pub fn whole_size(&self, digest: &Digest) -> Option<u64> {
+        self.whole(digest).map(|e| e.size)
+    }
+
+    /// What is stored anew is kept no worse than what it mends or replaces.
+    fn at_least(&self, digest: &Digest, keep: Keep) -> Keep {
+        self.lookup(digest).map_or(keep, |old| old.at_least(keep))
     }
 
     pub(super) fn next_sequence(&self) -> u64 {
@@ -284,6 +308,8 @@ impl<I: Io> Shard<I> {
     pub(super) async fn free_disk(&self, digest: &Digest, old: &Entry) {
         let disk = &self.inner.disks[usize::from(old.disk)];
         match old.place {
+            // What is on a disk that was taken out stays as it is.
+            _ if disk.out().is_some() => {}
             Place::Packed { segment, .. } => self.sub_live(disk, segment, old),
             Place::Object => {
                 let path = disk.names.object(digest);
