@@ -21,6 +21,7 @@ mod prefetch;
 mod put;
 mod quick_start;
 mod ranges;
+mod refetch;
 mod refusals;
 mod slow;
 mod stall;

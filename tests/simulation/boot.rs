@@ -53,8 +53,12 @@ fn recover(twin: &mut Twin, columns: usize, dir: DirPlan) -> Result<Opened, Open
 
 /// Starts a node; the reason when it does not.
 pub fn start(twin: &mut Twin, columns: usize, quota_bytes: u64) -> Result<Node, String> {
-    let dir =
-        DirPlan { path: PathBuf::from("/data"), budget: Budget::new(quota_bytes), weight: 1, floor_bytes: 0 };
+    start_on(twin, columns, Budget::new(quota_bytes))
+}
+
+/// The same, on a budget that the test looks at.
+pub fn start_on(twin: &mut Twin, columns: usize, budget: Budget) -> Result<Node, String> {
+    let dir = DirPlan { path: PathBuf::from("/data"), budget, weight: 1, floor_bytes: 0 };
     let (disks, recovered) = recover(twin, columns, dir).map_err(|e| e.to_string())?;
     let plan = NodePlan {
         blob_listen: blob_addr(),
@@ -64,7 +68,7 @@ pub fn start(twin: &mut Twin, columns: usize, quota_bytes: u64) -> Result<Node, 
         disks,
         memory_bytes: (COLUMN_BYTES * columns) as u64,
         map: ShardMap::new(columns),
-        // Nothing is fetched here.
+        // Nothing is fetched over TLS here.
         trust: Trust::load(None).map_err(|e| e.to_string())?,
         drained: Arc::default(),
     };
