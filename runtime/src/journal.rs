@@ -7,6 +7,7 @@
 //! | `segment` | a segment file: how much of it is live, who still reads it |
 //! | `store` | the segment files of a directory as one column sees them: made, recycled, opened, retired |
 //! | `writer` | group commit |
+//! | `memory` | buffers for what nobody's request waits for |
 //! | `scan` | reading a segment back; what is a torn tail and what is corruption |
 //!
 //! A journal is an *instance*: one column's, for one purpose, from one start of the node on. Its segments are numbered upwards
@@ -25,6 +26,7 @@
 //! 4. A segment is allocated whole before its first batch, so a full disk is met there and not in a group.
 
 mod batch;
+mod memory;
 mod scan;
 mod segment;
 mod store;
@@ -34,6 +36,7 @@ pub use batch::{
     ALIGNED_BYTES_MIN, Batch, BatchError, Frame, META_BYTES_MAX, Meta, Purpose, SECTOR_BYTES, VERSION,
     batch_bytes, check_data, encode_batch,
 };
+pub(crate) use memory::buffer_in_time;
 pub use scan::{Found, ScanError, ScanPlan, Scanned, What, peek, scan};
 pub use segment::{Reading, Segment};
 pub use store::{Store, is_full, parse_name, segment_path};

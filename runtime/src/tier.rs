@@ -14,7 +14,7 @@
 //! | `object` | streaming a larger object into a file of its own |
 //! | `shard` | the owner of a column's objects: get, put, delete, list, load, upkeep |
 //! | `reader` | the path of bytes that are not in RAM: disk, checksum, out |
-//! | `data_dir`, `recover` | taking possession of a directory; disk → state |
+//! | `data_dir` (with `text_file`), `members`, `recover` | taking possession of a directory; which belong together; disk → state |
 //!
 //! Path of a small object in: the owner appends it to its pack journal; one write and one sync later it is in the index. It comes
 //! into RAM when it is read. Path of a large one: the receiving column streams it into `incoming/`, synced; the owner renames
@@ -50,6 +50,7 @@ mod disk_policy;
 mod fifo;
 mod ghosts;
 mod index;
+mod members;
 mod names;
 mod object;
 mod origins;
@@ -59,19 +60,21 @@ mod reader;
 mod record;
 mod recover;
 mod shard;
+mod text_file;
 
 pub use data_dir::{DataDir, DataDirError, Guard};
 pub use digest::{Digest, DigestError};
 pub use disk::{DISKS_MAX, Disk, DiskPlan};
-pub use disk_policy::{DISK_PINS_MAX, DiskPolicy, PinsFull};
+pub use disk_policy::DiskPolicy;
 pub use index::{Keep, LIST_MAX};
+pub use members::{check as check_members, remember as remember_members};
 pub use names::{BLOCK_BYTES, EXTENT_BYTES, Names, PACKED_BYTES_MAX};
 pub use object::{Incoming, ObjectWriter, WRITE_BYTES, WRITES_MAX, WriteError, disk_bytes};
 pub use policy::Policy;
 pub use prefetch::{Counts as PrefetchCounts, Place, Prefetch, Read};
 pub use reader::{ObjectReader, ReadError};
 pub use recover::{RecoverError, Recovered, recover_all};
-pub use shard::{Found, Object, Pinned, Plan, PutError, Shard, Stats, Stored, Stretch};
+pub use shard::{Extent, Found, Object, Pinned, Plan, PutError, Shard, Stats, Stored, Stretch};
 
 /// The pure parts, for the bench program that counts their instructions; engines have no use for them.
 pub mod parts {

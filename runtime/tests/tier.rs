@@ -182,12 +182,10 @@ fn objects_read_back_whole() {
         async move {
             let tier = open_one(&column, &root).await;
             let data = bytes_of(2, 5002);
-            for _ in 0..2 {
-                let Ok(Some(Found::Packed(bytes))) = tier.get(&digest_of(&data)).await else {
-                    panic!("packed")
-                };
-                assert_eq!(bytes, data);
-            }
+            let Ok(Some(Found::Read(bytes))) = tier.get(&digest_of(&data)).await else { panic!("read") };
+            assert_eq!(bytes, data);
+            let Ok(Some(Found::Packed(bytes))) = tier.get(&digest_of(&data)).await else { panic!("held") };
+            assert_eq!(bytes, data);
             let stats = tier.stats();
             assert_eq!((stats.disk_hits, stats.ram_hits), (1, 1), "the second read is from RAM");
             let large = bytes_of(9, 3_000_000);
@@ -338,7 +336,7 @@ fn packs_are_listed_reclaimed_and_checkpointed_and_nothing_is_lost() {
                     let digest = digest_of(&data);
                     let owner = ShardMap::new(columns).owner(digest.shard());
                     let found = tiers[owner].get(&digest).await;
-                    let Ok(Some(Found::Packed(bytes))) = found else { panic!("{n} with {columns} columns") };
+                    let Ok(Some(Found::Read(bytes))) = found else { panic!("{n} with {columns} columns") };
                     assert_eq!(bytes, data);
                 }
                 if columns == 2 {
@@ -433,14 +431,14 @@ where
 }
 
 #[test]
-fn origins_outlive_restarts_and_evictions_and_end_with_a_delete() {
+fn origins_outlive_restarts_and_their_objects_and_end_with_a_delete() {
     let base = tempfile::tempdir_in("/var/tmp").expect("a directory on a disk");
     let roots = [base.path().join("one"), base.path().join("two")];
     let (all, none) = (vec![Some(ORIGIN.to_owned()); 8], vec![None; 8]);
     let look = |_, _| async {};
     let stored = origins(&roots, 1, false, |tier, data| async move {
         let digest = digest_of(&data);
-        let keep = Keep { evictable: true, ..Keep::default() };
+        let keep = Keep { expires_ms: 1, evictable: true, ..Keep::default() };
         tier.put_packed(digest, Bytes::from(data), keep).await.expect("stored");
         tier.remember_origin(digest, ORIGIN).await.expect("kept");
     });
@@ -449,11 +447,11 @@ fn origins_outlive_restarts_and_evictions_and_end_with_a_delete() {
     for (columns, closes) in [(1, false), (3, true), (2, true), (3, false)] {
         assert_eq!(origins(&roots, columns, closes, look), all, "{columns} columns");
     }
-    let evict = |tier: Shard<RingIo>, data: Vec<u8>| async move {
-        tier.evict_from_disk(u64::MAX).await.expect("evicted");
-        assert!(tier.get(&digest_of(&data)).await.expect("readable").is_none());
+    let expire = |tier: Shard<RingIo>, data: Vec<u8>| async move {
+        tier.sweep_expired().await.expect("swept");
+        assert!(tier.get(&digest_of(&data)).await.expect("readable").is_none() && tier.stats().objects == 0);
     };
-    assert_eq!(origins(&roots, 2, false, evict), all, "evicted is not deleted");
+    assert_eq!(origins(&roots, 2, false, expire), all, "what is gone is not deleted");
     for (columns, closes) in [(1, true), (3, false)] {
         assert_eq!(origins(&roots, columns, closes, look), all, "{columns} columns");
     }

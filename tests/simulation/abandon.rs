@@ -20,11 +20,11 @@ async fn left(io: &TwinIo, budget: &Budget) -> (u64, Vec<String>) {
     let list = async |dir: String| io.list_dir(Path::new(&dir)).await.expect("listed");
     let is_journal =
         |name: &str| ["pack-", "index-", "checkpoint-", "spare-"].iter().any(|p| name.starts_with(p));
-    let root = list("/data".to_owned()).await;
+    let root = list("/data1".to_owned()).await;
     let journals: u64 = root.iter().filter(|(name, _)| is_journal(name)).map(|(_, bytes)| bytes).sum();
-    let mut files = list("/data/incoming".to_owned()).await;
+    let mut files = list("/data1/incoming".to_owned()).await;
     for shard in 0..=255 {
-        files.extend(list(format!("/data/objects/{shard:02x}")).await);
+        files.extend(list(format!("/data1/objects/{shard:02x}")).await);
     }
     (budget.used() - journals, files.into_iter().map(|(name, _)| name).collect())
 }
@@ -79,7 +79,7 @@ fn fetches_abandoned_anywhere_leave_neither_budget_nor_files() {
     for (seed, size, columns) in [(1, 3_000_000, 1), (2, 9_000_000, 2), (3, 70_000, 2)] {
         let mut twin = Twin::new(seed, DISK_BYTES, FaultPlan::none());
         let budget = Budget::new(QUOTA_BYTES);
-        let node = boot::start_on(&mut twin, columns, budget.clone()).expect("starts");
+        let node = boot::start_on(&mut twin, columns, std::slice::from_ref(&budget)).expect("starts");
         let io = twin.outside();
         let stored = twin.run(LIMIT_NS, work(io, budget, seed, size));
         assert!(stored < ABANDONED, "all of them were stored: nothing was abandoned");

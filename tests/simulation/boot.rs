@@ -30,9 +30,9 @@ fn ops_addr() -> SocketAddr {
 }
 
 /// Reads the data directory as the binary does before its columns start.
-fn recover(twin: &mut Twin, columns: usize, dir: DirPlan) -> Result<Opened, OpenError> {
+fn recover(twin: &mut Twin, columns: usize, dirs: Vec<DirPlan>) -> Result<Opened, OpenError> {
     let outcome: Rc<RefCell<Option<Result<Opened, OpenError>>>> = Rc::default();
-    let (give, dirs, map) = (outcome.clone(), [dir], ShardMap::new(columns));
+    let (give, dirs, map) = (outcome.clone(), dirs, ShardMap::new(columns));
     let set_up = move |column: runtime::column::Column<TwinIo>| {
         let (give, dirs) = (give.clone(), dirs.clone());
         async move {
@@ -51,15 +51,32 @@ fn recover(twin: &mut Twin, columns: usize, dir: DirPlan) -> Result<Opened, Open
     opened.expect("recovery ends with an outcome")
 }
 
-/// Starts a node; the reason when it does not.
-pub fn start(twin: &mut Twin, columns: usize, quota_bytes: u64) -> Result<Node, String> {
-    start_on(twin, columns, Budget::new(quota_bytes))
+/// What a node is started on.
+#[derive(Clone, Copy, Debug)]
+pub struct Machine {
+    pub columns: usize,
+    /// Data directories, all on the one simulated disk.
+    pub dirs: usize,
+    /// Of each.
+    pub quota_bytes: u64,
 }
 
-/// The same, on a budget that the test looks at.
-pub fn start_on(twin: &mut Twin, columns: usize, budget: Budget) -> Result<Node, String> {
-    let dir = DirPlan { path: PathBuf::from("/data"), budget, weight: 1, floor_bytes: 0 };
-    let (disks, recovered) = recover(twin, columns, dir).map_err(|e| e.to_string())?;
+/// Starts a node; the reason when it does not.
+pub fn start(twin: &mut Twin, machine: Machine) -> Result<Node, String> {
+    let budgets: Vec<Budget> = (0..machine.dirs).map(|_| Budget::new(machine.quota_bytes)).collect();
+    start_on(twin, machine.columns, &budgets)
+}
+
+/// The same, on budgets that the test looks at: one for each data directory.
+pub fn start_on(twin: &mut Twin, columns: usize, budgets: &[Budget]) -> Result<Node, String> {
+    let dir = |(n, budget): (u32, &Budget)| DirPlan {
+        path: PathBuf::from(format!("/data{n}")),
+        budget: budget.clone(),
+        weight: n,
+        floor_bytes: 0,
+    };
+    let dirs = (1..).zip(budgets).map(dir).collect();
+    let (disks, recovered) = recover(twin, columns, dirs).map_err(|e| e.to_string())?;
     let plan = NodePlan {
         blob_listen: blob_addr(),
         ops_listen: ops_addr(),

@@ -13,7 +13,7 @@
 //! | `abandon`, `origin` | fetches given up anywhere, from an origin on the twin |
 //! | `boundaries` | who may name the twin |
 //!
-//! `BASALT_SEED=7` replays one seed; `BASALT_SEEDS=1000 BASALT_OPERATIONS=2000` is the soak.
+//! `BASALT_SEED=7` replays one seed; `BASALT_SEEDS=1000 BASALT_OPS=2000` is the soak.
 
 #[cfg(test)]
 mod abandon;

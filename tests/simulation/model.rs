@@ -32,23 +32,83 @@ impl Blob {
     }
 }
 
-/// What may be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
-    /// Never stored, or deleted, and acknowledged.
-    Absent,
-    /// Stored for good, and acknowledged.
-    Present,
-    /// Stored until a date between these two, if the calendar never jumped (`jumps` so far).
-    Until { from_ms: u64, to_ms: u64, jumps: u64 },
-    /// Whole or not there: an answer was missing, or it may be evicted.
-    Maybe,
+/// A date that never comes.
+pub const NEVER_MS: u64 = u64::MAX;
+
+/// The date, how often it has jumped, and the boot of the node.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Moment {
+    pub unix_ms: u64,
+    pub jumps: u64,
+    pub boot: u64,
+}
+
+/// What a put asks for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Asked {
+    pub ttl_ms: Option<u64>,
+    pub evictable: bool,
+    pub pinned: bool,
+}
+
+impl Asked {
+    fn may_be_dropped(self) -> bool {
+        self.evictable && !self.pinned
+    }
+
+    fn end_ms(self, at: Moment) -> u64 {
+        self.ttl_ms.map_or(NEVER_MS, |ttl_ms| at.unix_ms + ttl_ms)
+    }
+}
+
+/// What is known of a blob.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct State {
+    /// It must be there before this date; [`NEVER_MS`]: always; 0: it need not be.
+    must_ms: u64,
+    /// It must not be there after this date; [`NEVER_MS`]: it may always be; 0: it is not there.
+    gone_ms: u64,
+    /// Jumps of the calendar when that was said: dates said before a jump mean nothing after it.
+    jumps: u64,
+    /// The boot in which a request about it was never answered: the node may yet do it, as long as it runs.
+    doubt: Option<u64>,
+}
+
+impl State {
+    /// As it is at a moment: without the dates that a jump has made void.
+    fn at(mut self, now: Moment) -> State {
+        if self.jumps != now.jumps {
+            self.must_ms = if self.must_ms == NEVER_MS { NEVER_MS } else { 0 };
+            self.gone_ms = if self.gone_ms == 0 { 0 } else { NEVER_MS };
+            self.jumps = now.jumps;
+        }
+        self.doubt = self.doubt.filter(|&boot| boot == now.boot);
+        self
+    }
+
+    fn may_be(mut self) -> State {
+        self.must_ms = 0;
+        self.gone_ms = NEVER_MS;
+        self
+    }
+
+    /// Whether it was stored for good.
+    pub fn is_for_good(self) -> bool {
+        self.must_ms == NEVER_MS
+    }
+
+    /// Whether it was deleted, or never stored.
+    pub fn is_absent(self) -> bool {
+        self.gone_ms == 0
+    }
 }
 
 /// All blobs.
 #[derive(Default)]
 pub struct Model {
-    pub states: BTreeMap<u64, State>,
+    states: BTreeMap<u64, State>,
+    /// What was asked and answered of each blob, for who has to understand a violation.
+    history: BTreeMap<u64, Vec<String>>,
     /// The first promise that was broken.
     pub violation: Option<String>,
     /// Requests finished.
@@ -65,10 +125,15 @@ pub type SharedModel = Rc<RefCell<Model>>;
 
 impl Model {
     pub fn state(&self, number: u64) -> State {
-        self.states.get(&number).copied().unwrap_or(State::Absent)
+        self.states.get(&number).copied().unwrap_or_default()
     }
 
-    pub fn set(&mut self, number: u64, state: State) {
+    fn update(&mut self, number: u64, now: Moment, what: &str, change: impl FnOnce(State) -> State) {
+        let Moment { unix_ms, boot, .. } = now;
+        self.history.entry(number).or_default().push(format!("boot {boot} {}: {what}", unix_ms % 10_000_000));
+        let state = change(self.state(number).at(now));
+        // Nothing is known for sure while an unanswered request may still be done.
+        let state = if state.doubt.is_some() { state.may_be() } else { state };
         self.states.insert(number, state);
     }
 
@@ -76,46 +141,71 @@ impl Model {
         self.violation.get_or_insert(what);
     }
 
-    /// A put is asked for and may be done from now on; what was known before.
-    pub fn put_unknown(&mut self, number: u64) -> State {
-        let before = self.state(number);
-        if before != State::Present {
-            self.set(number, State::Maybe);
-        }
-        before
+    /// The last that happened to a blob.
+    pub fn history_of(&self, number: u64) -> String {
+        let lines = self.history.get(&number).map(Vec::as_slice).unwrap_or_default();
+        lines[lines.len().saturating_sub(12)..].iter().map(|line| format!("\n    {line}")).collect()
     }
 
-    /// That put was acknowledged.
-    pub fn put_done(&mut self, number: u64, before: State, kept: State) {
-        let now = match (before, kept) {
-            (State::Present, _) | (_, State::Present) => State::Present,
-            // Kept as long as the longer of both asks; whichever that is, it is not known to be gone.
-            (State::Absent, kept) => kept,
-            _ => State::Maybe,
-        };
-        self.set(number, now);
+    /// A put is asked for: it may be done from now on.
+    pub fn put_asked(&mut self, number: u64, asked: Asked, now: Moment) {
+        let gone = |state: State| State { gone_ms: state.gone_ms.max(asked.end_ms(now)), ..state };
+        self.update(number, now, &format!("put {asked:?}"), gone);
+    }
+
+    /// It was acknowledged: kept as well as it was, and as well as was asked.
+    pub fn put_done(&mut self, number: u64, asked: Asked, (begin, end): (Moment, Moment)) {
+        self.update(number, end, "stored", |state| {
+            let gone_ms = state.gone_ms.max(asked.end_ms(end));
+            let timed = asked.ttl_ms.is_some();
+            let void = asked.may_be_dropped() || (timed && begin.jumps != end.jumps);
+            let must_ms = if void { state.must_ms } else { state.must_ms.max(asked.end_ms(begin)) };
+            let gone_ms = if timed && begin.jumps != end.jumps { NEVER_MS } else { gone_ms };
+            State { must_ms, gone_ms, ..state }
+        });
+    }
+
+    /// A deletion is asked for: it may be done from now on.
+    pub fn delete_asked(&mut self, number: u64, now: Moment) {
+        self.update(number, now, "delete", |state| State { must_ms: 0, ..state });
+    }
+
+    /// It was acknowledged.
+    pub fn delete_done(&mut self, number: u64, now: Moment) {
+        self.update(number, now, "deleted", |state| State { must_ms: 0, gone_ms: 0, ..state });
+    }
+
+    /// The node said that there is nothing to delete. An expired blob comes back when the calendar does.
+    pub fn delete_missed(&mut self, number: u64, now: Moment) {
+        self.update(number, now, "nothing to delete", |state| {
+            let gone_ms = if now.jumps == 0 { 0 } else { state.gone_ms };
+            State { must_ms: 0, gone_ms, ..state }
+        });
+    }
+
+    /// A request that changes something was never answered.
+    pub fn unanswered(&mut self, number: u64, now: Moment) {
+        self.update(number, now, "unanswered", |state| State { doubt: Some(now.boot), ..state });
     }
 
     /// A blob was found, or not, by a request that began and ended at these dates.
-    pub fn seen(&mut self, blob: &Blob, found: bool, (begin_ms, end_ms, jumps): (u64, u64, u64)) {
-        let wrong = match (self.state(blob.number), found) {
-            (State::Absent, true) => Some("it was deleted, or never stored"),
-            (State::Present, false) => Some("it was acknowledged as stored for good"),
-            (State::Until { from_ms, jumps: then, .. }, false) if jumps == then && end_ms < from_ms => {
-                Some("its time is not over")
-            }
-            (State::Until { to_ms, jumps: then, .. }, true) if jumps == then && begin_ms > to_ms => {
-                Some("its time is over")
-            }
+    pub fn seen(&mut self, blob: &Blob, found: bool, (begin, end): (Moment, Moment)) {
+        let state = self.state(blob.number).at(end);
+        let wrong = match (state, found) {
+            (State { gone_ms: 0, .. }, true) => Some("it was deleted, or never stored"),
+            (State { must_ms: NEVER_MS, .. }, false) => Some("it was acknowledged as stored for good"),
+            (State { must_ms, .. }, false) if end.unix_ms < must_ms => Some("its time is not over"),
+            (State { gone_ms, .. }, true) if begin.unix_ms > gone_ms => Some("its time is over"),
             _ => None,
         };
         let Some(why) = wrong else { return };
         if self.may_lose {
             self.lost += 1;
-            self.set(blob.number, State::Maybe);
+            self.update(blob.number, end, "lost, or back", State::may_be);
             return;
         }
         let is = if found { "is there" } else { "is not there" };
-        self.violate(format!("{} ({} bytes) {is}: {why}", blob.digest, blob.size));
+        let history = self.history_of(blob.number);
+        self.violate(format!("{} ({} bytes) {is}: {why}{history}", blob.digest, blob.size));
     }
 }

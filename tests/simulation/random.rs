@@ -15,12 +15,12 @@ const OPERATIONS: u64 = 300;
 /// In a soak every kind of fault fires at least this often.
 const FIRED_MIN: u64 = 100;
 
-fn number(name: &str) -> Option<u64> {
+pub fn number(name: &str) -> Option<u64> {
     env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is a number")))
 }
 
 fn operations() -> u64 {
-    number("BASALT_OPERATIONS").unwrap_or(OPERATIONS)
+    tests::scale::count("BASALT_OPS", OPERATIONS)
 }
 
 /// A run whose panics are failures like any other.
@@ -39,7 +39,7 @@ fn must_hold(seed: u64) -> Outcome {
         let commit = commit.map(|o| String::from_utf8_lossy(&o.stdout).trim().to_owned()).unwrap_or_default();
         panic!(
             "simulation, seed {seed}, commit {commit}: {broken}\n  replay: BASALT_SEED={seed} \
-             BASALT_OPERATIONS={} cargo test --release -p tests --test simulation random",
+             BASALT_OPS={} cargo test --release -p simulation random::whatever",
             plan.operations
         )
     })
@@ -74,13 +74,16 @@ fn print(seeds: u64, total: &Outcome, took: Duration) {
 fn whatever_happens_the_model_holds() {
     let (begin, mut total, mut seeds) = (Instant::now(), Outcome::default(), 0);
     if let Some(seed) = number("BASALT_SEED") {
+        // A replay is looked at: with what the node says.
+        tracing_subscriber::fmt().with_max_level(tracing_subscriber::filter::LevelFilter::DEBUG).init();
         let one = must_hold(seed);
         add(&mut total, &one);
         print(1, &total, begin.elapsed());
         return;
     }
     let soak = number("BASALT_SEEDS");
-    let first = number("BASALT_FIRST_SEED").unwrap_or_else(|| {
+    let round = number("BASALT_TEST_SEED").map(|round| round.wrapping_mul(1_000_003) & 0xffff_ffff_ffff);
+    let first = number("BASALT_FIRST_SEED").or(round).unwrap_or_else(|| {
         let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         since.map_or(1, |d| d.as_nanos() as u64 & 0xffff_ffff_0000)
     });

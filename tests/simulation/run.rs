@@ -1,7 +1,7 @@
 //! One seed: several boots of a node on one disk, with any number of columns, ended in every way, under the faults of the
 //! seed's profile; then a healthy machine on which everything is looked at.
 
-use crate::boot;
+use crate::boot::{self, Machine};
 use crate::model::{Blob, Model, SharedModel};
 use crate::workload::{Shared, check_all, spawn};
 use runtime::twin::{Cut, FAULTS, Fault, FaultPlan, Node, Rng, Twin};
@@ -10,7 +10,9 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 
 const DISK_BYTES: u64 = 3 << 30;
-const QUOTA_BYTES: u64 = 2 << 30;
+/// From one that is used up again and again to one that never is.
+const QUOTAS_BYTES: [u64; 3] = [20 << 20, 64 << 20, 2 << 30];
+const THINK_NS: [u64; 3] = [0, 20_000_000, 2_000_000_000];
 /// Simulated time that a boot may take to do its share of the operations.
 const LIMIT_NS: u64 = 4 * 3600 * 1_000_000_000;
 const CLIENTS: u64 = 4;
@@ -42,9 +44,12 @@ pub struct Outcome {
 
 /// What goes wrong in a run.
 struct Profile {
+    kind: u64,
     faults: FaultPlan,
     /// No request may fail while the node runs.
     strict: bool,
+    quota_bytes: u64,
+    dirs: usize,
 }
 
 fn profile(severity: Option<u64>, rng: &mut Rng) -> Profile {
@@ -90,17 +95,22 @@ fn profile(severity: Option<u64>, rng: &mut Rng) -> Profile {
     if kind >= 7 {
         some(&[(Fault::LyingSync, 5_000), (Fault::BitFlip, 500_000)]);
     }
-    Profile { faults, strict: kind < 3 }
+    let quota_bytes = QUOTAS_BYTES[rng.below(3) as usize];
+    let dirs = if rng.below(4) == 0 { 2 } else { 1 };
+    Profile { kind, faults, strict: kind < 3, quota_bytes, dirs }
 }
 
 fn blobs(seed: u64, rng: &mut Rng) -> Vec<Vec<Blob>> {
     let (mut number, mut known) = (0, BTreeSet::new());
+    let kind = rng.below(3);
     let mut one = || loop {
         number += 1;
-        // As many of each power of two; few of the largest.
-        let bits = match rng.below(16) {
-            0 => 20,
-            1..=3 => 16 + rng.below(3),
+        let bits = match (kind, rng.below(16)) {
+            // Packs fill quickly.
+            (0, 1..) => 12 + rng.below(4),
+            // As many of each power of two; few of the largest.
+            (_, 0) => 20,
+            (_, 1..=3) => 16 + rng.below(3),
             _ => rng.below(16),
         };
         let size = ((1u64 << bits) + rng.below(1 << bits)) as usize;
@@ -134,15 +144,23 @@ pub fn run(plan: Plan) -> Result<Outcome, String> {
         stop: Cell::new(false),
         running: Cell::new(0),
         strict: Cell::new(profile.strict),
+        think_ns: THINK_NS[rng.below(3) as usize],
+        deletions: rng.within(8, 25),
+        boot: Cell::new(0),
         watch: twin.watch(),
     });
     let mut run = Run { twin, rng, shared, model, profile, crashes: 0 };
     let boots = run.rng.within(2, 4);
-    for boot in 1..=boots {
-        run.boot(plan.operations * boot / boots)?;
+    let held = (1..=boots).try_for_each(|boot| run.boot(plan.operations * boot / boots));
+    match held.and_then(|()| run.look_at_all()) {
+        Ok(()) => Ok(run.outcome()),
+        Err(broken) => {
+            let Profile { kind, dirs, quota_bytes, .. } = run.profile;
+            let boot = run.shared.boot.get();
+            let on = format!("severity {kind}, {dirs} directories of {} MiB, boot {boot}", quota_bytes >> 20);
+            Err(format!("{broken} ({on})"))
+        }
     }
-    run.look_at_all()?;
-    Ok(run.outcome())
 }
 
 impl Run {
@@ -159,10 +177,12 @@ impl Run {
     /// Starts a node, on a faulty disk or, when that fails too often, on a healthy one.
     fn start(&mut self, healthy: bool) -> Result<Option<Node>, String> {
         for attempt in 0..=TRIES {
-            let columns = self.rng.within(1, 4) as usize;
+            self.shared.boot.set(self.shared.boot.get() + 1);
+            let Profile { quota_bytes, dirs, .. } = self.profile;
+            let machine = Machine { columns: self.rng.within(1, 4) as usize, dirs, quota_bytes };
             let mend = healthy || attempt == TRIES;
             self.twin.set_faults(if mend { FaultPlan::none() } else { self.profile.faults.clone() });
-            let started = boot::start(&mut self.twin, columns, QUOTA_BYTES);
+            let started = boot::start(&mut self.twin, machine);
             self.note_losses();
             match started {
                 Ok(node) => return Ok(Some(node)),

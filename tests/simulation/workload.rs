@@ -2,7 +2,7 @@
 //! others too. Everything that is asked and answered is told to the model.
 
 use crate::client::{Client, Cut, Reply};
-use crate::model::{Blob, SharedModel, State};
+use crate::model::{Asked, Blob, Moment, SharedModel};
 use runtime::io::Io;
 use runtime::twin::{Fault, Rng, TwinIo, Watch};
 use std::cell::Cell;
@@ -22,20 +22,23 @@ pub struct Shared {
     pub running: Cell<usize>,
     /// Any error answer is a broken promise: nothing goes wrong in this run.
     pub strict: Cell<bool>,
+    /// Clients wait up to this long before a request, now and then.
+    pub think_ns: u64,
+    /// Of a hundred requests, so many are deletions.
+    pub deletions: u64,
+    /// Boots so far.
+    pub boot: Cell<u64>,
     pub watch: Watch,
 }
 
 impl Shared {
     fn now(&self) -> Moment {
-        Moment { unix_ms: self.watch.unix_ms(), jumps: self.watch.counted(Fault::ClockJump) }
+        Moment {
+            unix_ms: self.watch.unix_ms(),
+            jumps: self.watch.counted(Fault::ClockJump),
+            boot: self.boot.get(),
+        }
     }
-}
-
-/// The date and how often it has jumped.
-#[derive(Clone, Copy)]
-pub struct Moment {
-    pub unix_ms: u64,
-    pub jumps: u64,
 }
 
 struct Worker {
@@ -67,11 +70,16 @@ impl Worker {
     async fn work(mut self) {
         while !self.shared.stop.get() && self.shared.model.borrow().violation.is_none() {
             let own = self.rng.below(self.shared.blobs[self.me].len() as u64) as usize;
+            if self.shared.think_ns > 0 && self.rng.below(4) == 0 {
+                let think_ns = self.rng.below(self.shared.think_ns);
+                self.io.sleep(think_ns).await;
+            }
+            let first = 92 - self.shared.deletions;
             match self.rng.below(100) {
                 0..40 => self.put(own).await,
-                40..48 => self.put_wrong(own).await,
-                48..78 => self.get(own).await,
-                78..92 => self.delete(own).await,
+                40..45 => self.put_wrong(own).await,
+                at if at < first => self.get(own).await,
+                at if at < 92 => self.delete(own).await,
                 92..96 => self.list().await,
                 _ => self.get_other().await,
             }
@@ -102,26 +110,29 @@ impl Worker {
         self.io.sleep(RETRY_NS).await;
     }
 
+    fn lifetime(&mut self) -> Asked {
+        let ttl_ms = Some(self.rng.within(1, TTL_S_MAX) * 1000);
+        match self.rng.below(20) {
+            0..4 => Asked { ttl_ms, ..Asked::default() },
+            4 | 5 => Asked { evictable: true, ..Asked::default() },
+            6 => Asked { evictable: true, pinned: true, ..Asked::default() },
+            7 => Asked { ttl_ms, evictable: true, pinned: false },
+            8 => Asked { ttl_ms, pinned: true, ..Asked::default() },
+            _ => Asked::default(),
+        }
+    }
+
     async fn put(&mut self, own: usize) {
         let shared = self.shared.clone();
         let blob = &shared.blobs[self.me][own];
         let named = self.rng.below(2) == 0;
-        let (ttl_s, evictable) = match self.rng.below(10) {
-            0 | 1 => (Some(self.rng.within(1, TTL_S_MAX)), false),
-            2 => (None, true),
-            _ => (None, false),
-        };
-        let query = match (ttl_s, evictable) {
-            (Some(s), _) => format!("?ttl={s}s"),
-            (None, true) => "?durability=none".to_owned(),
-            _ => String::new(),
-        };
+        let asked = self.lifetime();
+        let query = query(asked);
         let target = if named { blob.digest.path() } else { "/blobs".to_owned() };
         let line = format!("PUT {target}{query}");
         let bytes = blob.bytes();
         let begin = self.shared.now();
-        // It may be done from now on.
-        let before = shared.model.borrow_mut().put_unknown(blob.number);
+        shared.model.borrow_mut().put_asked(blob.number, asked, begin);
         let answer = if self.rng.below(4) == 0 {
             let part = self.rng.within(1, bytes.len() as u64) as usize;
             let body = chunked(&bytes, part.max(bytes.len() / 50 + 1));
@@ -137,19 +148,18 @@ impl Worker {
                 if body != wanted.as_bytes() {
                     self.violate(format!("{line}: {}", String::from_utf8_lossy(&body)));
                 }
-                let kept = match (ttl_s, evictable) {
-                    (Some(s), _) if begin.jumps == end.jumps => State::Until {
-                        from_ms: begin.unix_ms + s * 1000,
-                        to_ms: end.unix_ms + s * 1000,
-                        jumps: end.jumps,
-                    },
-                    (None, false) => State::Present,
-                    _ => State::Maybe,
-                };
-                shared.model.borrow_mut().put_done(blob.number, before, kept);
+                shared.model.borrow_mut().put_done(blob.number, asked, (begin, end));
             }
-            other => self.failed(&line, &other).await,
+            other => self.failed_change(blob.number, &line, &other).await,
         }
+    }
+
+    /// As [`Worker::failed`], of a request that may yet be done.
+    async fn failed_change(&mut self, number: u64, line: &str, answer: &Answer) {
+        if answer.is_err() {
+            self.shared.model.borrow_mut().unanswered(number, self.shared.now());
+        }
+        self.failed(line, answer).await;
     }
 
     /// A body that is not what its name says: refused, and nothing changes.
@@ -174,7 +184,7 @@ impl Worker {
         let found = self.fetch(blob).await;
         let end = self.shared.now();
         if let Some(found) = found {
-            shared.model.borrow_mut().seen(blob, found, (begin.unix_ms, end.unix_ms, end.jumps));
+            shared.model.borrow_mut().seen(blob, found, (begin, end));
         }
     }
 
@@ -230,25 +240,25 @@ impl Worker {
         let blob = &shared.blobs[self.me][own];
         let line = format!("DELETE {}", blob.digest.path());
         let before = shared.model.borrow().state(blob.number);
-        if before != State::Absent {
-            shared.model.borrow_mut().set(blob.number, State::Maybe);
-        }
-        match self.client.call(&line, "", &[]).await {
+        shared.model.borrow_mut().delete_asked(blob.number, shared.now());
+        let answer = self.client.call(&line, "", &[]).await;
+        let now = shared.now();
+        match answer {
             Ok(Reply { status: 204, .. }) => {
-                if before == State::Absent {
-                    self.violate(format!("{line}: deleted what was not there"));
+                if before.is_absent() && !shared.model.borrow().may_lose {
+                    let history = shared.model.borrow().history_of(blob.number);
+                    self.violate(format!("{line}: deleted what was not there{history}"));
                 }
-                shared.model.borrow_mut().set(blob.number, State::Absent);
+                shared.model.borrow_mut().delete_done(blob.number, now);
             }
             Ok(Reply { status: 404, .. }) => {
-                if before == State::Present && !shared.model.borrow().may_lose {
-                    self.violate(format!("{line}: 404 for a blob stored for good"));
+                if before.is_for_good() && !shared.model.borrow().may_lose {
+                    let history = shared.model.borrow().history_of(blob.number);
+                    self.violate(format!("{line}: 404 for a blob stored for good{history}"));
                 }
-                // Expired, but still on disk: storing it again may find it.
-                let gone = if before == State::Absent { State::Absent } else { State::Maybe };
-                shared.model.borrow_mut().set(blob.number, gone);
+                shared.model.borrow_mut().delete_missed(blob.number, now);
             }
-            other => self.failed(&line, &other).await,
+            other => self.failed_change(blob.number, &line, &other).await,
         }
     }
 
@@ -283,10 +293,17 @@ impl Worker {
             if found.is_ok_and(|at| listed[at].1 != blob.size as u64) {
                 self.violate(format!("the listing has a wrong size for {}", blob.digest));
             }
-            let dates = (begin.unix_ms, end.unix_ms, end.jumps);
-            shared.model.borrow_mut().seen(blob, found.is_ok(), dates);
+            shared.model.borrow_mut().seen(blob, found.is_ok(), (begin, end));
         }
     }
+}
+
+fn query(asked: Asked) -> String {
+    let ttl = asked.ttl_ms.map(|ms| format!("ttl={}s", ms / 1000));
+    let durability = asked.evictable.then(|| "durability=none".to_owned());
+    let pin = asked.pinned.then(|| "pin=true".to_owned());
+    let parts: Vec<String> = ttl.into_iter().chain(durability).chain(pin).collect();
+    if parts.is_empty() { String::new() } else { format!("?{}", parts.join("&")) }
 }
 
 /// Every blob, one after the other, on a node to which nothing happens: the last word.

@@ -3,8 +3,7 @@
 use crate::fetch::{Progress, Seen};
 use bytes::Bytes;
 use runtime::metrics::Snapshot;
-use runtime::resident::Resident;
-use runtime::tier::{Digest, Found, Incoming, Keep, Object, PutError, ReadError, Stored};
+use runtime::tier::{Digest, Extent, Found, Incoming, Keep, Object, PutError, ReadError, Stored};
 use std::ops::Range;
 
 /// Asked of the owning column.
@@ -14,7 +13,7 @@ pub enum Request {
     Get(Digest),
     /// The size alone.
     Size(Digest),
-    /// The pinned pages of the extent that holds these bytes of its file, if they are in RAM or about to be.
+    /// The extent that holds these bytes of its file, if it is in RAM or about to be.
     Extent {
         /// Which blob.
         digest: Digest,
@@ -29,6 +28,8 @@ pub enum Request {
     Commit(Digest, Incoming, Keep),
     /// Drop evictable blobs of this many bytes from disk.
     EvictFromDisk(u64),
+    /// Bytes that could be dropped from disk.
+    Evictable,
     /// Delete the blob.
     Delete(Digest),
     /// A place among those who wait for a fetch; it begins if need be, and what it brings is kept so.
@@ -56,15 +57,17 @@ pub enum Reply {
     /// To `Size`.
     Size(Option<u64>),
     /// To `Extent`.
-    Extent(Option<Resident>),
+    Extent(Option<Extent>),
     /// To `PutPacked` and `Commit`.
     Stored(Result<Stored, PutError>),
+    /// To `Evictable`.
+    Evictable(u64),
     /// To `EvictFromDisk`: bytes of the blobs dropped.
     Evicted(Result<u64, PutError>),
     /// To `Delete`: whether there was one.
     Deleted(Result<bool, PutError>),
-    /// To `List`: digests in order with their sizes.
-    Page(Vec<(Digest, u64)>),
+    /// To `List`: digests in order with their sizes; `None`: on a disk that does not work there may be more.
+    Page(Option<Vec<(Digest, u64)>>),
     /// To `Fetch`.
     Joined(Joined),
     /// To `FetchNews`; `None`: there is no such fetch.

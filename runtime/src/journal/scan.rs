@@ -8,6 +8,7 @@
 //! 2. Damage below a claim is corruption. Damage that no claim covers ends the journal there.
 
 use super::batch::{BATCH_HEADER_BYTES, Batch, BatchError, Frame, Purpose, SECTOR_BYTES, check_data};
+use super::memory::buffer_in_time;
 use super::writer::Mark;
 use crate::buffer::Buffer;
 use crate::io::{Class, File, Io, Open};
@@ -105,7 +106,7 @@ fn is_of(batch: &Batch, segment: u32) -> bool {
 }
 
 async fn read<I: Io>(io: &I, file: &I::File, at: u64, len: usize) -> io::Result<Buffer> {
-    let buf = io.buffer(len).ok_or(io::ErrorKind::OutOfMemory)?;
+    let buf = buffer_in_time(io, len).await?;
     let (read, buf) = file.read_at(buf, len, at).await;
     read.map(|()| buf)
 }

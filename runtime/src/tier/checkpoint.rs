@@ -19,8 +19,8 @@ use super::record::{self, Entry, ORIGIN_BYTES_MAX, Origin, Record, Said};
 use crate::buffer::Buffer;
 use crate::io::{Class, File, Io, Open};
 use crate::journal::{
-    Batch, BatchError, Frame, Mark, Purpose, SECTOR_BYTES, ScanError, Store, batch_bytes, check_data,
-    encode_batch, segment_path,
+    Batch, BatchError, Frame, Mark, Purpose, SECTOR_BYTES, ScanError, Store, batch_bytes, buffer_in_time,
+    check_data, encode_batch, segment_path,
 };
 use crate::shards::SHARDS;
 use crc32c::crc32c_append;
@@ -202,7 +202,7 @@ impl<I: Io> CheckpointWriter<I> {
 
     async fn write_batch(&mut self, frames: &[(Frame, &[u8])]) -> io::Result<()> {
         let bytes = batch_bytes(frames.iter().map(|(f, _)| f));
-        let mut buf = self.store.io().buffer(bytes).ok_or(io::ErrorKind::OutOfMemory)?;
+        let mut buf = buffer_in_time(self.store.io(), bytes).await?;
         let number = self.trailer.number;
         let batch = Batch {
             purpose: Purpose::Checkpoint,
@@ -226,7 +226,7 @@ impl<I: Io> CheckpointWriter<I> {
         let (io, root) = (self.store.io(), self.store.root());
         // The trailer vouches for the parts, so they are synced first.
         self.file.sync_data().await?;
-        let mut buf = io.buffer(SECTOR_BYTES).ok_or(io::ErrorKind::OutOfMemory)?;
+        let mut buf = buffer_in_time(io, SECTOR_BYTES).await?;
         self.trailer.encode(self.store.seed(), &mut buf);
         self.file.write_sync(buf, SECTOR_BYTES, self.at).await.0?;
         let bytes = self.at + SECTOR_BYTES as u64;
@@ -259,7 +259,7 @@ pub async fn read_trailer<I: Io>(
     }
     let read = async {
         let file = io.open(path, Open::ReadDirect).await?;
-        let buf = io.buffer(SECTOR_BYTES).ok_or(io::ErrorKind::OutOfMemory)?;
+        let buf = buffer_in_time(io, SECTOR_BYTES).await?;
         let (read, buf) = file.read_at(buf, SECTOR_BYTES, size - sector).await;
         read.map(|()| buf)
     };
@@ -293,7 +293,7 @@ pub async fn read_part<I: Io>(
         if len < SECTOR_BYTES {
             return Err(corrupt(BatchError::Damaged("part beyond its checkpoint")));
         }
-        let buf = io.buffer(len).ok_or_else(|| failed(io::ErrorKind::OutOfMemory.into()))?;
+        let buf = buffer_in_time(io, len).await.map_err(failed)?;
         let (read, buf) = file.read_at(buf, len, at).await;
         read.map_err(failed)?;
         let batch = Batch::decode(seed, &buf[..len]).map_err(corrupt)?;

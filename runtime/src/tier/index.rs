@@ -5,6 +5,8 @@
 //! 2. Every listed digest is of a shard this column owns (the caller routes; `list` walks shards in order).
 
 use super::digest::Digest;
+use super::object::disk_bytes;
+use super::record::packed_bytes;
 use crate::hash::{Hashing, hashing};
 use crate::planted::{self, Bug};
 use crate::shards::SHARDS;
@@ -72,11 +74,24 @@ impl Entry {
         kept || planted::is(Bug::KeepNotBettered)
     }
 
-    /// As `keep` asks, and no worse than it is kept already.
-    pub fn at_least(&self, keep: Keep) -> Keep {
-        let is_for_ever = self.expires_ms == 0 || keep.expires_ms == 0;
+    /// Whether the object may be dropped to make room.
+    pub fn may_go(&self) -> bool {
+        self.evictable && (!self.pinned || planted::is(Bug::PinnedEvicted))
+    }
+
+    /// Bytes it takes on disk.
+    pub fn disk_bytes(&self) -> u64 {
+        match self.place {
+            Place::Packed { .. } => packed_bytes(self.size),
+            Place::Object => disk_bytes(self.size),
+        }
+    }
+
+    /// How it is to be kept once `keep` is asked too: as well as either asks, for whoever stored it first was promised that.
+    pub fn kept_as_well(&self, keep: Keep) -> Keep {
+        let for_ever = self.expires_ms == 0 || keep.expires_ms == 0;
         Keep {
-            expires_ms: if is_for_ever { 0 } else { self.expires_ms.max(keep.expires_ms) },
+            expires_ms: if for_ever { 0 } else { self.expires_ms.max(keep.expires_ms) },
             evictable: self.evictable && keep.evictable,
             pinned: self.pinned || keep.pinned,
         }
@@ -241,21 +256,21 @@ mod tests {
     }
 
     #[test]
-    fn no_keep_makes_it_worse() {
+    fn who_stores_again_takes_nothing_from_who_stored_before() {
         let all = [0, 5, 9].into_iter().flat_map(|expires_ms| {
-            [(true, false), (true, true), (false, false)].map(|(evictable, pinned)| Keep {
+            [(false, false), (true, false), (true, true)].map(|(evictable, pinned)| Keep {
                 expires_ms,
                 evictable,
                 pinned,
             })
         });
-        for (was, asked) in all.clone().flat_map(|was| all.clone().map(move |asked| (was, asked))) {
-            let Keep { expires_ms, evictable, pinned } = was;
-            let held = Entry { expires_ms, evictable, pinned, ..entry(1) };
-            let kept = held.at_least(asked);
-            let now =
-                Entry { expires_ms: kept.expires_ms, evictable: kept.evictable, pinned: kept.pinned, ..held };
-            assert!(now.is_kept_as(was) && now.is_kept_as(asked), "{was:?} {asked:?}: {kept:?}");
+        let held = |k: Keep| {
+            let Keep { expires_ms, evictable, pinned } = k;
+            Entry { expires_ms, evictable, pinned, ..entry(1) }
+        };
+        for (first, second) in all.clone().flat_map(|a| all.clone().map(move |b| (a, b))) {
+            let both = held(held(first).kept_as_well(second));
+            assert!(both.is_kept_as(first) && both.is_kept_as(second), "{first:?} {second:?}");
         }
     }
 

@@ -27,6 +27,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
+/// More than any run of the node ever says.
+const RUN_RECORDS_MAX: u64 = 1 << 40;
+/// Sequences that begin with a date leave room for so many (as bits) in a millisecond: two runs, each without the other's
+/// disk, are in order.
+const MS_SHIFT: u32 = 20;
+
 /// Why a data directory could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum RecoverError {
@@ -520,8 +526,11 @@ pub async fn recover_all<I: Io>(
         let path = disks.first().map(|d| d.dir.names().root().to_owned()).unwrap_or_default();
         return Err(RecoverError::Io(path, io::Error::other("no disk could be read")));
     }
-    // Sequences order what the disks say of one object, so they are one line.
-    let next = columns.iter().map(|c| c.next_sequence).max().unwrap_or(1);
+    // Sequences order what the disks say of one object, so they are one line. A disk that is left out may be ahead of the
+    // others, by what was said in one run of the node at most.
+    let known = columns.iter().map(|c| c.next_sequence).max().unwrap_or(1);
+    let left_out = columns.iter().any(|c| c.disks.iter().any(|d| d.out.is_some()));
+    let next = if left_out { (known + RUN_RECORDS_MAX).max(io.unix_ms() << MS_SHIFT) } else { known };
     columns.iter_mut().for_each(|c| c.next_sequence = next);
     Ok(columns)
 }

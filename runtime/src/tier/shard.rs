@@ -28,7 +28,6 @@ use bytes::Bytes;
 use hashbrown::{HashMap, HashSet};
 use load::{Loading, sums_path};
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
 use std::io;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -36,7 +35,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::task::Waker;
 
-pub use ahead::Stretch;
+pub use ahead::{Extent, Stretch};
 
 /// Copies bytes into the column's memory; `None` when there is no room.
 pub type Hold = Box<dyn Fn(&[u8]) -> Option<Bytes>>;
@@ -70,8 +69,10 @@ impl Plan {
 /// An object found.
 #[derive(Clone, Debug)]
 pub enum Found {
-    /// All its bytes.
+    /// All its bytes, which were in RAM.
     Packed(Bytes),
+    /// All its bytes, which were on disk until now.
+    Read(Bytes),
     /// All its bytes, in pinned pages of its segment.
     Pinned(Pinned),
     /// Its file.
@@ -153,9 +154,9 @@ pub struct Stats {
     pub held_bytes: u64,
     /// RAM there may be.
     pub held_bytes_max: u64,
-    /// Reads answered from RAM.
+    /// Packed objects and extents found in RAM.
     pub ram_hits: u64,
-    /// Reads that went to disk.
+    /// Packed objects and extents that were, or without reading ahead would have been, read from disk.
     pub disk_hits: u64,
     /// Objects or extents dropped from RAM.
     pub evictions: u64,
@@ -163,6 +164,8 @@ pub struct Stats {
     pub damaged: u64,
     /// Reading ahead.
     pub prefetch: prefetch::Counts,
+    /// Shards of which recovery has not read all; 0 once everything is loaded.
+    pub unread_shards: u64,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -195,8 +198,6 @@ struct State {
     pins: usize,
     /// Found damaged on disk: a put of the same object mends it.
     damaged: HashSet<Digest>,
-    /// What may be dropped from disk, oldest first, with the sequence it was stored under.
-    evictable: VecDeque<(Digest, u64)>,
     locked: HashMap<Digest, Vec<Waker>>,
     /// Where objects came from, those that are gone included.
     origins: Origins,
@@ -216,7 +217,6 @@ impl State {
             awaited: HashMap::new(),
             pins: 0,
             damaged: HashSet::new(),
-            evictable: VecDeque::new(),
             locked: HashMap::new(),
             origins: Origins::new(quota_bytes, plan.map.columns()),
             next_sequence,
@@ -332,10 +332,6 @@ impl<I: Io> Shard<I> {
         if !disk.take_out(reason) {
             return;
         }
-        if !self.inner.loaded.get() {
-            // What it holds and nobody has read yet is not known to be absent.
-            self.inner.loading.borrow_mut().disks[usize::from(number)].out = Some(reason.to_owned());
-        }
         let root = disk.names.root().display();
         if self.inner.disks.iter().all(|d| d.out().is_some()) {
             (self.inner.plan.on_stop)(reason.to_owned());
@@ -352,8 +348,12 @@ impl<I: Io> Shard<I> {
 
     /// What is not known may be on a disk that is out since before it was read.
     fn maybe_lost(&self, digest: &Digest) -> Result<(), ReadError> {
-        let unread = self.inner.loading.borrow().disks.iter().any(|d| d.out.is_some());
-        if unread { Err(ReadError::Out(*digest)) } else { Ok(()) }
+        if self.knows_all() { Ok(()) } else { Err(ReadError::Out(*digest)) }
+    }
+
+    /// Whether every disk was read: otherwise there may be objects that are in no listing.
+    pub fn knows_all(&self) -> bool {
+        self.inner.loading.borrow().disks.iter().all(|d| d.out.is_none())
     }
 
     /// An object, or `None` if there is none.
@@ -385,9 +385,12 @@ impl<I: Io> Shard<I> {
 
     async fn get_from_disk(&self, digest: &Digest, entry: &Entry) -> Result<Found, ReadError> {
         let disk = self.disk_of(digest, entry)?;
+        if entry.may_go() {
+            disk.policy.borrow_mut().on_read(digest);
+        }
         match entry.place {
             Place::Packed { segment, offset } => {
-                self.read_packed(disk, digest, entry, (segment, offset)).await.map(Found::Packed)
+                self.read_packed(disk, digest, entry, (segment, offset)).await.map(Found::Read)
             }
             Place::Object => {
                 let sums = self.sums(disk, digest, entry).await?;
@@ -490,6 +493,13 @@ impl<I: Io> Shard<I> {
             evictions: self.inner.evictions.get(),
             damaged: self.inner.damaged.get(),
             prefetch: state.prefetch.as_ref().map(Prefetch::counts).unwrap_or_default(),
+            unread_shards: self.unread_shards(),
         }
+    }
+
+    /// Bytes taken on the disks of all columns together, and their quotas.
+    pub fn disk_usage(&self) -> (u64, u64) {
+        let budgets = self.inner.plan.disks.iter().map(|d| &d.budget);
+        budgets.fold((0, 0), |(used, quota), b| (used + b.used(), quota + b.quota()))
     }
 }

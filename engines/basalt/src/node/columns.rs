@@ -142,7 +142,7 @@ async fn set_up<I: Io>(
         0 => {
             let addr = node.ops_listen;
             let listener = column.io.listen(addr).map_err(|e| format!("cannot listen on {addr}: {e}"))?;
-            let service = OpsService::new(columns.clone(), column.clone());
+            let service = OpsService::new(columns.clone(), column.clone(), node.memory_bytes);
             Some((Server::new(&column.io, service, net::Limits::default()), listener))
         }
         _ => None,

@@ -26,12 +26,14 @@ pub enum Asked {
 pub struct OpsService<I: Io> {
     columns: Rc<Columns<I>>,
     column: Column<I>,
+    /// What `--memory` says.
+    memory_bytes: u64,
 }
 
 impl<I: Io> OpsService<I> {
     /// Serves what `columns` know.
-    pub fn new(columns: Rc<Columns<I>>, column: Column<I>) -> OpsService<I> {
-        OpsService { columns, column }
+    pub fn new(columns: Rc<Columns<I>>, column: Column<I>, memory_bytes: u64) -> OpsService<I> {
+        OpsService { columns, column, memory_bytes }
     }
 
     async fn metrics(&self, exchange: &mut Exchange<'_, I>) -> io::Result<()> {
@@ -43,6 +45,8 @@ impl<I: Io> OpsService<I> {
                 Err(busy) => return exchange.refuse(Status::ServiceUnavailable, &busy.to_string()).await,
             }
         }
+        let disk = self.columns.local().tier.disk_usage();
+        snapshots.push(blobcache::metrics::computed(&snapshots, self.memory_bytes, disk));
         let mut text = render(&snapshots);
         match ProcessStats::read() {
             Ok(stats) => stats.render(&mut text),

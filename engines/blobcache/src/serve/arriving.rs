@@ -12,6 +12,7 @@ use super::route::Lifetime;
 use super::{BlobService, refuse_read};
 use crate::api::{FetchError, FetchKey, Whence};
 use crate::fetch::{Ticket, Wanted};
+use crate::metrics::reads::{Depth, Level};
 use crc32c::crc32c;
 use net::Exchange;
 use net::http1::Status;
@@ -58,6 +59,7 @@ impl<I: Io> BlobService<I> {
     pub(super) async fn await_origin(
         &self,
         digest: Digest,
+        depth: &Depth,
         exchange: &mut Exchange<'_, I>,
     ) -> io::Result<Arrival> {
         let owner = self.columns.local();
@@ -72,7 +74,7 @@ impl<I: Io> BlobService<I> {
             }
             Wanted::Coming(ticket) => ticket,
         };
-        owner.metrics.l2_misses.inc();
+        depth.reach(Level::Origin);
         loop {
             let (seen, file, outcome) = ticket.look(|p| (p.seen(), p.file.clone(), p.outcome.clone()));
             match (outcome, file) {
@@ -108,7 +110,7 @@ impl<I: Io> BlobService<I> {
     /// Sends a stretch behind the head that was written, as its bytes arrive.
     pub(super) async fn send_arriving(
         &self,
-        digest: &Digest,
+        (digest, depth): (&Digest, &Depth),
         arriving: &Arriving,
         range: Range<u64>,
         exchange: &mut Exchange<'_, I>,
@@ -142,7 +144,9 @@ impl<I: Io> BlobService<I> {
                 exchange.wait_for(arriving.ticket.changed(seen)).await?;
                 continue;
             };
-            at += self.send_step(file, arriving, at..until, exchange).await?;
+            let sent_bytes = self.send_step(file, arriving, at..until, exchange).await?;
+            self.count_sent(depth, Level::Origin, sent_bytes);
+            at += sent_bytes;
         }
         Ok(())
     }

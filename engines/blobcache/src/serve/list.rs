@@ -19,7 +19,11 @@ impl<I: Io> BlobService<I> {
         let mut page = Vec::new();
         for column in 0..self.columns.count() {
             match self.columns.ask_column(column, Request::List(after, limit)).await {
-                Ok(Reply::Page(names)) => page.extend(names),
+                Ok(Reply::Page(Some(names))) => page.extend(names),
+                Ok(Reply::Page(None)) => {
+                    let why = "there may be more blobs on a disk that does not work";
+                    return exchange.refuse(Status::ServiceUnavailable, why).await;
+                }
                 Ok(_) => unreachable!("a list has its own reply"),
                 Err(busy) => return exchange.refuse(Status::ServiceUnavailable, &busy.to_string()).await,
             }

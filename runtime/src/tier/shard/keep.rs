@@ -266,9 +266,6 @@ impl<I: Io> Shard<I> {
             }
             entry.place = Place::Packed { segment, offset };
             entry.sequence = record.sequence;
-            if entry.evictable {
-                state.evictable.push_back((record.digest, record.sequence));
-            }
             old
         };
         if let Place::Packed { segment, .. } = old.place {

@@ -4,7 +4,7 @@
 use super::super::checkpoint::{Contents, read_part};
 use super::super::digest::Digest;
 use super::super::disk::Disk;
-use super::super::index::Place;
+use super::super::index::{Entry, Place};
 use super::super::names::Names;
 use super::super::object::disk_bytes;
 use super::super::reader::ReadError;
@@ -16,7 +16,6 @@ use crate::journal::{Purpose, ScanError, segment_path};
 use crate::planted::{self, Bug};
 use crate::shards::SHARDS;
 use hashbrown::HashMap;
-use std::collections::VecDeque;
 use std::io::ErrorKind;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
@@ -38,6 +37,8 @@ pub(super) enum Load {
 pub(super) struct Loading {
     pub(super) disks: Vec<RecoveredDisk>,
     pub(super) shards: Vec<Load>,
+    /// What may be dropped from disk, with the sequence it was stored under.
+    pub(super) may_go: Vec<(u64, Digest)>,
 }
 
 /// What was found of one shard, before the disks are held against each other.
@@ -55,6 +56,16 @@ impl<I: Io> Shard<I> {
     #[inline]
     pub fn is_ready(&self) -> bool {
         self.inner.loaded.get() && self.inner.others_loading.load(Ordering::Acquire) == 0
+    }
+
+    /// This column's shards that are still to be read. The last one counts until what follows the reading is done too.
+    pub(super) fn unread_shards(&self) -> u64 {
+        if self.inner.loaded.get() {
+            return 0;
+        }
+        let shards = &self.inner.loading.borrow().shards;
+        let unread = self.inner.plan.owned().filter(|&shard| !matches!(shards[shard], Load::Done)).count();
+        unread.max(1) as u64
     }
 
     /// Waits until every column has read everything.
@@ -75,7 +86,7 @@ impl<I: Io> Shard<I> {
             self.load_shard(shard).await?;
             self.inner.io.yield_now().await;
         }
-        self.order_evictable();
+        self.tell_policies();
         for disk in self.inner.disks.iter().filter(|d| d.out().is_none()) {
             disk.see_room().await;
         }
@@ -125,21 +136,31 @@ impl<I: Io> Shard<I> {
         let mut found: Loaded = Vec::new();
         let mut origins = OriginTail::default();
         for disk in &self.inner.disks {
-            if disk.out().is_some() {
+            if let Some(reason) = disk.out() {
+                self.leave_unread(disk, &reason);
                 continue;
             }
             match self.read_disk(shard, disk, &mut origins).await {
                 Ok(records) => found.extend(records.into_iter().map(|r| (r, disk.number))),
                 Err(e) if e.is_io() && self.inner.disks.len() > 1 => {
+                    self.leave_unread(disk, &e.to_string());
                     self.on_disk_failed(disk.number, &e.to_string());
                 }
                 Err(e) => return Err(e),
             }
         }
-        self.insert_loaded(found);
+        for (digest, old, sequence) in self.insert_loaded(found) {
+            self.say_deleted(&digest, &old, sequence).await;
+        }
         let state = &mut *self.inner.state.borrow_mut();
         origins.into_values().for_each(|said| state.origins.hear(said));
         Ok(())
+    }
+
+    /// A disk that failed before all of it was read: what is not known may be there.
+    fn leave_unread(&self, disk: &Rc<Disk<I>>, reason: &str) {
+        let left = &mut self.inner.loading.borrow_mut().disks[usize::from(disk.number)];
+        left.out.get_or_insert_with(|| reason.to_owned());
     }
 
     /// The newest of each object of a shard on one disk, files checked against the directory.
@@ -170,7 +191,9 @@ impl<I: Io> Shard<I> {
         }
         let sizes = self.list_files(shard, disk, &newest).await?;
         let mut records: Vec<Record> = newest.into_values().collect();
-        records.retain(|r| r.said != Said::Deleted);
+        // Another disk may have an older copy of what is gone from this one.
+        let alone = self.inner.disks.len() == 1;
+        records.retain(|r| !(alone && r.said == Said::Deleted));
         records.retain(|r| match r.said {
             Said::File => {
                 let whole = sizes.get(&r.digest) == Some(&r.size);
@@ -188,7 +211,8 @@ impl<I: Io> Shard<I> {
                 }
                 there
             }
-            _ => unreachable!("records of objects that are there"),
+            Said::Deleted => true,
+            Said::Packed => unreachable!("a packed record is kept as listed"),
         });
         // One order whatever the hash map's: the simulator replays by seed.
         records.sort_unstable_by_key(|r| r.sequence);
@@ -243,47 +267,54 @@ impl<I: Io> Shard<I> {
         Ok(sizes)
     }
 
-    /// The highest sequence holds; what another disk still has of the same object is dead.
-    fn insert_loaded(&self, mut found: Loaded) {
-        found.sort_by_key(|(r, _)| r.sequence);
+    /// The highest sequence holds; what another disk still has of the same object is dead, and comes back with its sequence.
+    fn insert_loaded(&self, mut found: Loaded) -> Vec<(Digest, Entry, u64)> {
+        // What replaced a copy is said with one sequence on both disks: the object after the deletion.
+        found.sort_by_key(|(r, _)| (r.sequence, r.said != Said::Deleted));
+        let mut elsewhere = Vec::new();
         for (record, disk) in found {
-            let Some(entry) = record.entry(disk) else { continue };
-            let disk = &self.inner.disks[usize::from(disk)];
-            if let Place::Packed { segment, .. } = entry.place {
-                let segment = disk.store.get(segment).expect("just seen");
-                segment.add_live(super::super::record::packed_bytes(entry.size));
-            }
-            let old = self.forget(&record.digest).map(|(old, _)| old);
-            let state = &mut *self.inner.state.borrow_mut();
-            if entry.evictable {
-                state.evictable.push_back((record.digest, entry.sequence));
-            }
-            state.index.insert(record.digest, entry);
-            if let Some(old) = old {
+            if let Some((old, _)) = self.forget(&record.digest) {
+                if old.disk != disk {
+                    elsewhere.push((record.digest, old, record.sequence));
+                }
                 self.drop_dead(record.digest, old);
             }
+            let Some(entry) = record.entry(disk) else { continue };
+            if let Place::Packed { segment, .. } = entry.place {
+                let segment = self.inner.disks[usize::from(disk)].store.get(segment).expect("just seen");
+                segment.add_live(super::super::record::packed_bytes(entry.size));
+            }
+            self.inner.state.borrow_mut().index.insert(record.digest, entry);
+            if entry.may_go() {
+                self.inner.loading.borrow_mut().may_go.push((entry.sequence, record.digest));
+            }
         }
+        elsewhere
     }
 
     /// An older copy that a newer record replaced: its space comes back in the background.
-    fn drop_dead(&self, digest: Digest, old: super::super::index::Entry) {
+    fn drop_dead(&self, digest: Digest, old: Entry) {
         let me = self.clone();
         self.inner.io.spawn("drop-dead", async move { me.free_disk(&digest, &old).await });
     }
 
-    /// Puts evictable objects in the order in which they were stored.
-    fn order_evictable(&self) {
-        let state = &mut *self.inner.state.borrow_mut();
-        let mut all: Vec<_> = std::mem::take(&mut state.evictable).into();
-        all.sort_unstable_by_key(|&(_, sequence)| sequence);
-        state.evictable = VecDeque::from(all);
+    /// Tells the disks' policies what may go, in the order in which it was stored.
+    fn tell_policies(&self) {
+        let mut all = std::mem::take(&mut self.inner.loading.borrow_mut().may_go);
+        all.sort_unstable();
+        let state = self.inner.state.borrow();
+        for (sequence, digest) in all {
+            if let Some(entry) = state.index.get(&digest).filter(|e| e.sequence == sequence) {
+                self.tell_policy(&digest, entry);
+            }
+        }
     }
 }
 
 impl Loading {
     /// Nothing read yet.
     pub(super) fn new(disks: Vec<RecoveredDisk>) -> Loading {
-        Loading { disks, shards: (0..SHARDS).map(|_| Load::No).collect() }
+        Loading { disks, shards: (0..SHARDS).map(|_| Load::No).collect(), may_go: Vec::new() }
     }
 }
 

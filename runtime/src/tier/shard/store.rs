@@ -25,10 +25,10 @@ impl<I: Io> Shard<I> {
     pub async fn put_packed(&self, digest: Digest, data: Bytes, keep: Keep) -> Result<Stored, PutError> {
         assert!(data.len() <= PACKED_BYTES_MAX, "{} bytes are no packed object", data.len());
         let _lock = self.lock(digest).await;
-        if self.whole(&digest).is_some_and(|e| e.is_kept_as(keep)) {
-            return Ok(Stored::Already);
-        }
-        let keep = self.at_least(&digest, keep);
+        let keep = match self.whole(&digest) {
+            Some(entry) if entry.is_kept_as(keep) => return Ok(Stored::Already),
+            _ => self.kept_as_well(&digest, keep),
+        };
         let disk = self.choose_disk(hash_of(&digest), packed_bytes(data.len() as u64))?;
         let record = Record {
             said: Said::Packed,
@@ -59,7 +59,7 @@ impl<I: Io> Shard<I> {
             self.keep_better(&digest, &entry, keep).await?;
             return Ok(Stored::Already);
         }
-        let keep = self.at_least(&digest, keep);
+        let keep = self.kept_as_well(&digest, keep);
         let disk = self.inner.disks[usize::from(incoming.disk)].clone();
         let record = Record {
             said: Said::File,
@@ -115,7 +115,7 @@ impl<I: Io> Shard<I> {
             return Ok(());
         }
         let disk = self.inner.disks[usize::from(entry.disk)].clone();
-        let Keep { expires_ms, evictable, pinned } = entry.at_least(keep);
+        let Keep { expires_ms, evictable, pinned } = entry.kept_as_well(keep);
         let sequence = self.next_sequence();
         let record = Record {
             sequence,
@@ -129,9 +129,7 @@ impl<I: Io> Shard<I> {
         if let Some(entry) = state.index.get_mut(digest) {
             (entry.sequence, entry.expires_ms) = (sequence, expires_ms);
             (entry.evictable, entry.pinned) = (evictable, pinned);
-            if evictable {
-                state.evictable.push_back((*digest, sequence));
-            }
+            self.tell_policy(digest, entry);
         }
         Ok(())
     }
@@ -139,6 +137,8 @@ impl<I: Io> Shard<I> {
     /// Deletes an object and forgets where it came from; false if there was neither. Readers under way finish.
     pub async fn delete(&self, digest: Digest) -> Result<bool, PutError> {
         let _lock = self.lock(digest).await;
+        // An older copy on a disk that could not be read would come back with it.
+        self.maybe_lost(&digest).map_err(|e| PutError::Stopped(e.to_string()))?;
         let could_come_back = self.forget_any_origin(digest).await?;
         if self.lookup(&digest).is_none() {
             return Ok(could_come_back);
@@ -191,23 +191,70 @@ impl<I: Io> Shard<I> {
         Ok(())
     }
 
-    /// Makes room on disk: deletes evictable objects, the oldest first, until `bytes` of them are gone, and rewrites packs that are
-    /// mostly dead. Returns about how much.
+    /// Makes room on disk: deletes objects that may go, in the order of the disk's policy, until `bytes` of them are gone, and
+    /// rewrites packs that are mostly dead. Returns about how much.
     pub async fn evict_from_disk(&self, bytes: u64) -> Result<u64, PutError> {
         let mut freed = 0;
+        // All columns make room on the same disk: spread over several it would not hold what is to come.
+        let working = self.inner.disks.iter().filter(|d| d.out().is_none());
+        let Some(disk) = working.max_by_key(|d| (d.room_bytes(), d.number)).cloned() else { return Ok(0) };
         while freed < bytes {
-            let Some((digest, sequence)) = self.inner.state.borrow_mut().evictable.pop_front() else { break };
-            let _lock = self.lock(digest).await;
-            // What was deleted, or stored for good since, is not the object that was queued.
-            let may_go = |e: &Entry| !e.pinned || planted::is(Bug::PinnedEvicted);
-            let same = |e: &Entry| e.evictable && may_go(e) && e.sequence == sequence;
-            let still = self.inner.state.borrow().index.get(&digest).is_some_and(same);
-            if still {
-                freed += self.remove(digest).await?;
+            let victims = disk.policy.borrow_mut().victims(bytes - freed, |digest| self.is_held(digest));
+            if victims.is_empty() {
+                break;
+            }
+            for (at, (digest, _)) in victims.iter().enumerate() {
+                match self.evict_one(&disk, *digest).await {
+                    Ok(bytes) => freed += bytes,
+                    Err(e) => {
+                        // They stay, and the policy must know.
+                        victims[at..].iter().for_each(|(digest, _)| self.tell_policy_again(digest));
+                        return Err(e);
+                    }
+                }
             }
         }
         // Packed objects give their space back with their pack.
         Ok(freed.max(self.reclaim(bytes).await))
+    }
+
+    /// Bytes on disk that may go.
+    pub fn evictable_bytes(&self) -> u64 {
+        let working = self.inner.disks.iter().filter(|d| d.out().is_none());
+        working.map(|d| d.policy.borrow().bytes()).sum()
+    }
+
+    async fn evict_one(&self, disk: &Rc<Disk<I>>, digest: Digest) -> Result<u64, PutError> {
+        let _lock = self.lock(digest).await;
+        // What was deleted, or stored for good since, is not the object that was chosen.
+        let Some(entry) = self.lookup_any(&digest).filter(|e| e.may_go() && e.disk == disk.number) else {
+            return Ok(0);
+        };
+        assert!(entry.evictable, "only what may be dropped is dropped");
+        self.remove(digest).await
+    }
+
+    fn tell_policy_again(&self, digest: &Digest) {
+        if let Some(entry) = self.lookup_any(digest) {
+            self.tell_policy(digest, &entry);
+        }
+    }
+
+    /// Whether RAM has (some of) an object: it was asked for.
+    fn is_held(&self, digest: &Digest) -> bool {
+        let state = self.inner.state.borrow();
+        let packed = state.index.get(digest).is_some_and(|e| e.held != NOT_HELD);
+        packed || state.slots.contains_key(&Key::Extent(*digest, 0))
+    }
+
+    /// The disk's policy knows of what may go, and of nothing else.
+    pub(super) fn tell_policy(&self, digest: &Digest, entry: &Entry) {
+        let policy = &mut *self.inner.disks[usize::from(entry.disk)].policy.borrow_mut();
+        if entry.may_go() {
+            policy.on_stored(digest, entry.disk_bytes());
+        } else {
+            policy.on_removed(digest);
+        }
     }
 
     /// What the index has, expired or not.
@@ -215,11 +262,11 @@ impl<I: Io> Shard<I> {
         self.inner.state.borrow().index.get(digest).copied()
     }
 
-    /// What is known of an object that is there, not damaged, and on a disk that works.
+    /// What is known of an object that is there and not damaged. Not of one whose disk is out: a deletion whose write failed
+    /// may yet be found there.
     fn whole(&self, digest: &Digest) -> Option<Entry> {
-        let entry = self.lookup(digest)?;
-        let works = self.inner.disks[usize::from(entry.disk)].out().is_none();
-        (works && !self.inner.state.borrow().damaged.contains(digest)).then_some(entry)
+        let entry = self.lookup(digest).filter(|e| self.inner.disks[usize::from(e.disk)].out().is_none())?;
+        (!self.inner.state.borrow().damaged.contains(digest)).then_some(entry)
     }
 
     /// The size of an object that is there, not damaged, and on a disk that works.
@@ -228,8 +275,8 @@ impl<I: Io> Shard<I> {
     }
 
     /// What is stored anew is kept no worse than what it mends or replaces.
-    fn at_least(&self, digest: &Digest, keep: Keep) -> Keep {
-        self.lookup(digest).map_or(keep, |old| old.at_least(keep))
+    fn kept_as_well(&self, digest: &Digest, keep: Keep) -> Keep {
+        self.lookup(digest).map_or(keep, |old| old.kept_as_well(keep))
     }
 
     pub(super) fn next_sequence(&self) -> u64 {
@@ -245,13 +292,11 @@ impl<I: Io> Shard<I> {
             let state = &mut *self.inner.state.borrow_mut();
             let Record { digest, size, sequence, expires_ms, crc, evictable, pinned, .. } = *record;
             state.damaged.remove(&digest);
-            if evictable {
-                state.evictable.push_back((digest, sequence));
-            }
             let disk = disk.number;
             let entry =
                 Entry { place, size, sequence, expires_ms, crc, evictable, pinned, disk, held: NOT_HELD };
             state.index.insert(digest, entry);
+            self.tell_policy(&digest, &entry);
         }
         let Some(old) = old else { return };
         match (old.place, place) {
@@ -262,14 +307,16 @@ impl<I: Io> Shard<I> {
             _ => self.free_disk(&record.digest, &old).await,
         }
         if old.disk != disk.number {
-            self.say_deleted(&record.digest, &old).await;
+            self.say_deleted(&record.digest, &old, record.sequence).await;
         }
     }
 
     /// An older copy on another disk must not come back when that disk is read without this one.
-    async fn say_deleted(&self, digest: &Digest, old: &Entry) {
+    /// `sequence`: of what replaced it, so that the copy's own record, read later, is older.
+    pub(super) async fn say_deleted(&self, digest: &Digest, old: &Entry, sequence: u64) {
         let disk = self.inner.disks[usize::from(old.disk)].clone();
-        let record = Record { said: Said::Deleted, ..super::super::checkpoint::record_of(*digest, old) };
+        let record =
+            Record { said: Said::Deleted, sequence, ..super::super::checkpoint::record_of(*digest, old) };
         if let Err(e) = self.append_index(&disk, &record).await {
             tracing::warn!(%digest, error = %e, "the older copy on another disk is not recorded as gone");
         }
@@ -279,6 +326,7 @@ impl<I: Io> Shard<I> {
     pub(super) fn forget(&self, digest: &Digest) -> Option<(Entry, Vec<Held>)> {
         let state = &mut *self.inner.state.borrow_mut();
         let old = state.index.remove(digest)?;
+        self.inner.disks[usize::from(old.disk)].policy.borrow_mut().on_removed(digest);
         if let Some(prefetch) = &mut state.prefetch {
             prefetch.on_forgotten(digest);
         }
