@@ -6,6 +6,7 @@
 //! | `names` | every name and size on disk |
 //! | `record` | what is said in the journals |
 //! | `digest`, `index`, `policy` (with `fifo`, `ghosts`) | pure state: which objects, where, and what stays in RAM |
+//! | `origins` | pure too: where objects came from, for the time when they are gone |
 //! | `prefetch` | pure too: what sequential readers will want next |
 //! | `disk_policy`, `admission` | pure state: which of the evictable objects stay on disk, and which come there |
 //! | `disk` | one data directory as one column sees it |
@@ -59,6 +60,7 @@ mod index;
 mod members;
 mod names;
 mod object;
+mod origins;
 mod pace;
 mod policy;
 mod prefetch;

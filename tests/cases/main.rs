@@ -23,6 +23,7 @@ mod prefetch;
 mod put;
 mod quick_start;
 mod ranges;
+mod refetch;
 mod refusals;
 mod scrub;
 mod slow;

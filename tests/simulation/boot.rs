@@ -64,15 +64,20 @@ pub struct Machine {
 
 /// Starts a node; the reason when it does not.
 pub fn start(twin: &mut Twin, machine: Machine) -> Result<Node, String> {
-    let Machine { columns, dirs, quota_bytes } = machine;
-    let dir = |n: usize| DirPlan {
+    let budgets: Vec<Budget> = (0..machine.dirs).map(|_| Budget::new(machine.quota_bytes)).collect();
+    start_on(twin, machine.columns, &budgets)
+}
+
+/// The same, on budgets that the test looks at: one for each data directory.
+pub fn start_on(twin: &mut Twin, columns: usize, budgets: &[Budget]) -> Result<Node, String> {
+    let dir = |(n, budget): (u32, &Budget)| DirPlan {
         path: PathBuf::from(format!("/data{n}")),
-        budget: Budget::new(quota_bytes),
-        weight: n as u32,
+        budget: budget.clone(),
+        weight: n,
         floor_bytes: 0,
     };
-    let (disks, recovered) =
-        recover(twin, columns, (1..=dirs).map(dir).collect()).map_err(|e| e.to_string())?;
+    let dirs = (1..).zip(budgets).map(dir).collect();
+    let (disks, recovered) = recover(twin, columns, dirs).map_err(|e| e.to_string())?;
     let plan = NodePlan {
         blob_listen: blob_addr(),
         ops_listen: ops_addr(),
@@ -87,7 +92,7 @@ pub fn start(twin: &mut Twin, machine: Machine) -> Result<Node, String> {
         disks,
         memory_bytes: (COLUMN_BYTES * columns) as u64,
         map: ShardMap::new(columns),
-        // Nothing is fetched here.
+        // Nothing is fetched over TLS here.
         trust: Trust::load(None).map_err(|e| e.to_string())?,
         drained: Arc::default(),
     };

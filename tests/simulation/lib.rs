@@ -10,10 +10,13 @@
 //! | `run` | one seed: boots, crashes, faults, the last check |
 //! | `random` | many seeds; determinism; every kind of fault fires |
 //! | `planted` | bugs planted on purpose, each caught |
+//! | `abandon`, `origin` | fetches given up anywhere, from an origin on the twin |
 //! | `boundaries` | who may name the twin |
 //!
 //! `BASALT_SEED=7` replays one seed; `BASALT_SEEDS=1000 BASALT_OPS=2000` is the soak.
 
+#[cfg(test)]
+mod abandon;
 #[cfg(test)]
 mod boot;
 #[cfg(test)]
@@ -22,6 +25,8 @@ mod boundaries;
 mod client;
 #[cfg(test)]
 mod model;
+#[cfg(test)]
+mod origin;
 #[cfg(test)]
 mod planted;
 #[cfg(test)]

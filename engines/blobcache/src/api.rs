@@ -32,14 +32,16 @@ pub enum Request {
     Evictable,
     /// Delete the blob.
     Delete(Digest),
-    /// A place among those who wait for a fetch; it begins if need be.
-    Fetch(FetchKey, Whence),
+    /// A place among those who wait for a fetch; it begins if need be, and what it brings is kept so.
+    Fetch(FetchKey, Whence, Keep),
     /// News of a fetch that was joined, beyond what was seen.
     FetchNews(u64, Seen),
     /// A fetch that was joined is not wanted any more.
     FetchLeave(u64),
-    /// Where a blob came from, for the time when it has been evicted.
+    /// Where a blob came from, for the time when it is gone.
     Remember(Digest, String),
+    /// Keep a blob that is there at least so well.
+    Keep(Digest, Keep),
     /// A page of this column's blobs after a digest.
     List(Option<Digest>, usize),
     /// A reader found the file damaged.
@@ -70,6 +72,8 @@ pub enum Reply {
     Joined(Joined),
     /// To `FetchNews`; `None`: there is no such fetch.
     News(Option<Box<Progress>>),
+    /// To `Keep`.
+    Kept(Result<(), PutError>),
     /// To `Damaged`, `Remember` and `FetchLeave`.
     Noted,
     /// To `Scrape`.
@@ -90,7 +94,7 @@ pub enum FetchKey {
 pub enum Whence {
     /// From here.
     Url(String),
-    /// From where it came last time.
+    /// From where it came before.
     Remembered,
 }
 

@@ -75,13 +75,9 @@ impl<I: Io> Owner<I> {
                 let all = self.tier.knows_all();
                 Ok(Reply::Page(all.then(|| self.tier.list(after.as_ref(), limit))))
             }
-            Request::Fetch(key, whence) => Ok(Reply::Joined(self.fetches.join(key, whence))),
+            Request::Fetch(key, whence, keep) => Ok(Reply::Joined(self.fetches.join(key, whence, keep))),
             Request::FetchLeave(number) => {
                 self.fetches.leave(number);
-                Ok(Reply::Noted)
-            }
-            Request::Remember(digest, url) => {
-                self.fetches.remember(digest, &url);
                 Ok(Reply::Noted)
             }
             Request::Damaged(digest) => {
@@ -130,9 +126,13 @@ impl<I: Io> Owner<I> {
             Err(Request::Commit(digest, incoming, keep)) => {
                 Reply::Stored(self.tier.commit_object(digest, incoming, keep).await)
             }
-            Err(Request::Delete(digest)) => {
-                self.fetches.forget(&digest);
-                Reply::Deleted(self.tier.delete(digest).await)
+            Err(Request::Delete(digest)) => Reply::Deleted(self.tier.delete(digest).await),
+            Err(Request::Keep(digest, keep)) => Reply::Kept(self.tier.keep(digest, keep).await),
+            Err(Request::Remember(digest, url)) => {
+                if let Err(error) = self.tier.remember_origin(digest, &url).await {
+                    tracing::warn!(%digest, %error, "where it came from is not kept: evicted, it is a 404");
+                }
+                Reply::Noted
             }
             Err(Request::FetchNews(number, seen)) => Reply::News(self.fetches.news(number, seen).await),
             Err(_) => unreachable!("answered at once"),

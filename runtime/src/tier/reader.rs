@@ -44,7 +44,7 @@ impl ReadError {
     /// As `read_sums` says it.
     pub(super) fn of_sums(digest: Digest, error: io::Error) -> ReadError {
         match error.kind() {
-            io::ErrorKind::InvalidData => ReadError::Damaged(digest),
+            io::ErrorKind::InvalidData | io::ErrorKind::NotFound => ReadError::Damaged(digest),
             io::ErrorKind::OutOfMemory => ReadError::Busy,
             _ => ReadError::of(digest, error),
         }

@@ -7,6 +7,7 @@ mod ahead;
 mod held;
 mod keep;
 mod load;
+mod origin;
 mod scrub;
 mod store;
 
@@ -14,6 +15,7 @@ use super::digest::Digest;
 use super::disk::{Disk, DiskPlan};
 use super::index::{Entry, Index, Place};
 use super::object::read_sums;
+use super::origins::Origins;
 use super::policy::Policy;
 use super::prefetch::{self, Prefetch};
 use super::reader::{ReadError, read_packed};
@@ -203,11 +205,14 @@ struct State {
     /// Found damaged on disk: a put of the same object mends it.
     damaged: HashSet<Digest>,
     locked: HashMap<Digest, Vec<Waker>>,
+    /// Where objects came from, those that are gone included.
+    origins: Origins,
     next_sequence: u64,
 }
 
 impl State {
     fn new(plan: &Plan, (policy_seed, index_seed): (u64, u64), next_sequence: u64) -> State {
+        let quota_bytes = plan.disks.iter().map(|d| d.budget.limit()).min().unwrap_or(0);
         State {
             index: Index::new(index_seed),
             policy: Policy::new(plan.held_bytes, policy_seed),
@@ -219,6 +224,7 @@ impl State {
             pins: 0,
             damaged: HashSet::new(),
             locked: HashMap::new(),
+            origins: Origins::new(quota_bytes, plan.map.columns()),
             next_sequence,
         }
     }
@@ -367,6 +373,9 @@ impl<I: Io> Shard<I> {
             let Some(entry) = self.lookup(digest) else {
                 return self.maybe_lost(digest).map(|()| None);
             };
+            if self.is_to_be_mended(digest) {
+                return Err(ReadError::Damaged(*digest));
+            }
             let found = self.get_from_disk(digest, &entry).await;
             match found {
                 Ok(found) => return Ok(Some(found)),
@@ -409,8 +418,17 @@ impl<I: Io> Shard<I> {
         self.inner.state.borrow().index.get(digest).filter(|e| !e.is_expired(now_ms)).copied()
     }
 
-    /// Counts an object whose bytes on disk are not what was stored; a put of it will store it anew.
+    /// Known to be damaged, and an origin can give it again: better than what is left of it.
+    fn is_to_be_mended(&self, digest: &Digest) -> bool {
+        let state = self.inner.state.borrow();
+        state.damaged.contains(digest) && state.origins.get(digest).is_some()
+    }
+
+    /// Counts an object whose bytes on disk are not what was stored; a put or fetch of it will store it anew.
     pub fn on_damaged(&self, digest: &Digest) {
+        if self.lookup(digest).is_none() {
+            return;
+        }
         bump(&self.inner.damaged);
         tracing::error!(%digest, "object is damaged on disk: it is not served; store it again to mend it");
         self.inner.state.borrow_mut().damaged.insert(*digest);

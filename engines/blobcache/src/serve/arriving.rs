@@ -1,5 +1,5 @@
-//! GET of a blob that is not stored but being fetched, or that was evicted and can be fetched again: what has arrived is sent
-//! while the rest comes. Called by `get`.
+//! GET of a blob that is not stored but being fetched, or that is gone or damaged and can be fetched again: what has arrived is
+//! sent while the rest comes. Called by `get`.
 //!
 //! Invariants
 //! 1. Bytes come from the file that the fetch writes, each block checked against the sum it was written with.
@@ -8,6 +8,7 @@
 
 use super::fetch::refuse_fetch;
 use super::get::Source;
+use super::route::Lifetime;
 use super::{BlobService, refuse_read};
 use crate::api::{FetchError, FetchKey, Whence};
 use crate::fetch::{Ticket, Wanted};
@@ -62,7 +63,9 @@ impl<I: Io> BlobService<I> {
         exchange: &mut Exchange<'_, I>,
     ) -> io::Result<Arrival> {
         let owner = self.columns.local();
-        let ticket = match owner.fetches.want(FetchKey::Digest(digest), Whence::Remembered).await {
+        let keep = self.keep(Lifetime::default(), true);
+        let wanted = owner.fetches.want(FetchKey::Digest(digest), Whence::Remembered, keep).await;
+        let ticket = match wanted {
             Wanted::Unknown => return Ok(Arrival::None),
             Wanted::Stored(_) => return self.stored_meanwhile(digest, exchange).await,
             Wanted::Busy => {

@@ -1,4 +1,4 @@
-//! Answering GET and HEAD: from RAM where possible, else from disk, verified.
+//! Answering GET and HEAD: from RAM where possible, else from disk, verified, else from where the blob came from.
 
 use super::arriving::{Arrival, Arriving};
 use super::route::Conditions;
@@ -52,14 +52,10 @@ impl<I: Io> BlobService<I> {
         let held = self.columns.owner_here(&digest).and_then(|owner| owner.tier.get_held(&digest));
         let source = match held {
             Some(found) => Source::Found(found),
-            None => match self.find(digest).await {
-                Ok(Some(found)) => Source::Found(found),
-                Ok(None) => match self.await_origin(digest, depth, exchange).await? {
-                    Arrival::Source(source) => source,
-                    Arrival::None => return exchange.refuse(Status::NotFound, "no such blob").await,
-                    Arrival::Refused => return Ok(()),
-                },
-                Err(e) => return refuse_read(exchange, &e).await,
+            None => match self.source(digest, depth, exchange).await? {
+                Arrival::Source(source) => source,
+                Arrival::None => return exchange.refuse(Status::NotFound, "no such blob").await,
+                Arrival::Refused => return Ok(()),
             },
         };
         let size = source.size();
@@ -77,6 +73,30 @@ impl<I: Io> BlobService<I> {
     /// Counts bytes of a blob that were sent.
     pub(super) fn count_sent(&self, depth: &Depth, level: Level, bytes: u64) {
         self.columns.local().metrics.reads.sent(depth, level, bytes, self.io().now_ns());
+    }
+
+    /// The blob as it is stored, or as it comes from its origin when it is gone, damaged, or on a disk that is out.
+    async fn source(
+        &self,
+        digest: Digest,
+        depth: &Depth,
+        exchange: &mut Exchange<'_, I>,
+    ) -> io::Result<Arrival> {
+        let failed = match self.find(digest).await {
+            Ok(Some(found)) => return Ok(Arrival::Source(Source::Found(found))),
+            Ok(None) => None,
+            Err(e) => Some(e),
+        };
+        let can_come = failed.as_ref().is_none_or(|e| matches!(e, ReadError::Damaged(_) | ReadError::Out(_)));
+        let arrival =
+            if can_come { self.await_origin(digest, depth, exchange).await? } else { Arrival::None };
+        match (arrival, failed) {
+            (Arrival::None, Some(e)) => {
+                refuse_read(exchange, &e).await?;
+                Ok(Arrival::Refused)
+            }
+            (arrival, _) => Ok(arrival),
+        }
     }
 
     pub(super) async fn find(&self, digest: Digest) -> Result<Option<Found>, ReadError> {
@@ -107,14 +127,10 @@ impl<I: Io> BlobService<I> {
         depth: &Depth,
         exchange: &mut Exchange<'_, I>,
     ) -> io::Result<()> {
-        let source = match self.find(digest).await {
-            Ok(Some(found)) => Some(Source::Found(found)),
-            Ok(None) => match self.await_origin(digest, depth, exchange).await? {
-                Arrival::Source(source) => Some(source),
-                Arrival::None => None,
-                Arrival::Refused => return Ok(()),
-            },
-            Err(e) => return refuse_read(exchange, &e).await,
+        let source = match self.source(digest, depth, exchange).await? {
+            Arrival::Source(source) => Some(source),
+            Arrival::None => None,
+            Arrival::Refused => return Ok(()),
         };
         let tag = etag(&digest);
         let current = source.is_some().then_some(&tag[..]);
@@ -193,15 +209,48 @@ impl<I: Io> BlobService<I> {
                 return self.send_arriving((digest, depth), arriving, range, exchange).await;
             }
         };
+        let Err(failed) = self.send_found((digest, depth), found, range.clone(), exchange).await else {
+            return Ok(());
+        };
+        let e = self.note_failed(digest, failed).await?;
+        let is_bad = matches!(e, ReadError::Damaged(_)) || is_missing(&e);
+        if !exchange.nothing_sent() || !is_bad {
+            return answer_failed(e, exchange).await;
+        }
+        match self.await_origin(*digest, depth, exchange).await? {
+            Arrival::None => answer_failed(e, exchange).await,
+            Arrival::Refused => Ok(()),
+            Arrival::Source(Source::Arriving(arriving)) => {
+                self.send_arriving((digest, depth), &arriving, range, exchange).await
+            }
+            Arrival::Source(Source::Found(found)) => {
+                match self.send_found((digest, depth), &found, range, exchange).await {
+                    Ok(()) => Ok(()),
+                    Err(again) => answer_failed(self.note_failed(digest, again).await?, exchange).await,
+                }
+            }
+        }
+    }
+
+    async fn send_found(
+        &self,
+        (digest, depth): (&Digest, &Depth),
+        found: &Found,
+        range: Range<u64>,
+        exchange: &mut Exchange<'_, I>,
+    ) -> Result<(), Failed> {
         let (level, len) = match found {
             Found::Packed(bytes) | Found::Read(bytes) => {
                 let part = &bytes[range.start as usize..range.end as usize];
-                exchange.send(part).await?;
+                exchange.send(part).await.map_err(Failed::Send)?;
                 (if matches!(found, Found::Read(_)) { Level::Disk } else { Level::Ram }, part.len())
             }
             Found::Pinned(Pinned { pages, from, .. }) => {
                 let len = (range.end - range.start) as usize;
-                exchange.send_resident(pages, from + range.start as usize, len).await?;
+                exchange
+                    .send_resident(pages, from + range.start as usize, len)
+                    .await
+                    .map_err(Failed::Send)?;
                 (Level::Ram, len)
             }
             Found::Object(object) => {
@@ -221,9 +270,9 @@ impl<I: Io> BlobService<I> {
         object: &Object,
         range: Range<u64>,
         exchange: &mut Exchange<'_, I>,
-    ) -> io::Result<()> {
+    ) -> Result<(), Failed> {
         if exchange.is_head() {
-            return exchange.send(&[]).await;
+            return exchange.send(&[]).await.map_err(Failed::Send);
         }
         let extent_bytes = EXTENT_BYTES as u64;
         // Opened before the first byte is sent if it may be needed later: a DELETE meanwhile does not cut us off.
@@ -237,7 +286,7 @@ impl<I: Io> BlobService<I> {
             let end = range.end.min((at / extent_bytes + 1) * extent_bytes);
             if let Some(Extent { pages, is_ahead }) = self.extent(digest, at..end, object).await {
                 let from = (at % extent_bytes) as usize;
-                exchange.send_resident(&pages, from, (end - at) as usize).await?;
+                exchange.send_resident(&pages, from, (end - at) as usize).await.map_err(Failed::Send)?;
                 let level = if is_ahead { Level::Disk } else { Level::Ram };
                 self.count_sent(depth, level, end - at);
             } else {
@@ -245,9 +294,7 @@ impl<I: Io> BlobService<I> {
                     reader = Some(self.open(digest, object).await);
                 }
                 let reader = reader.as_ref().expect("just opened");
-                if let Err(failed) = self.send_from_disk(reader, at..end, depth, exchange).await {
-                    return self.answer_failed(digest, failed, exchange).await;
-                }
+                self.send_from_disk(reader, at..end, depth, exchange).await?;
             }
             at = end;
         }
@@ -305,13 +352,8 @@ impl<I: Io> BlobService<I> {
         }
     }
 
-    /// Before the first byte an error has its status; after it the connection is cut, never a wrong byte sent.
-    async fn answer_failed(
-        &self,
-        digest: &Digest,
-        failed: Failed,
-        exchange: &mut Exchange<'_, I>,
-    ) -> io::Result<()> {
+    /// What could not be read of a blob; its owner hears of damage.
+    async fn note_failed(&self, digest: &Digest, failed: Failed) -> io::Result<ReadError> {
         let e = match failed {
             Failed::Send(e) => return Err(e),
             Failed::Read(e) => e,
@@ -320,16 +362,24 @@ impl<I: Io> BlobService<I> {
             // No answer is of interest.
             let _ = self.columns.ask(digest, Request::Damaged(*digest)).await;
         }
-        if !exchange.nothing_sent() {
-            return Err(io::Error::other("the answer could not be completed"));
-        }
-        match e {
-            ReadError::Io(_, e) if e.kind() == io::ErrorKind::NotFound => {
-                exchange.refuse(Status::NotFound, "no such blob").await
-            }
-            e => refuse_read(exchange, &e).await,
-        }
+        Ok(e)
     }
+}
+
+/// Deleted or evicted meanwhile.
+fn is_missing(e: &ReadError) -> bool {
+    matches!(e, ReadError::Io(_, e) if e.kind() == io::ErrorKind::NotFound)
+}
+
+/// Before the first byte an error has its status; after it the connection is cut, never a wrong byte sent.
+async fn answer_failed<I: Io>(e: ReadError, exchange: &mut Exchange<'_, I>) -> io::Result<()> {
+    if !exchange.nothing_sent() {
+        return Err(io::Error::other("the answer could not be completed"));
+    }
+    if is_missing(&e) {
+        return exchange.refuse(Status::NotFound, "no such blob").await;
+    }
+    refuse_read(exchange, &e).await
 }
 
 /// Why a stretch was not sent.

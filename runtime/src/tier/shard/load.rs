@@ -1,7 +1,7 @@
 //! Disk → state, second part: the checkpoints, shard by shard. The node serves meanwhile: a shard that is asked for is read
 //! first, and who asks waits for that one only. Nothing new is stored before every column has read all.
 
-use super::super::checkpoint::read_part;
+use super::super::checkpoint::{Contents, read_part};
 use super::super::digest::Digest;
 use super::super::disk::Disk;
 use super::super::index::{Entry, Place};
@@ -9,7 +9,7 @@ use super::super::names::Names;
 use super::super::object::disk_bytes;
 use super::super::reader::ReadError;
 use super::super::record::{Record, Said};
-use super::super::recover::{PartAt, RecoverError, RecoveredDisk};
+use super::super::recover::{OriginTail, PartAt, RecoverError, RecoveredDisk, hear_origin};
 use super::Shard;
 use crate::io::Io;
 use crate::journal::{Purpose, ScanError, segment_path};
@@ -134,12 +134,13 @@ impl<I: Io> Shard<I> {
 
     async fn read_shard(&self, shard: usize) -> Result<(), RecoverError> {
         let mut found: Loaded = Vec::new();
+        let mut origins = OriginTail::default();
         for disk in &self.inner.disks {
             if let Some(reason) = disk.out() {
                 self.leave_unread(disk, &reason);
                 continue;
             }
-            match self.read_disk(shard, disk).await {
+            match self.read_disk(shard, disk, &mut origins).await {
                 Ok(records) => found.extend(records.into_iter().map(|r| (r, disk.number))),
                 Err(e) if e.is_io() && self.inner.disks.len() > 1 => {
                     self.leave_unread(disk, &e.to_string());
@@ -151,6 +152,8 @@ impl<I: Io> Shard<I> {
         for (digest, old, sequence) in self.insert_loaded(found) {
             self.say_deleted(&digest, &old, sequence).await;
         }
+        let state = &mut *self.inner.state.borrow_mut();
+        origins.into_values().for_each(|said| state.origins.hear(said));
         Ok(())
     }
 
@@ -161,16 +164,25 @@ impl<I: Io> Shard<I> {
     }
 
     /// The newest of each object of a shard on one disk, files checked against the directory.
-    async fn read_disk(&self, shard: usize, disk: &Rc<Disk<I>>) -> Result<Vec<Record>, RecoverError> {
+    async fn read_disk(
+        &self,
+        shard: usize,
+        disk: &Rc<Disk<I>>,
+        origins: &mut OriginTail,
+    ) -> Result<Vec<Record>, RecoverError> {
         let (part, mut newest) = {
             let loading = &mut *self.inner.loading.borrow_mut();
             let left = &mut loading.disks[usize::from(disk.number)];
             let mine: HashMap<Digest, Record> =
                 left.tail.extract_if(|d, _| usize::from(d.shard().0) == shard).collect();
+            let said = left.origins.extract_if(|d, _| usize::from(d.shard().0) == shard);
+            said.for_each(|(_, said)| hear_origin(origins, said));
             (left.parts[shard].take(), mine)
         };
         if let Some(at) = part {
-            for record in self.read_part(disk, &at).await? {
+            let part = self.read_part(disk, &at).await?;
+            part.origins.into_iter().for_each(|said| hear_origin(origins, said));
+            for record in part.records {
                 let held = newest.entry(record.digest).or_insert(record);
                 if held.sequence < record.sequence || planted::is(Bug::StaleRecordWins) {
                     *held = record;
@@ -209,7 +221,7 @@ impl<I: Io> Shard<I> {
 
     /// A part of a checkpoint, read as urgently as a request, since requests wait for it. That too many of them wait for the
     /// disk is no failure of the disk.
-    async fn read_part(&self, disk: &Rc<Disk<I>>, at: &PartAt) -> Result<Vec<Record>, ScanError> {
+    async fn read_part(&self, disk: &Rc<Disk<I>>, at: &PartAt) -> Result<Contents, ScanError> {
         let io = &self.inner.io;
         let path = segment_path(disk.names.root(), Purpose::Checkpoint, at.number);
         loop {

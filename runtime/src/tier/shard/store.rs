@@ -27,8 +27,7 @@ impl<I: Io> Shard<I> {
         let _lock = self.lock(digest).await;
         let keep = match self.whole(&digest) {
             Some(entry) if entry.is_kept_as(keep) => return Ok(Stored::Already),
-            Some(entry) => entry.kept_as_well(keep),
-            None => keep,
+            _ => self.kept_as_well(&digest, keep),
         };
         let disk = self.choose_disk(hash_of(&digest), packed_bytes(data.len() as u64))?;
         let record = Record {
@@ -60,6 +59,7 @@ impl<I: Io> Shard<I> {
             self.keep_better(&digest, &entry, keep).await?;
             return Ok(Stored::Already);
         }
+        let keep = self.kept_as_well(&digest, keep);
         let disk = self.inner.disks[usize::from(incoming.disk)].clone();
         let record = Record {
             said: Said::File,
@@ -100,41 +100,48 @@ impl<I: Io> Shard<I> {
         self.inner.disks[usize::from(incoming.disk)].store.budget().release(incoming.reserved);
     }
 
-    /// An object file that is there already is kept for longer if that is asked: a record says so.
+    /// An object that is there is kept at least so well from now on.
+    pub async fn keep(&self, digest: Digest, keep: Keep) -> Result<(), PutError> {
+        let _lock = self.lock(digest).await;
+        match self.whole(&digest) {
+            Some(entry) => self.keep_better(&digest, &entry, keep).await,
+            None => Ok(()),
+        }
+    }
+
+    /// An object that is there already is kept for longer if that is asked: a record says so.
     async fn keep_better(&self, digest: &Digest, entry: &Entry, keep: Keep) -> Result<(), PutError> {
         if entry.is_kept_as(keep) {
             return Ok(());
         }
-        let keep = entry.kept_as_well(keep);
         let disk = self.inner.disks[usize::from(entry.disk)].clone();
+        let Keep { expires_ms, evictable, pinned } = entry.kept_as_well(keep);
+        let sequence = self.next_sequence();
         let record = Record {
-            said: Said::File,
-            digest: *digest,
-            sequence: self.next_sequence(),
-            expires_ms: keep.expires_ms,
-            size: entry.size,
-            crc: entry.crc,
-            evictable: keep.evictable,
-            pinned: keep.pinned,
+            sequence,
+            expires_ms,
+            evictable,
+            pinned,
+            ..super::super::checkpoint::record_of(*digest, entry)
         };
         self.append_index(&disk, &record).await?;
-        if let Some(entry) = self.inner.state.borrow_mut().index.get_mut(digest) {
-            entry.sequence = record.sequence;
-            entry.expires_ms = record.expires_ms;
-            entry.evictable = record.evictable;
-            entry.pinned = record.pinned;
+        let state = &mut *self.inner.state.borrow_mut();
+        if let Some(entry) = state.index.get_mut(digest) {
+            (entry.sequence, entry.expires_ms) = (sequence, expires_ms);
+            (entry.evictable, entry.pinned) = (evictable, pinned);
             self.tell_policy(digest, entry);
         }
         Ok(())
     }
 
-    /// Deletes an object; false if there was none. Readers under way finish.
+    /// Deletes an object and forgets where it came from; false if there was neither. Readers under way finish.
     pub async fn delete(&self, digest: Digest) -> Result<bool, PutError> {
         let _lock = self.lock(digest).await;
         // An older copy on a disk that could not be read would come back with it.
         self.maybe_lost(&digest).map_err(|e| PutError::Stopped(e.to_string()))?;
+        let could_come_back = self.forget_any_origin(digest).await?;
         if self.lookup(&digest).is_none() {
-            return Ok(false);
+            return Ok(could_come_back);
         }
         self.remove(digest).await?;
         Ok(true)
@@ -262,6 +269,16 @@ impl<I: Io> Shard<I> {
         (!self.inner.state.borrow().damaged.contains(digest)).then_some(entry)
     }
 
+    /// The size of an object that is there, not damaged, and on a disk that works.
+    pub fn whole_size(&self, digest: &Digest) -> Option<u64> {
+        self.whole(digest).map(|e| e.size)
+    }
+
+    /// What is stored anew is kept no worse than what it mends or replaces.
+    fn kept_as_well(&self, digest: &Digest, keep: Keep) -> Keep {
+        self.lookup(digest).map_or(keep, |old| old.kept_as_well(keep))
+    }
+
     pub(super) fn next_sequence(&self) -> u64 {
         let state = &mut *self.inner.state.borrow_mut();
         state.next_sequence += 1;
@@ -339,6 +356,8 @@ impl<I: Io> Shard<I> {
     pub(super) async fn free_disk(&self, digest: &Digest, old: &Entry) {
         let disk = &self.inner.disks[usize::from(old.disk)];
         match old.place {
+            // What is on a disk that was taken out stays as it is.
+            _ if disk.out().is_some() => {}
             Place::Packed { segment, .. } => self.sub_live(disk, segment, old),
             Place::Object => {
                 let path = disk.names.object(digest);
