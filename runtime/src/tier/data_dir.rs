@@ -51,7 +51,7 @@ impl DataDir {
     pub async fn open<I: Io>(io: &I, root: &Path, guard: Guard) -> Result<DataDir, DataDirError> {
         let names = Names::new(root);
         let known = match read_format(io, &names.format()).await {
-            Ok(text) => Some(check_format(root, &text)?),
+            Ok(text) => Some(read_format_text(root, &text)?),
             Err(e) if e.kind() == io::ErrorKind::NotFound => None,
             Err(e) => return Err(DataDirError::Io(names.format(), e)),
         };
@@ -96,11 +96,17 @@ fn take_lock(names: &Names, is_new: bool) -> Result<File, DataDirError> {
     }
 }
 
-/// The seed of a directory of this format.
-fn check_format(root: &Path, text: &str) -> Result<u32, DataDirError> {
+/// What FORMAT says of a directory with this seed.
+pub fn format_text(seed: u32) -> String {
+    format!("basalt-tier {FORMAT_VERSION}\nshards {SHARDS}\nseed {seed:08x}\n")
+}
+
+/// The seed of a directory of this format, whose FORMAT is `text`.
+pub fn read_format_text(root: &Path, text: &str) -> Result<u32, DataDirError> {
     let field = |name: &str| text.lines().find_map(|l| l.strip_prefix(name)).map(str::trim);
     let number = |name: &str| field(name).and_then(|v| v.parse::<u32>().ok());
-    let seed = field("seed ").filter(|s| s.len() == 8).and_then(|s| u32::from_str_radix(s, 16).ok());
+    let is_hex = |s: &&str| s.len() == 8 && s.bytes().all(|b| b.is_ascii_hexdigit());
+    let seed = field("seed ").filter(is_hex).and_then(|s| u32::from_str_radix(s, 16).ok());
     match (number("basalt-tier "), number("shards "), seed) {
         (Some(v), ..) if v > FORMAT_VERSION => Err(DataDirError::Newer(root.to_owned(), v)),
         (Some(v), ..) if v < FORMAT_VERSION => Err(DataDirError::Older(root.to_owned(), v)),
@@ -142,7 +148,7 @@ async fn write_format<I: Io>(io: &I, names: &Names) -> io::Result<u32> {
         _ => {}
     }
     let seed = io.random() as u32;
-    let text = format!("basalt-tier {FORMAT_VERSION}\nshards {SHARDS}\nseed {seed:08x}\n");
+    let text = format_text(seed);
     let mut buf = io.buffer(SECTOR_BYTES).ok_or(io::ErrorKind::OutOfMemory)?;
     buf[..SECTOR_BYTES].fill(0);
     buf[..text.len()].copy_from_slice(text.as_bytes());
