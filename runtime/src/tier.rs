@@ -84,10 +84,13 @@ pub use reader::{ObjectReader, ReadError};
 pub use recover::{RecoverError, Recovered, recover_all};
 pub use shard::{Extent, Found, Object, Pinned, Plan, PutError, ScrubCounts, Shard, Stats, Stored, Stretch};
 
-/// The pure parts, for the bench program that counts their instructions; engines have no use for them.
+/// The pure parts, for the bench program that counts their instructions and for fuzzing; engines have no use for them.
 pub mod parts {
+    pub use super::checkpoint::{Contents, Part, Trailer};
+    pub use super::data_dir::{format_text, read_format_text};
     pub use super::index::{Entry, Index, NOT_HELD, Place};
+    pub use super::object::{decode_sums, encode_sums};
     pub use super::policy::Policy;
-    pub use super::record::{Record, Said, read};
+    pub use super::record::{Entry as Read, Record, Said, covered, read};
     pub use crate::journal::{Batch, Frame, Purpose, batch_bytes, check_data, encode_batch};
 }

@@ -15,6 +15,8 @@ use crate::machine::MemoryCeiling;
 pub mod aliases;
 pub mod file;
 pub mod flags;
+#[cfg(test)]
+mod fuzz;
 pub mod keys;
 pub mod layers;
 pub mod nearest;

@@ -31,6 +31,8 @@ const MAGIC: u32 = u32::from_le_bytes(*b"BSLC");
 const VERSION: u16 = 2;
 const PARTS_AT: usize = 64;
 const FOREIGN: u32 = u32::MAX;
+/// Bytes that a record takes in a batch at least: head and meta of an origin.
+const RECORD_BYTES_MIN: u64 = 56;
 /// Records in one batch.
 const BATCH_RECORDS: usize = 2048;
 /// Origins in one batch.
@@ -74,7 +76,8 @@ pub struct Trailer {
 }
 
 impl Trailer {
-    fn encode(&self, seed: u32, out: &mut [u8]) {
+    /// Writes it into a sector.
+    pub fn encode(&self, seed: u32, out: &mut [u8]) {
         out[..SECTOR_BYTES].fill(0);
         out[0..4].copy_from_slice(&MAGIC.to_le_bytes());
         out[4..6].copy_from_slice(&VERSION.to_le_bytes());
@@ -91,7 +94,8 @@ impl Trailer {
         out[SECTOR_BYTES - 4..SECTOR_BYTES].copy_from_slice(&crc.to_le_bytes());
     }
 
-    fn decode(seed: u32, bytes: &[u8]) -> Result<Trailer, BatchError> {
+    /// Reads a sector.
+    pub fn decode(seed: u32, bytes: &[u8]) -> Result<Trailer, BatchError> {
         if bytes.len() != SECTOR_BYTES || u32_at(bytes, 0) != MAGIC {
             return Err(BatchError::Damaged("no checkpoint trailer"));
         }
@@ -106,13 +110,19 @@ impl Trailer {
             let (sector, records) = (u32_at(slot, 0), u32_at(slot, 4));
             (sector != FOREIGN).then_some(Part { sector, records })
         };
-        Ok(Trailer {
+        let trailer = Trailer {
             number: u32_at(bytes, 8),
             pack: decode_mark(&bytes[16..32]),
             index: decode_mark(&bytes[32..48]),
             next_sequence: u64_at(bytes, 48),
             parts: bytes[PARTS_AT..PARTS_AT + SHARDS * 8].chunks_exact(8).map(part).collect(),
-        })
+        };
+        // Numbers and sequences go on behind the highest that is named.
+        let can_go_on = |mark: &Mark| mark.segment < u32::MAX && mark.sequence <= record::SEQUENCE_MAX;
+        let sound = can_go_on(&trailer.pack)
+            && can_go_on(&trailer.index)
+            && trailer.next_sequence <= record::SEQUENCE_MAX + 1;
+        if sound { Ok(trailer) } else { Err(BatchError::Damaged("checkpoint trailer bounds")) }
     }
 }
 
@@ -287,7 +297,11 @@ pub async fn read_part<I: Io>(
     let file = io.open(path, Open::ReadDirect).await.map_err(failed)?;
     let size = file.size().await.map_err(failed)?;
     let mut at = u64::from(part.sector) * SECTOR_BYTES as u64;
-    while found.records.len() + found.origins.len() < part.records as usize {
+    if u64::from(part.records) * RECORD_BYTES_MIN > size {
+        let damage = BatchError::Damaged("more records than its checkpoint can hold");
+        return Err(ScanError::Corrupt(path.to_owned(), at, damage));
+    }
+    while found.count() < part.records as usize {
         let corrupt = |damage| ScanError::Corrupt(path.to_owned(), at, damage);
         let len = (BATCH_BYTES_MAX as u64).min(size.saturating_sub(at)) as usize;
         if len < SECTOR_BYTES {
@@ -296,22 +310,36 @@ pub async fn read_part<I: Io>(
         let buf = buffer_in_time(io, len).await.map_err(failed)?;
         let (read, buf) = file.read_at(buf, len, at).await;
         read.map_err(failed)?;
-        let batch = Batch::decode(seed, &buf[..len]).map_err(corrupt)?;
-        if batch.purpose != Purpose::Checkpoint || batch.segment != number {
-            return Err(corrupt(BatchError::Damaged("batch of another place")));
+        let batch_bytes = found.take_batch(seed, number, &buf[..len]).map_err(corrupt)?;
+        if found.count() > part.records as usize {
+            return Err(corrupt(BatchError::Damaged("more records than the trailer says")));
         }
-        let frames = batch.frames(&buf[..len]).map_err(corrupt)?;
-        check_data(&buf[..len], &frames).map_err(corrupt)?;
-        for &(ref frame, data_at) in &frames {
-            let data = &buf[data_at as usize..(data_at + frame.data_bytes) as usize];
-            found.take(frame, data).ok_or_else(|| corrupt(BatchError::Damaged("record of another kind")))?;
-        }
-        at += batch.disk_bytes() as u64;
+        at += batch_bytes as u64;
     }
     Ok(found)
 }
 
 impl Contents {
+    /// How many records of either kind.
+    pub fn count(&self) -> usize {
+        self.records.len() + self.origins.len()
+    }
+
+    /// Takes the records of one batch of checkpoint `number`; returns the bytes it takes on disk.
+    pub fn take_batch(&mut self, seed: u32, number: u32, bytes: &[u8]) -> Result<usize, BatchError> {
+        let batch = Batch::decode(seed, bytes)?;
+        if batch.purpose != Purpose::Checkpoint || batch.segment != number {
+            return Err(BatchError::Damaged("batch of another place"));
+        }
+        let frames = batch.frames(bytes)?;
+        check_data(bytes, &frames)?;
+        for &(ref frame, data_at) in &frames {
+            let data = &bytes[data_at as usize..(data_at + frame.data_bytes) as usize];
+            self.take(frame, data).ok_or(BatchError::Damaged("record of another kind"))?;
+        }
+        Ok(batch.disk_bytes())
+    }
+
     fn take(&mut self, frame: &Frame, data: &[u8]) -> Option<()> {
         match record::read(frame).ok()? {
             Entry::Object(record) => self.records.push(record),

@@ -99,7 +99,7 @@ impl DataDir {
 pub(super) async fn seed_of<I: Io>(io: &I, root: &Path) -> Result<Option<u32>, DataDirError> {
     let format = Names::new(root).format();
     match read_text(io, &format).await {
-        Ok(text) => check_format(root, &text).map(Some),
+        Ok(text) => read_format_text(root, &text).map(Some),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(DataDirError::Io(format, e)),
     }
@@ -120,11 +120,17 @@ fn take_lock(names: &Names, is_new: bool) -> Result<File, DataDirError> {
     }
 }
 
-/// The seed of a directory of this format.
-fn check_format(root: &Path, text: &str) -> Result<u32, DataDirError> {
+/// What FORMAT says of a directory with this seed.
+pub fn format_text(seed: u32) -> String {
+    format!("basalt-tier {FORMAT_VERSION}\nshards {SHARDS}\nseed {seed:08x}\n")
+}
+
+/// The seed of a directory of this format, whose FORMAT is `text`.
+pub fn read_format_text(root: &Path, text: &str) -> Result<u32, DataDirError> {
     let field = |name: &str| text.lines().find_map(|l| l.strip_prefix(name)).map(str::trim);
     let number = |name: &str| field(name).and_then(|v| v.parse::<u32>().ok());
-    let seed = field("seed ").filter(|s| s.len() == 8).and_then(|s| u32::from_str_radix(s, 16).ok());
+    let is_hex = |s: &&str| s.len() == 8 && s.bytes().all(|b| b.is_ascii_hexdigit());
+    let seed = field("seed ").filter(is_hex).and_then(|s| u32::from_str_radix(s, 16).ok());
     match (number("basalt-tier "), number("shards "), seed) {
         (Some(v), ..) if v > FORMAT_VERSION => Err(DataDirError::Newer(root.to_owned(), v)),
         (Some(v), ..) if v < FORMAT_VERSION => Err(DataDirError::Older(root.to_owned(), v)),
@@ -150,10 +156,9 @@ fn refuse_foreign(root: &Path) -> Result<(), DataDirError> {
 
 async fn write_format<I: Io>(io: &I, names: &Names) -> io::Result<u32> {
     let seed = io.random() as u32;
-    let text = format!("basalt-tier {FORMAT_VERSION}\nshards {SHARDS}\nseed {seed:08x}\n");
     // The directories before the file that says they are there.
     io.sync_dir(&names.objects_dir()).await?;
-    write_text(io, &names.format(), &text).await?;
+    write_text(io, &names.format(), &format_text(seed)).await?;
     // Its own name, too, where its parent lets itself be looked at.
     let parent = names.root().parent().unwrap_or(Path::new("/"));
     let parent = if parent == Path::new("") { Path::new(".") } else { parent };

@@ -21,6 +21,10 @@ use crc32c::crc32c;
 
 const VERSION: u8 = 1;
 const OBJECT_BYTES: usize = 64;
+/// No object is as large: sums of sizes stay below 2^64.
+pub const SIZE_BYTES_MAX: u64 = 1 << 48;
+/// No sequence is as high: there is always a next one.
+pub const SEQUENCE_MAX: u64 = 1 << 62;
 const EVICTABLE: u8 = 1;
 const PINNED: u8 = 2;
 const ORIGIN_META_BYTES: usize = 40;
@@ -209,7 +213,11 @@ pub fn read(frame: &Frame) -> Result<Entry, RecordError> {
     let said = match frame.kind {
         COVERED => {
             let (segment, offset) = pair(0);
-            return Ok(Entry::Covered { segment, offset });
+            // Numbers go on behind the highest that is named.
+            return match segment {
+                u32::MAX => Err(RecordError::Strange("segment")),
+                _ => Ok(Entry::Covered { segment, offset }),
+            };
         }
         ORIGIN => return read_origin(frame, meta),
         1 => Said::Packed,
@@ -234,6 +242,9 @@ pub fn read(frame: &Frame) -> Result<Entry, RecordError> {
     let data_bytes = if said == Said::Packed { record.size } else { 0 };
     if frame.shard != digest.shard().0 || u64::from(frame.data_bytes) != data_bytes {
         return Err(RecordError::Strange("shard or size"));
+    }
+    if record.size > SIZE_BYTES_MAX || record.sequence > SEQUENCE_MAX {
+        return Err(RecordError::Strange("size or sequence"));
     }
     Ok(Entry::Object(record))
 }
