@@ -109,7 +109,7 @@ pub static KEYS: [Key; 17] = [
         value_name: "DIR[=WEIGHT]",
         kind: Kind::Paths,
         default: "basalt-data",
-        help: "Where to keep data, one directory per disk with its share of the data",
+        help: "Where to keep data, one directory per disk with its share of it",
         heading: MACHINE,
         set: |settings, values| {
             settings.data_dirs = parse_data_dirs(values)?;
@@ -122,7 +122,7 @@ pub static KEYS: [Key; 17] = [
         value_name: "SIZE|PCT%",
         kind: Kind::Size,
         default: "25%",
-        help: "Memory budget, absolute or of the smaller of RAM and the cgroup's limit",
+        help: "Memory budget, absolute or of the smaller of RAM and cgroup limit",
         heading: MACHINE,
         set: |settings, values| {
             settings.memory = Amount::parse(one(values)?)?;
@@ -135,7 +135,7 @@ pub static KEYS: [Key; 17] = [
         value_name: "SIZE|PCT%",
         kind: Kind::Size,
         default: "90%",
-        help: "The most to store, absolute or of the data directory's file system",
+        help: "The most to store, absolute or of each directory's file system",
         heading: MACHINE,
         set: |settings, values| {
             settings.disk_quota = Amount::parse(one(values)?)?;
@@ -154,7 +154,7 @@ pub static KEYS: [Key; 17] = [
         value_name: "SIZE|PCT%",
         kind: Kind::Size,
         default: "1%",
-        help: "What stays free of each data directory's file system, whoever uses it; at least 16 MiB",
+        help: "What stays free of each directory's file system; at least 16 MiB",
         heading: MACHINE,
         set: |settings, values| {
             settings.disk_free_min = Amount::parse(one(values)?)?;
@@ -186,7 +186,7 @@ pub static KEYS: [Key; 17] = [
         value_name: "SIZE",
         kind: Kind::Size,
         default: "8MiB",
-        help: "The most the node reads in a second to look for damage in what nobody reads; 0 is not at all",
+        help: "The most to read in a second to look for damage; 0: not at all",
         heading: MACHINE,
         set: |settings, values| {
             settings.scrub_bytes_per_s = parse_rate(one(values)?)?;
@@ -199,7 +199,7 @@ pub static KEYS: [Key; 17] = [
         value_name: "TIME",
         kind: Kind::Text,
         default: "1h",
-        help: "How long that rests when everything has been read, such as 90s, 12h or 7d",
+        help: "How long that rests when all has been read, such as 90s or 7d",
         heading: MACHINE,
         set: |settings, values| {
             settings.scrub_rest_ms = parse_time_ms(one(values)?)?;
@@ -212,8 +212,8 @@ pub static KEYS: [Key; 17] = [
         value_name: "HOW,...",
         kind: Kind::Names,
         default: "read",
-        help: "read: what is read from disk, always done; start: also everything stored, before the node is ready; \
-               strict: also nothing is sent from the page cache, so large blobs always come from disk",
+        help: "read: all that is read, as always; start: also all that is stored, before \
+               ready; strict: also send nothing from page cache",
         heading: MACHINE,
         set: |settings, values| {
             settings.verify = parse_verify(values)?;
