@@ -26,7 +26,8 @@ def hitratio(rounds, seconds):
         raise Unmeasured(f"hit_ratio: {done.stderr.strip()[-400:]}")
     figures, gate = [], False
     for line in done.stdout.splitlines():
-        cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
+        # A table may begin on the line of the test runner's own words.
+        cells = [cell.strip() for cell in line[line.find("|") + 1:].rstrip(" |").split("|")]
         if len(cells) != COLUMNS or cells[0].startswith("---"):
             continue
         if cells[0].endswith(" requests"):
