@@ -6,6 +6,7 @@
 //! | `rng`, `trace` | the one source of chance; the hash of everything that happened |
 //! | `faults` | what goes wrong, how often, and how often it did |
 //! | `disk`, `inode` | names and bytes: as they are, and as a power cut leaves them |
+//! | `image` | a disk at one moment, to start from |
 //! | `network`, `conn` | listeners and connections |
 //! | `io`, `file` | the seam over them |
 //! | `node`, `arenas` | columns, their life and their memory |
@@ -17,6 +18,7 @@ mod conn;
 mod disk;
 mod faults;
 mod file;
+mod image;
 mod inode;
 mod io;
 mod network;
@@ -29,6 +31,7 @@ mod world;
 pub use conn::{TwinConn, TwinListener};
 pub use faults::{FAULTS, Fault, FaultPlan};
 pub use file::TwinFile;
+pub use image::Image;
 pub use inode::Cut;
 pub use io::TwinIo;
 pub use node::Node;
@@ -49,6 +52,24 @@ impl Twin {
     /// The world that `seed` names, with a disk of `capacity_bytes`.
     pub fn new(seed: u64, capacity_bytes: u64, plan: FaultPlan) -> Twin {
         Twin { world: World::new(seed, capacity_bytes, plan), groups: OUTSIDE }
+    }
+
+    /// A world that goes on from the disk and the time of another.
+    pub fn resume(seed: u64, from: &Image) -> Twin {
+        let world = World::new(seed, 0, FaultPlan::none());
+        *world.disk.borrow_mut() = from.disk.clone();
+        world.set_now_ns(from.now_ns);
+        Twin { world, groups: OUTSIDE }
+    }
+
+    /// The disk as it is now.
+    pub fn image(&self) -> Image {
+        Image { disk: self.world.disk.borrow().clone(), now_ns: self.now_ns() }
+    }
+
+    /// Writes, syncs and changes of names so far.
+    pub fn disk_changes(&self) -> u64 {
+        self.world.disk.borrow().changes()
     }
 
     /// The machine of a client: connections, clock, tasks.

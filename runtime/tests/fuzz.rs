@@ -122,6 +122,7 @@ fn understand(frame: &Frame) {
             assert!(segment.checked_add(1).is_some());
             assert_eq!(read(&covered(segment, offset)), Ok(Read::Covered { segment, offset }));
         }
+        Ok(Read::Origin(_, sequence)) => assert!(sequence.checked_add(1).is_some()),
         Err(_) => {}
     }
 }

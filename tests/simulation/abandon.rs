@@ -79,7 +79,8 @@ fn fetches_abandoned_anywhere_leave_neither_budget_nor_files() {
     for (seed, size, columns) in [(1, 3_000_000, 1), (2, 9_000_000, 2), (3, 70_000, 2)] {
         let mut twin = Twin::new(seed, DISK_BYTES, FaultPlan::none());
         let budget = Budget::new(QUOTA_BYTES);
-        let node = boot::start_on(&mut twin, columns, std::slice::from_ref(&budget)).expect("starts");
+        let node =
+            boot::start_on(&mut twin, columns, std::slice::from_ref(&budget), &mut |_| ()).expect("starts");
         let io = twin.outside();
         let stored = twin.run(LIMIT_NS, work(io, budget, seed, size));
         assert!(stored < ABANDONED, "all of them were stored: nothing was abandoned");

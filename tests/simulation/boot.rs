@@ -31,7 +31,12 @@ fn ops_addr() -> SocketAddr {
 }
 
 /// Reads the data directory as the binary does before its columns start.
-fn recover(twin: &mut Twin, columns: usize, dirs: Vec<DirPlan>) -> Result<Opened, OpenError> {
+fn recover(
+    twin: &mut Twin,
+    columns: usize,
+    dirs: Vec<DirPlan>,
+    look: &mut dyn FnMut(&Twin),
+) -> Result<Opened, OpenError> {
     let outcome: Rc<RefCell<Option<Result<Opened, OpenError>>>> = Rc::default();
     let (give, dirs, map) = (outcome.clone(), dirs, ShardMap::new(columns));
     let set_up = move |column: runtime::column::Column<TwinIo>| {
@@ -44,6 +49,7 @@ fn recover(twin: &mut Twin, columns: usize, dirs: Vec<DirPlan>) -> Result<Opened
     };
     let mut one = twin.start(1, COLUMN_BYTES, set_up);
     twin.run_until(LIMIT_NS, || {
+        look(twin);
         one.watch();
         one.has_ended()
     });
@@ -64,12 +70,22 @@ pub struct Machine {
 
 /// Starts a node; the reason when it does not.
 pub fn start(twin: &mut Twin, machine: Machine) -> Result<Node, String> {
-    let budgets: Vec<Budget> = (0..machine.dirs).map(|_| Budget::new(machine.quota_bytes)).collect();
-    start_on(twin, machine.columns, &budgets)
+    start_seen(twin, machine, &mut |_| ())
 }
 
-/// The same, on budgets that the test looks at: one for each data directory.
-pub fn start_on(twin: &mut Twin, columns: usize, budgets: &[Budget]) -> Result<Node, String> {
+/// As [`start`]; `look` looks at the world before each of its steps.
+pub fn start_seen(twin: &mut Twin, machine: Machine, look: &mut dyn FnMut(&Twin)) -> Result<Node, String> {
+    let budgets: Vec<Budget> = (0..machine.dirs).map(|_| Budget::new(machine.quota_bytes)).collect();
+    start_on(twin, machine.columns, &budgets, look)
+}
+
+/// The same, on budgets that the test looks at, one for each data directory.
+pub fn start_on(
+    twin: &mut Twin,
+    columns: usize,
+    budgets: &[Budget],
+    look: &mut dyn FnMut(&Twin),
+) -> Result<Node, String> {
     let dir = |(n, budget): (u32, &Budget)| DirPlan {
         path: PathBuf::from(format!("/data{n}")),
         budget: budget.clone(),
@@ -77,7 +93,7 @@ pub fn start_on(twin: &mut Twin, columns: usize, budgets: &[Budget]) -> Result<N
         floor_bytes: 0,
     };
     let dirs = (1..).zip(budgets).map(dir).collect();
-    let (disks, recovered) = recover(twin, columns, dirs).map_err(|e| e.to_string())?;
+    let (disks, recovered) = recover(twin, columns, dirs, look).map_err(|e| e.to_string())?;
     let plan = NodePlan {
         blob_listen: blob_addr(),
         ops_listen: ops_addr(),
@@ -100,6 +116,7 @@ pub fn start_on(twin: &mut Twin, columns: usize, budgets: &[Budget]) -> Result<N
         (0..columns).map(|_| Arc::new(Doorbell::new().expect("an eventfd"))).collect();
     let mut node = twin.start(columns, COLUMN_BYTES, wire::<TwinIo>(plan, &bells, recovered));
     twin.run_until(LIMIT_NS, || {
+        look(twin);
         node.watch();
         node.is_running() || node.failure().is_some()
     });
@@ -113,9 +130,15 @@ pub fn start_on(twin: &mut Twin, columns: usize, budgets: &[Budget]) -> Result<N
 }
 
 /// An orderly stop.
-pub fn stop(twin: &Twin, mut node: Node) {
+pub fn stop(twin: &Twin, node: Node) {
+    stop_seen(twin, node, &mut |_| ());
+}
+
+/// As [`stop`]; `look` looks at the world before each of its steps.
+pub fn stop_seen(twin: &Twin, mut node: Node, look: &mut dyn FnMut(&Twin)) {
     node.stop();
     twin.run_until(LIMIT_NS, || {
+        look(twin);
         node.watch();
         node.has_ended()
     });

@@ -9,6 +9,10 @@
 //! | `workload` | clients that do anything at random and tell the model |
 //! | `run` | one seed: boots, crashes, faults, the last check |
 //! | `random` | many seeds; determinism; every kind of fault fires |
+//! | `script` | short fixed workloads, and a look at what a disk holds after them |
+//! | `images` | short workloads, the power cut at every change of the disk; other numbers of columns |
+//! | `sweep` | the N-th operation of the disk fails, for every N |
+//! | `flips` | one byte of a data directory changes, for every kind of file |
 //! | `planted` | bugs planted on purpose, each caught |
 //! | `abandon`, `origin` | fetches given up anywhere, from an origin on the twin |
 //! | `boundaries` | who may name the twin |
@@ -24,6 +28,10 @@ mod boundaries;
 #[cfg(test)]
 mod client;
 #[cfg(test)]
+mod flips;
+#[cfg(test)]
+mod images;
+#[cfg(test)]
 mod model;
 #[cfg(test)]
 mod origin;
@@ -33,5 +41,9 @@ mod planted;
 mod random;
 #[cfg(test)]
 mod run;
+#[cfg(test)]
+mod script;
+#[cfg(test)]
+mod sweep;
 #[cfg(test)]
 mod workload;

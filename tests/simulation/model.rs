@@ -104,7 +104,7 @@ impl State {
 }
 
 /// All blobs.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Model {
     states: BTreeMap<u64, State>,
     /// What was asked and answered of each blob, for who has to understand a violation.
@@ -139,6 +139,11 @@ impl Model {
 
     pub fn violate(&mut self, what: String) {
         self.violation.get_or_insert(what);
+    }
+
+    /// What is known of all blobs; equal models demand the same of a disk.
+    pub fn demands(&self) -> String {
+        format!("{:?}", self.states)
     }
 
     /// The last that happened to a blob.

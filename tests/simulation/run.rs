@@ -140,7 +140,7 @@ pub fn run(plan: Plan) -> Result<Outcome, String> {
     let profile = profile(plan.severity, &mut rng);
     let shared = Rc::new(Shared {
         model: model.clone(),
-        blobs: blobs(plan.seed, &mut rng),
+        blobs: Rc::new(blobs(plan.seed, &mut rng)),
         stop: Cell::new(false),
         running: Cell::new(0),
         strict: Cell::new(profile.strict),

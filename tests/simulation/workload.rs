@@ -17,7 +17,7 @@ const TTL_S_MAX: u64 = 60;
 pub struct Shared {
     pub model: SharedModel,
     /// By owner.
-    pub blobs: Vec<Vec<Blob>>,
+    pub blobs: Rc<Vec<Vec<Blob>>>,
     pub stop: Cell<bool>,
     pub running: Cell<usize>,
     /// Any error answer is a broken promise: nothing goes wrong in this run.
@@ -41,8 +41,9 @@ impl Shared {
     }
 }
 
-struct Worker {
-    io: TwinIo,
+/// One client at work.
+pub struct Worker {
+    pub io: TwinIo,
     client: Client,
     shared: Rc<Shared>,
     me: usize,
@@ -52,14 +53,7 @@ struct Worker {
 
 /// Starts client `me`; it goes on until told to stop.
 pub fn spawn(io: &TwinIo, shared: &Rc<Shared>, me: usize, seed: u64) {
-    let worker = Worker {
-        io: io.clone(),
-        client: Client::new(io.clone()),
-        shared: shared.clone(),
-        me,
-        rng: Rng::new(seed ^ (me as u64 + 1).wrapping_mul(0x1234_5677)),
-        has_failed: false,
-    };
+    let worker = Worker::new(io, shared, me, seed);
     shared.running.set(shared.running.get() + 1);
     io.spawn("client", worker.work());
 }
@@ -67,6 +61,18 @@ pub fn spawn(io: &TwinIo, shared: &Rc<Shared>, me: usize, seed: u64) {
 type Answer = Result<Reply, Cut>;
 
 impl Worker {
+    /// A client that owns the blobs of `me`.
+    pub fn new(io: &TwinIo, shared: &Rc<Shared>, me: usize, seed: u64) -> Worker {
+        Worker {
+            io: io.clone(),
+            client: Client::new(io.clone()),
+            shared: shared.clone(),
+            me,
+            rng: Rng::new(seed ^ (me as u64 + 1).wrapping_mul(0x1234_5677)),
+            has_failed: false,
+        }
+    }
+
     async fn work(mut self) {
         while !self.shared.stop.get() && self.shared.model.borrow().violation.is_none() {
             let own = self.rng.below(self.shared.blobs[self.me].len() as u64) as usize;
@@ -123,10 +129,15 @@ impl Worker {
     }
 
     async fn put(&mut self, own: usize) {
+        let asked = self.lifetime();
+        self.put_as(own, asked).await;
+    }
+
+    /// Stores a blob to be kept as asked.
+    pub async fn put_as(&mut self, own: usize, asked: Asked) {
         let shared = self.shared.clone();
         let blob = &shared.blobs[self.me][own];
         let named = self.rng.below(2) == 0;
-        let asked = self.lifetime();
         let query = query(asked);
         let target = if named { blob.digest.path() } else { "/blobs".to_owned() };
         let line = format!("PUT {target}{query}");
@@ -177,7 +188,7 @@ impl Worker {
         }
     }
 
-    async fn get(&mut self, own: usize) {
+    pub async fn get(&mut self, own: usize) {
         let shared = self.shared.clone();
         let blob = &shared.blobs[self.me][own];
         let begin = self.shared.now();
@@ -235,7 +246,7 @@ impl Worker {
         }
     }
 
-    async fn delete(&mut self, own: usize) {
+    pub async fn delete(&mut self, own: usize) {
         let shared = self.shared.clone();
         let blob = &shared.blobs[self.me][own];
         let line = format!("DELETE {}", blob.digest.path());
@@ -308,9 +319,7 @@ fn query(asked: Asked) -> String {
 
 /// Every blob, one after the other, on a node to which nothing happens: the last word.
 pub async fn check_all(io: TwinIo, shared: Rc<Shared>) {
-    let rng = Rng::new(1);
-    let client = Client::new(io.clone());
-    let mut worker = Worker { io, client, shared: shared.clone(), me: 0, rng, has_failed: false };
+    let mut worker = Worker::new(&io, &shared, 0, 1);
     for owner in 0..shared.blobs.len() {
         worker.me = owner;
         for own in 0..shared.blobs[owner].len() {

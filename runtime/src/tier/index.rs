@@ -67,6 +67,11 @@ pub struct Keep {
 }
 
 impl Entry {
+    /// How the object is kept.
+    pub fn keep(&self) -> Keep {
+        Keep { expires_ms: self.expires_ms, evictable: self.evictable, pinned: self.pinned }
+    }
+
     /// Whether the object is kept at least as well as `keep` asks.
     pub fn is_kept_as(&self, keep: Keep) -> bool {
         let long = self.expires_ms == 0 || (keep.expires_ms != 0 && self.expires_ms >= keep.expires_ms);

@@ -65,6 +65,8 @@ pub(super) struct Disk {
     unsynced: Vec<Change>,
     /// Boots of the machine: handles of an earlier one mean nothing.
     epoch: u32,
+    /// Writes, syncs and changes of names so far.
+    changes: u64,
 }
 
 fn not_found() -> io::Error {
@@ -87,6 +89,7 @@ impl Disk {
             durable: root,
             unsynced: Vec::new(),
             epoch: 0,
+            changes: 0,
         }
     }
 
@@ -108,7 +111,12 @@ impl Disk {
         self.capacity_bytes.saturating_sub(self.used_bytes())
     }
 
+    pub(super) fn changes(&self) -> u64 {
+        self.changes
+    }
+
     fn change(&mut self, change: Change) {
+        self.changes += 1;
         self.now.apply(&change);
         self.unsynced.push(change);
     }
@@ -204,6 +212,7 @@ impl Disk {
     }
 
     pub(super) fn sync_dir(&mut self, dir: &Path) -> io::Result<()> {
+        self.changes += 1;
         self.must_be_dir(dir)?;
         self.commit(|change| change.paths().iter().any(|p| p.parent() == Some(dir)));
         self.free_unreachable();
@@ -241,11 +250,13 @@ impl Disk {
         if grows > 0 && self.used_bytes() + grows > self.capacity_bytes {
             return Err(full());
         }
+        self.changes += 1;
         self.inode_mut(id).write(offset, bytes);
         Ok(())
     }
 
     pub(super) fn sync(&mut self, id: InodeId) {
+        self.changes += 1;
         self.inode_mut(id).sync();
     }
 
@@ -254,11 +265,13 @@ impl Disk {
         if grows > 0 && self.used_bytes() + grows > self.capacity_bytes {
             return Err(full());
         }
+        self.changes += 1;
         self.inode_mut(id).allocate(len);
         Ok(())
     }
 
     pub(super) fn truncate(&mut self, id: InodeId, len: u64) {
+        self.changes += 1;
         self.inode_mut(id).truncate(len);
     }
 
@@ -292,6 +305,17 @@ impl Disk {
         }
         self.free_unreachable();
         losses
+    }
+
+    /// All files as they are now.
+    pub(super) fn files(&self) -> impl Iterator<Item = (&Path, &Inode)> {
+        self.now.files.iter().map(|(path, id)| (path.as_path(), &self.inodes[id]))
+    }
+
+    /// Flips bits of one byte of a file; false where it has none on the disk.
+    pub(super) fn flip_byte(&mut self, path: &Path, at: u64) -> bool {
+        let Some(&id) = self.now.files.get(path) else { return false };
+        self.inode_mut(id).flip_byte(at)
     }
 
     /// Flips a bit of a durable sector of some file; says where.

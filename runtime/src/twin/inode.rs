@@ -165,6 +165,23 @@ impl Inode {
         self.open = 0;
     }
 
+    /// The sectors that were written, as they are now.
+    pub(super) fn sectors(&self) -> impl Iterator<Item = (u64, &[u8])> {
+        self.now.iter().map(|(at, bytes)| (*at, &bytes[..]))
+    }
+
+    /// Flips bits of the byte at `at`; false in a hole.
+    pub(super) fn flip_byte(&mut self, at: u64) -> bool {
+        let (sector, at) = (at / SECTOR_BYTES, (at % SECTOR_BYTES) as usize);
+        let Some(bytes) = self.now.get(&sector) else { return false };
+        let mut bytes = bytes.to_vec();
+        bytes[at] ^= 0x41;
+        let bytes: Rc<[u8]> = bytes.into();
+        self.now.insert(sector, bytes.clone());
+        self.durable.insert(sector, bytes);
+        true
+    }
+
     /// Flips bit `bit` of the file's written sectors, counted through them; false if there is none.
     pub(super) fn flip(&mut self, bit: u64) -> Option<u64> {
         let sectors = self.durable.len() as u64;

@@ -112,6 +112,11 @@ impl World {
         self.now_ns.get()
     }
 
+    /// Of a world that has just begun.
+    pub(super) fn set_now_ns(&self, now_ns: u64) {
+        self.now_ns.set(now_ns);
+    }
+
     pub(super) fn unix_ms(&self) -> u64 {
         if self.happens(Fault::ClockJump) {
             let by = self.draw(|rng| rng.below(2 * JUMP_MS_MAX)) as i64 - JUMP_MS_MAX as i64;

@@ -1,16 +1,16 @@
 //! Disk → state, second part: the checkpoints, shard by shard. The node serves meanwhile: a shard that is asked for is read
 //! first, and who asks waits for that one only. Nothing new is stored before every column has read all.
 
-use super::super::checkpoint::{Contents, read_part};
+use super::super::checkpoint::{Contents, read_part, record_of};
 use super::super::digest::Digest;
 use super::super::disk::Disk;
-use super::super::index::{Entry, Place};
+use super::super::index::{Entry, Keep, Place};
 use super::super::names::Names;
 use super::super::object::disk_bytes;
 use super::super::reader::ReadError;
 use super::super::record::{Record, Said};
 use super::super::recover::{OriginTail, PartAt, RecoverError, RecoveredDisk, hear_origin};
-use super::Shard;
+use super::{PutError, Shard};
 use crate::io::Io;
 use crate::journal::{Purpose, ScanError, segment_path};
 use crate::planted::{self, Bug};
@@ -150,10 +150,33 @@ impl<I: Io> Shard<I> {
             }
         }
         for (digest, old, sequence) in self.insert_loaded(found) {
-            self.say_deleted(&digest, &old, sequence).await;
+            if let Err(e) = self.settle_copies(&digest, &old, sequence).await {
+                tracing::warn!(%digest, error = %e, "two disks have records of it until the next start");
+            }
         }
         let state = &mut *self.inner.state.borrow_mut();
         origins.into_values().for_each(|said| state.origins.hear(said));
+        Ok(())
+    }
+
+    /// Another disk has an older copy: it was stored anew while that disk was out. What was promised with the older one still
+    /// holds, and is said of the newer one before the older is said to be gone.
+    async fn settle_copies(&self, digest: &Digest, old: &Entry, mut sequence: u64) -> Result<(), PutError> {
+        let entry = self.inner.state.borrow().index.get(digest).copied();
+        if let Some(entry) = entry
+            && entry.kept_as_well(old.keep()) != entry.keep()
+        {
+            let keep = entry.kept_as_well(old.keep());
+            sequence = self.next_sequence();
+            let Keep { expires_ms, evictable, pinned } = keep;
+            let better = Entry { expires_ms, evictable, pinned, sequence, ..entry };
+            let disk = self.inner.disks[usize::from(entry.disk)].clone();
+            self.append_index(&disk, &record_of(*digest, &better)).await?;
+            if let Some(entry) = self.inner.state.borrow_mut().index.get_mut(digest) {
+                *entry = Entry { held: entry.held, ..better };
+            }
+        }
+        self.say_deleted(digest, old, sequence).await;
         Ok(())
     }
 
@@ -267,7 +290,8 @@ impl<I: Io> Shard<I> {
         Ok(sizes)
     }
 
-    /// The highest sequence holds; what another disk still has of the same object is dead, and comes back with its sequence.
+    /// The highest sequence holds; what another disk still has of the same object is dead, and comes back with the
+    /// sequence of what replaced it.
     fn insert_loaded(&self, mut found: Loaded) -> Vec<(Digest, Entry, u64)> {
         // What replaced a copy is said with one sequence on both disks: the object after the deletion.
         found.sort_by_key(|(r, _)| (r.sequence, r.said != Said::Deleted));

@@ -25,10 +25,10 @@ impl<I: Io> Shard<I> {
     pub async fn put_packed(&self, digest: Digest, data: Bytes, keep: Keep) -> Result<Stored, PutError> {
         assert!(data.len() <= PACKED_BYTES_MAX, "{} bytes are no packed object", data.len());
         let _lock = self.lock(digest).await;
-        let keep = match self.whole(&digest) {
-            Some(entry) if entry.is_kept_as(keep) => return Ok(Stored::Already),
-            _ => self.kept_as_well(&digest, keep),
-        };
+        if self.whole(&digest).is_some_and(|e| e.is_kept_as(keep)) {
+            return Ok(Stored::Already);
+        }
+        let keep = self.promised(&digest, keep);
         let disk = self.choose_disk(hash_of(&digest), packed_bytes(data.len() as u64))?;
         let record = Record {
             said: Said::Packed,
@@ -59,8 +59,12 @@ impl<I: Io> Shard<I> {
             self.keep_better(&digest, &entry, keep).await?;
             return Ok(Stored::Already);
         }
-        let keep = self.kept_as_well(&digest, keep);
         let disk = self.inner.disks[usize::from(incoming.disk)].clone();
+        if let Some(reason) = disk.out() {
+            self.discard(incoming).await;
+            return Err(PutError::Stopped(reason.to_string()));
+        }
+        let keep = self.promised(&digest, keep);
         let record = Record {
             said: Said::File,
             digest,
@@ -73,12 +77,14 @@ impl<I: Io> Shard<I> {
         };
         if let Err(e) = self.name_object(&disk, &digest, &incoming).await {
             self.discard(incoming).await;
-            return Err(PutError::from_io(e));
+            let e = PutError::from_io(e);
+            if let PutError::Stopped(reason) = &e {
+                self.on_disk_failed(disk.number, reason);
+            }
+            return Err(e);
         }
         if let Err(e) = self.append_index(&disk, &record).await {
-            // Under its name but unrecorded: the next start removes it if this does not.
-            let path = disk.names.object(&digest);
-            self.discard(Incoming { path, ..incoming }).await;
+            self.discard_named(&disk, digest, incoming).await;
             return Err(e);
         }
         self.insert(&disk, &record, Place::Object).await;
@@ -91,6 +97,24 @@ impl<I: Io> Shard<I> {
         self.inner.io.rename(&Names::sums(&incoming.path), &Names::sums(&path)).await?;
         self.inner.io.rename(&incoming.path, &path).await?;
         self.inner.io.sync_dir(&disk.names.shard_dir(digest.shard().0)).await
+    }
+
+    /// Under its name but unrecorded: the next start removes it if this does not. Unless an earlier record names it: then it
+    /// has taken the place of the same bytes.
+    async fn discard_named(&self, disk: &Rc<Disk<I>>, digest: Digest, incoming: Incoming) {
+        let is_named = |e: Entry| e.disk == disk.number && e.place == Place::Object;
+        if self.lookup_any(&digest).is_some_and(is_named) {
+            disk.store.budget().release(incoming.reserved);
+            return;
+        }
+        let path = disk.names.object(&digest);
+        self.discard(Incoming { path, ..incoming }).await;
+    }
+
+    /// How an object is to be kept that is stored anew: as well as whoever stored it before was promised, even if it has to
+    /// be stored anew because it is damaged or its disk is out.
+    fn promised(&self, digest: &Digest, keep: Keep) -> Keep {
+        self.lookup(digest).map_or(keep, |entry| entry.kept_as_well(keep))
     }
 
     /// Removes a file that will not be committed and gives its space back.
@@ -272,11 +296,6 @@ impl<I: Io> Shard<I> {
     /// The size of an object that is there, not damaged, and on a disk that works.
     pub fn whole_size(&self, digest: &Digest) -> Option<u64> {
         self.whole(digest).map(|e| e.size)
-    }
-
-    /// What is stored anew is kept no worse than what it mends or replaces.
-    fn kept_as_well(&self, digest: &Digest, keep: Keep) -> Keep {
-        self.lookup(digest).map_or(keep, |old| old.kept_as_well(keep))
     }
 
     pub(super) fn next_sequence(&self) -> u64 {

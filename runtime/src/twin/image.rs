@@ -1,0 +1,51 @@
+//! The disk of a world at one moment: to be cut, damaged, and started from. Called by simulations.
+
+use super::disk::Disk;
+use super::inode::{Cut, SECTOR_BYTES};
+use super::rng::{Rng, mix};
+use crc32c::crc32c;
+use std::path::{Path, PathBuf};
+
+/// A disk and the time at which it was so.
+#[derive(Clone)]
+pub struct Image {
+    pub(super) disk: Disk,
+    pub(super) now_ns: u64,
+}
+
+impl Image {
+    /// As a power cut leaves it; `seed` chooses where `how` leaves a choice.
+    #[must_use]
+    pub fn cut(&self, how: Cut, seed: u64) -> Image {
+        let mut cut = self.clone();
+        cut.disk.cut(how, &mut Rng::new(seed));
+        cut
+    }
+
+    /// Equal for equal names and bytes.
+    pub fn fingerprint(&self) -> u64 {
+        let mut hash = 0;
+        let mut add = |number: u64| hash = mix(hash ^ number);
+        for (path, inode) in self.disk.files() {
+            add(u64::from(crc32c(path.as_os_str().as_encoded_bytes())));
+            add(inode.size());
+            for (at, bytes) in inode.sectors() {
+                add(at);
+                add(u64::from(crc32c(bytes)));
+            }
+        }
+        hash
+    }
+
+    /// The files, each with its size and the offsets of the sectors that were written.
+    pub fn files(&self) -> Vec<(PathBuf, u64, Vec<u64>)> {
+        let sectors =
+            |inode: &super::inode::Inode| inode.sectors().map(|(at, _)| at * SECTOR_BYTES).collect();
+        self.disk.files().map(|(path, inode)| (path.to_owned(), inode.size(), sectors(inode))).collect()
+    }
+
+    /// Changes one byte of a file; false where nothing was written.
+    pub fn flip_byte(&mut self, path: &Path, at: u64) -> bool {
+        self.disk.flip_byte(path, at)
+    }
+}

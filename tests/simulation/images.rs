@@ -1,0 +1,92 @@
+//! Crash images: a power cut at every change of the disk in every short workload, the start and the stop included; of the unsynced
+//! sectors and names none, all, or any. Each image is started and held against what was acknowledged by then.
+
+use crate::boot;
+use crate::model::Model;
+use crate::random::number;
+use crate::script::{OPS, Op, begun, blobs, copy_of, look_at, machine, perform, shared, while_running};
+use runtime::twin::{Cut, Image, Twin};
+use std::collections::HashSet;
+
+/// Images of one moment with chosen losses.
+const RANDOM_CUTS: u64 = 3;
+/// Workloads of three steps take a soak.
+const STEPS_MAX: u32 = 2;
+const STEPS_MAX_SOAK: u32 = 3;
+
+/// Every workload of up to `steps` steps.
+fn workloads(steps: u32) -> Vec<Vec<Op>> {
+    let longer = |short: &Vec<Op>| OPS.map(|op| [short.clone(), vec![op]].concat());
+    let mut all: Vec<Vec<Op>> = vec![Vec::new()];
+    let mut last = all.clone();
+    for _ in 0..steps {
+        last = last.iter().flat_map(longer).collect();
+        all.extend(last.clone());
+    }
+    all
+}
+
+/// A disk and what was acknowledged by then, at each change of the disk from the start of the node to its stop.
+fn moments(ops: &[Op], begin: &(Image, Model)) -> Vec<(Image, Model)> {
+    let blobs = blobs();
+    let mut twin = Twin::resume(2, &begin.0);
+    let shared = shared(&twin, &blobs, begin.1.clone(), true);
+    let (mut found, mut changes) = (Vec::new(), twin.disk_changes());
+    let model = shared.model.clone();
+    let mut look = |twin: &Twin| {
+        if std::mem::replace(&mut changes, twin.disk_changes()) != twin.disk_changes() {
+            found.push((twin.image(), copy_of(&model)));
+        }
+    };
+    let mut node = boot::start_seen(&mut twin, machine(1), &mut look).expect("starts");
+    let work = perform(twin.outside(), shared.clone(), ops.to_vec());
+    while_running(&twin, &mut node, work, &mut look);
+    look(&twin);
+    boot::stop_seen(&twin, node, &mut look);
+    found.push((twin.image(), copy_of(&shared.model)));
+    assert_eq!(shared.model.borrow().violation, None, "{ops:?}");
+    found
+}
+
+#[test]
+fn every_crash_image_of_every_short_workload_holds() {
+    let soak = number("BASALT_SEEDS").is_some();
+    let begin = begun(&blobs());
+    let (mut seen, mut at, mut count) = (HashSet::new(), 0, 0);
+    let all = workloads(if soak { STEPS_MAX_SOAK } else { STEPS_MAX });
+    for ops in &all {
+        for (moment, (image, model)) in moments(ops, &begin).into_iter().enumerate() {
+            at += 1;
+            let chosen = (1..=RANDOM_CUTS).map(|seed| (Cut::Random, seed * 1000 + at));
+            for (how, seed) in [(Cut::KeepNone, 0), (Cut::KeepAll, 0)].into_iter().chain(chosen) {
+                let cut = image.cut(how, seed);
+                if !seen.insert((cut.fingerprint(), model.demands())) {
+                    continue;
+                }
+                count += 1;
+                if let Err(broken) = look_at(&cut, &blobs(), &model, 1) {
+                    panic!("images, {ops:?}, moment {moment}, {how:?} {seed}: {broken}");
+                }
+            }
+        }
+    }
+    println!("{count} crash images of {} moments of {} workloads", at, all.len());
+    assert!(count > 1000, "only {count} images");
+}
+
+#[test]
+fn what_two_columns_wrote_is_read_by_one_and_by_three() {
+    let blobs = blobs();
+    let begin = begun(&blobs);
+    let mut twin = Twin::resume(2, &begin.0);
+    let shared = shared(&twin, &blobs, begin.1, true);
+    let mut node = boot::start(&mut twin, machine(2)).expect("starts");
+    let ops = vec![Op::PutSmall, Op::PutLarge, Op::Upkeep, Op::DeleteLarge, Op::PutBriefForGood];
+    while_running(&twin, &mut node, perform(twin.outside(), shared.clone(), ops), &mut |_| ());
+    node.kill();
+    let (image, model) = (twin.image(), copy_of(&shared.model));
+    for columns in [1, 3, 2] {
+        look_at(&image, &blobs, &model, columns)
+            .unwrap_or_else(|broken| panic!("{columns} columns: {broken}"));
+    }
+}
