@@ -18,6 +18,8 @@ pub const ALLOCATED_BYTES_MAX: u64 = 2 << 30;
 const FIXED_SEEDS: [u64; 2] = [1, 2];
 /// An input grows to this and no further.
 const INPUT_BYTES_MAX: usize = 256 << 10;
+/// Half of the mutations are before this.
+const HEAD_BYTES: usize = 256;
 const PRINTED_BYTES_MAX: usize = 4096;
 
 /// Feeds `decode` with mutations of `golden`. It says whether it took an input, and panics where a promise is broken.
@@ -150,12 +152,12 @@ impl<'g> Mutator<'g> {
         }
     }
 
-    /// Not empty unless the input is; short ones are as likely as long ones.
+    /// Not empty unless the input is; short ones are as likely as long ones, and those near the start, where heads are, more so.
     fn range(&mut self, len: usize) -> (usize, usize) {
         if len == 0 {
             return (0, 0);
         }
-        let from = self.below(len);
+        let from = if self.below(2) == 0 { self.below(len) } else { self.below(len.min(HEAD_BYTES)) };
         let longest = 1 << self.below(len.ilog2() as usize + 1);
         (from, (from + 1 + self.below(longest)).min(len))
     }
