@@ -17,26 +17,30 @@ fn addr() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 7000))
 }
 
-/// Serves `body` from now on.
-pub fn serve(io: &TwinIo, body: Vec<u8>) {
+/// Serves `body` from now on, with a pause before each piece.
+pub fn serve(io: &TwinIo, body: Vec<u8>, pause_ns: u64) {
     let mut listener = io.listen(addr()).expect("nobody else listens there");
     let (tasks, body) = (io.clone(), Rc::new(body));
     io.spawn("origin", async move {
         loop {
             let conn = listener.accept().await.expect("no faults here");
-            tasks.spawn("origin-connection", answer_all(conn, body.clone()));
+            tasks.spawn("origin-connection", answer_all(tasks.clone(), conn, body.clone(), pause_ns));
         }
     });
 }
 
-async fn answer_all(mut conn: TwinConn, body: Rc<Vec<u8>>) {
+async fn answer_all(io: TwinIo, mut conn: TwinConn, body: Rc<Vec<u8>>, pause_ns: u64) {
     let mut unread = Vec::new();
     loop {
         while let Some(end) = unread.windows(4).position(|w| w == b"\r\n\r\n") {
             let head: Vec<u8> = unread.drain(..end + 4).collect();
-            // Clients come and go as they like.
-            if answer(&mut conn, &body, &String::from_utf8_lossy(&head)).await.is_err() {
-                return;
+            let (head, part) = answer(&body, &String::from_utf8_lossy(&head));
+            for piece in std::iter::once(head.as_bytes()).chain(part.chunks(PIECE_BYTES)) {
+                io.sleep(pause_ns).await;
+                // Clients come and go as they like.
+                if conn.send(piece, &[]).await.is_err() {
+                    return;
+                }
             }
         }
         match conn.recv().await {
@@ -46,7 +50,7 @@ async fn answer_all(mut conn: TwinConn, body: Rc<Vec<u8>>) {
     }
 }
 
-async fn answer(conn: &mut TwinConn, body: &[u8], head: &str) -> std::io::Result<()> {
+fn answer<'b>(body: &'b [u8], head: &str) -> (String, &'b [u8]) {
     let range = head.lines().find_map(|l| l.strip_prefix("Range: bytes=")?.split_once('-'));
     let number = |text: &str| text.parse::<usize>().expect("a number");
     let (from, last) = range.map_or((0, body.len() - 1), |(a, b)| (number(a), number(b)));
@@ -57,9 +61,5 @@ async fn answer(conn: &mut TwinConn, body: &[u8], head: &str) -> std::io::Result
         body.len(),
         part.len()
     );
-    conn.send(head.as_bytes(), &[]).await?;
-    for piece in part.chunks(PIECE_BYTES) {
-        conn.send(piece, &[]).await?;
-    }
-    Ok(())
+    (head, part)
 }
