@@ -55,12 +55,39 @@ class Figure:
         }
 
 
+    def bound(self):
+        """What is to be reached, as the report says it."""
+        sign = "≥" if self.better == "higher" else "≤"
+        return "-" if self.reach is None else f"{sign} {self.reach:g}"
+
+
 class Limit(Figure):
-    """A quantity of ours alone with a bound in its own unit."""
+    """A quantity of ours alone, or beside others that are only shown, with a bound in its own unit."""
 
     def met(self):
+        if self.reach is None:
+            return None
         value = statistics.median(self.rounds["ours"])
         return value >= self.reach if self.better == "higher" else value <= self.reach
+
+    def bound(self):
+        return super().bound() + (f" {self.unit}" if self.reach is not None and len(self.rounds) > 1 else "")
+
+
+class Margin(Figure):
+    """A quantity of ours that may be worse than the reference by `reach` in its own unit."""
+
+    def met(self):
+        reference = self.reference()
+        if reference is None or "ours" not in self.rounds:
+            return None
+        worse = [o - r for o, r in zip(self.rounds["ours"], self.rounds[reference])]
+        if self.better == "higher":
+            worse = [-w for w in worse]
+        return statistics.median(worse) <= self.reach
+
+    def bound(self):
+        return f"{'+' if self.better == 'lower' else '-'} {self.reach:g} {self.unit}"
 
 
 def alternate(rounds, contenders, record):
@@ -98,8 +125,7 @@ def row(figure):
     ours = short(medians["ours"]) if "ours" in medians else "-"
     ratios = figure.ratios()
     ratio = f"{statistics.median(ratios):.2f} ({min(ratios):.2f}..{max(ratios):.2f})" if ratios else "-"
-    sign = "≥" if figure.better == "higher" else "≤"
-    reach = "-" if figure.reach is None else f"{sign} {figure.reach:g}"
+    reach = figure.bound()
     met = {True: "yes", False: "**no**", None: "-"}[figure.met()]
     name = f"{figure.name} ({figure.note})" if figure.note else figure.name
     return f"| {name} | {figure.unit} | {others} | {ours} | {ratio} | {reach} | {met} |"

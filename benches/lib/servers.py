@@ -43,6 +43,13 @@ def process(command, port, log):
                 child.wait()
 
 
+def serve_command(cpuset=str(SERVER_CORE), extra=()):
+    """The command line of the node, its data below WORK."""
+    return [str(c) for c in [
+        program("basalt"), "serve", "--cpuset", cpuset, "--data-dir", WORK / "ours",
+        "--blob-listen", f"127.0.0.1:{OURS_PORT}", "--ops-listen", f"127.0.0.1:{OURS_OPS_PORT}", *extra]]
+
+
 @contextlib.contextmanager
 def ours(cpuset=str(SERVER_CORE), fresh=True, extra=()):
     """The node on `cpuset`, with an empty data directory if `fresh`."""
@@ -50,9 +57,7 @@ def ours(cpuset=str(SERVER_CORE), fresh=True, extra=()):
     if fresh:
         shutil.rmtree(data, ignore_errors=True)
     WORK.mkdir(parents=True, exist_ok=True)
-    command = [program("basalt"), "serve", "--cpuset", cpuset, "--data-dir", data,
-               "--blob-listen", f"127.0.0.1:{OURS_PORT}", "--ops-listen", f"127.0.0.1:{OURS_OPS_PORT}", *extra]
-    with process(command, OURS_PORT, WORK / "ours.log") as pid:
+    with process(serve_command(cpuset, extra), OURS_PORT, WORK / "ours.log") as pid:
         yield Running("ours", OURS_PORT, [pid])
     if fresh:
         shutil.rmtree(data, ignore_errors=True)

@@ -4,6 +4,7 @@
 #![allow(unsafe_code)]
 
 pub mod args;
+pub mod blobs;
 pub mod body;
 pub mod cache;
 pub mod cpu;

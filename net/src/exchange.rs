@@ -312,6 +312,11 @@ impl<I: Io> Exchange<'_, I> {
         self.framing.is_head
     }
 
+    /// The status of the answer; 0 before there is one.
+    pub fn status(&self) -> u16 {
+        self.status
+    }
+
     /// No byte of an answer has been sent: another one can still be given.
     pub fn nothing_sent(&self) -> bool {
         !self.answering

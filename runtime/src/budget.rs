@@ -54,6 +54,11 @@ impl Budget {
         self.inner.used.load(Ordering::Relaxed)
     }
 
+    /// The most that there may ever be.
+    pub fn quota(&self) -> u64 {
+        self.inner.quota
+    }
+
     /// The limit as it stands.
     pub fn limit(&self) -> u64 {
         self.inner.limit.load(Ordering::Relaxed)

@@ -155,12 +155,14 @@ pub struct Buckets {
 }
 
 /// A sample's value at one moment.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Value {
     /// See [`Counter`].
     Counter(u64),
     /// See [`Gauge`].
     Gauge(i64),
+    /// A gauge that is computed from others when somebody asks, such as a ratio.
+    Computed(f64),
     /// See [`Histogram`].
     Histogram(Buckets),
 }

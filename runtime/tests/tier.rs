@@ -14,6 +14,8 @@ use runtime::tier::{
 };
 use sha2::{Digest as _, Sha256};
 use std::future::Future;
+use std::io;
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
@@ -50,6 +52,7 @@ fn plan(column: &Column, disks: &[DiskPlan], map: ShardMap, index: usize) -> Pla
         map,
         held_bytes: 64 << 20,
         prefetch: true,
+        shared_pages: true,
         disks: disks.to_vec(),
         hold: Box::new(move |data| {
             let mut buffer = arena.alloc(data.len())?;
@@ -182,12 +185,10 @@ fn objects_read_back_whole() {
         async move {
             let tier = open_one(&column, &root).await;
             let data = bytes_of(2, 5002);
-            for _ in 0..2 {
-                let Ok(Some(Found::Packed(bytes))) = tier.get(&digest_of(&data)).await else {
-                    panic!("packed")
-                };
-                assert_eq!(bytes, data);
-            }
+            let Ok(Some(Found::Read(bytes))) = tier.get(&digest_of(&data)).await else { panic!("read") };
+            assert_eq!(bytes, data);
+            let Ok(Some(Found::Packed(bytes))) = tier.get(&digest_of(&data)).await else { panic!("held") };
+            assert_eq!(bytes, data);
             let stats = tier.stats();
             assert_eq!((stats.disk_hits, stats.ram_hits), (1, 1), "the second read is from RAM");
             let large = bytes_of(9, 3_000_000);
@@ -276,6 +277,103 @@ fn an_object_without_its_file_is_left_out_and_strange_files_go() {
     assert!(!Names::sums(&names.object(&large)).exists(), "checksums of a file that is gone");
 }
 
+/// Changes a byte in the middle of an object, wherever it is on disk.
+fn damage(path: &Path, data: &[u8]) {
+    let middle = &data[data.len() / 2..data.len() / 2 + 64];
+    let bytes = std::fs::read(path).expect("reads");
+    let at = bytes.windows(middle.len()).position(|w| w == middle).expect("its bytes are in this file");
+    flip(path, at);
+}
+
+fn object_file(root: &Path, data: &[u8]) -> PathBuf {
+    Names::new(root).object(&digest_of(data))
+}
+
+/// What fill leaves: two packed objects and one larger.
+const FILLED: u64 = 3;
+
+#[test]
+fn damage_that_nobody_reads_is_found_once_and_mended_by_a_put() {
+    let (_dir, root) = filled();
+    on_column(move |column| {
+        let root = root.clone();
+        async move {
+            let tier = open_one(&column, &root).await;
+            let (small, large) = (bytes_of(1, 5001), bytes_of(9, 3_000_000));
+            let whole = tier.verify().await;
+            assert_eq!((whole.objects, whole.damaged), (FILLED, 0));
+            let least = 3_000_000 + 5001 + 5002;
+            assert!((least..least + 8 * 4096).contains(&whole.bytes), "{whole:?}");
+            damage(&segment(&root, "pack-"), &small);
+            damage(&object_file(&root, &large), &large);
+            let found = tier.verify().await;
+            assert_eq!((found.objects, found.damaged), (FILLED, 2));
+            assert_eq!(tier.stats().damaged, 2, "it is damage like any other");
+            assert!(tier.get(&digest_of(&small)).await.is_err(), "wrong bytes are not served");
+            let again = tier.verify().await;
+            assert_eq!((again.objects, again.damaged), (1, 0), "what is known is not found again");
+            let put = tier.put_packed(digest_of(&small), Bytes::from(small.clone()), Keep::default());
+            assert_eq!(put.await.expect("stored"), Stored::New, "a put mends");
+            let mended = tier.verify().await;
+            assert_eq!((mended.objects, mended.damaged), (2, 0));
+            assert_eq!(tier.stats().scrub.passes, 4);
+        }
+    });
+}
+
+#[test]
+fn lost_bytes_and_damaged_checksums_are_damage_and_what_was_deleted_is_not() {
+    for how in ["gone", "cut", "sums flipped", "sums gone", "deleted"] {
+        let (_dir, root) = filled();
+        on_column(move |column| {
+            let root = root.clone();
+            async move {
+                let tier = open_one(&column, &root).await;
+                let large = bytes_of(9, 3_000_000);
+                let file = object_file(&root, &large);
+                let done = match how {
+                    "gone" => std::fs::remove_file(&file),
+                    "cut" => std::fs::File::options().write(true).open(&file).and_then(|f| f.set_len(70_000)),
+                    "sums gone" => std::fs::remove_file(Names::sums(&file)),
+                    "deleted" => tier.delete(digest_of(&large)).await.map(|_| ()).map_err(io::Error::other),
+                    _ => {
+                        flip(&Names::sums(&file), 40);
+                        Ok(())
+                    }
+                };
+                done.expect("done to the file");
+                let found = tier.verify().await;
+                let expected = if how == "deleted" { (FILLED - 1, 0) } else { (FILLED, 1) };
+                assert_eq!((found.objects, found.damaged), expected, "{how}");
+            }
+        });
+    }
+}
+
+#[test]
+fn the_scrubber_keeps_its_rate_and_goes_on_from_pass_to_pass() {
+    let (_dir, root) = filled();
+    on_column(move |column| {
+        let root = root.clone();
+        async move {
+            let tier = open_one(&column, &root).await;
+            let begin_ns = column.io.now_ns();
+            const RATE: u64 = 2 << 20;
+            let me = tier.clone();
+            column.io.spawn("scrub", async move {
+                me.scrub(NonZeroU64::new(RATE).expect("a rate"), 100_000_000).await;
+            });
+            column.io.sleep(3_000_000_000).await;
+            let read = tier.stats().scrub;
+            let most = u128::from(RATE) * u128::from(column.io.now_ns() - begin_ns) / 1_000_000_000;
+            assert!(u128::from(read.bytes) <= most, "{read:?} at {RATE} bytes a second: at most {most}");
+            // A pass takes a second and a half: the first has ended, the second is under way.
+            assert!(read.passes == 1 && read.objects >= FILLED, "{read:?}");
+            assert!(u128::from(read.bytes) > most / 2, "{read:?} of {most}");
+        }
+    });
+}
+
 #[test]
 fn an_empty_directory_has_nothing() {
     let dir = tempfile::tempdir_in("/var/tmp").expect("a directory on a disk");
@@ -338,7 +436,7 @@ fn packs_are_listed_reclaimed_and_checkpointed_and_nothing_is_lost() {
                     let digest = digest_of(&data);
                     let owner = ShardMap::new(columns).owner(digest.shard());
                     let found = tiers[owner].get(&digest).await;
-                    let Ok(Some(Found::Packed(bytes))) = found else { panic!("{n} with {columns} columns") };
+                    let Ok(Some(Found::Read(bytes))) = found else { panic!("{n} with {columns} columns") };
                     assert_eq!(bytes, data);
                 }
                 if columns == 2 {
@@ -396,4 +494,91 @@ fn directories_newer_foreign_or_damaged_are_left_untouched() {
         assert_eq!(matches!(refused, DataDirError::Newer(_, 7)), newer, "{refused}");
         assert_eq!(std::fs::read_dir(dir.path()).expect("list").count(), 1, "{file} {text:?} was touched");
     }
+}
+
+const ORIGIN: &str = "http://example.org/a?b=1";
+
+/// What is known of the origins of blobs 0..8 by any of `columns` columns over these disks; `work` is done first, on each
+/// blob by its owner, and then the tier closes if it is to.
+fn origins<F, Fut>(roots: &[PathBuf], columns: usize, closes: bool, work: F) -> Vec<Option<String>>
+where
+    F: Fn(Shard<RingIo>, Vec<u8>) -> Fut + Clone + Send + 'static,
+    Fut: Future<Output = ()> + 'static,
+{
+    let roots = roots.to_vec();
+    on_column(move |column| {
+        let (roots, work) = (roots.clone(), work.clone());
+        async move {
+            let mut disks = Vec::new();
+            for root in &roots {
+                disks.push(disk(&column, root).await);
+            }
+            let shards = open_all(&column, &disks, columns).await.expect("recovers");
+            let mut known = Vec::new();
+            for seed in 0..8 {
+                let data = bytes_of(seed, 5000 + usize::from(seed));
+                let digest = digest_of(&data);
+                let owner = &shards[ShardMap::new(columns).owner(digest.shard())];
+                work(owner.clone(), data).await;
+                known.push(owner.origin(&digest));
+            }
+            for shard in shards.iter().filter(|_| closes) {
+                shard.close().await;
+            }
+            known
+        }
+    })
+}
+
+#[test]
+fn origins_outlive_restarts_and_their_objects_and_end_with_a_delete() {
+    let base = tempfile::tempdir_in("/var/tmp").expect("a directory on a disk");
+    let roots = [base.path().join("one"), base.path().join("two")];
+    let (all, none) = (vec![Some(ORIGIN.to_owned()); 8], vec![None; 8]);
+    let look = |_, _| async {};
+    let stored = origins(&roots, 1, false, |tier, data| async move {
+        let digest = digest_of(&data);
+        let keep = Keep { expires_ms: 1, evictable: true, ..Keep::default() };
+        tier.put_packed(digest, Bytes::from(data), keep).await.expect("stored");
+        tier.remember_origin(digest, ORIGIN).await.expect("kept");
+    });
+    assert_eq!(stored, all);
+    // From the journals; then, closed in between, from checkpoints, written by 3 columns and read by 2.
+    for (columns, closes) in [(1, false), (3, true), (2, true), (3, false)] {
+        assert_eq!(origins(&roots, columns, closes, look), all, "{columns} columns");
+    }
+    let expire = |tier: Shard<RingIo>, data: Vec<u8>| async move {
+        tier.sweep_expired().await.expect("swept");
+        assert!(tier.get(&digest_of(&data)).await.expect("readable").is_none() && tier.stats().objects == 0);
+    };
+    assert_eq!(origins(&roots, 2, false, expire), all, "what is gone is not deleted");
+    for (columns, closes) in [(1, true), (3, false)] {
+        assert_eq!(origins(&roots, columns, closes, look), all, "{columns} columns");
+    }
+    // The other disk knows as much.
+    for root in &roots {
+        assert_eq!(origins(std::slice::from_ref(root), 1, false, look), all);
+    }
+    let delete = |tier: Shard<RingIo>, data: Vec<u8>| async move {
+        assert!(tier.delete(digest_of(&data)).await.expect("deleted"), "it could have come back");
+        assert!(!tier.delete(digest_of(&data)).await.expect("not there"), "nothing is left to delete");
+    };
+    assert_eq!(origins(&roots, 3, false, delete), none);
+    for (columns, closes) in [(1, false), (2, true), (1, false)] {
+        assert_eq!(origins(&roots, columns, closes, look), none, "{columns} columns");
+    }
+}
+
+#[test]
+fn a_urls_flipped_byte_is_damage() {
+    let base = tempfile::tempdir_in("/var/tmp").expect("a directory on a disk");
+    let roots = [base.path().join("data")];
+    origins(&roots, 1, false, |tier, data| async move {
+        tier.remember_origin(digest_of(&data), ORIGIN).await.expect("kept");
+    });
+    let index = segment(&roots[0], "index-");
+    let at = std::fs::read(&index).expect("reads").windows(ORIGIN.len()).position(|w| w == ORIGIN.as_bytes());
+    flip(&index, at.expect("the URL is there"));
+    let error = digests(&roots[0], 1).expect_err("corrupt");
+    assert!(error.contains("data checksum") && error.contains("index-"), "{error}");
 }

@@ -1,16 +1,13 @@
 //! A full disk: 507, nothing acknowledged lost, and room again after DELETE.
 
-use std::fs::File;
-use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use tests::blobs::Client;
-use tests::command::{self, Finished};
 use tests::content::{self, Digest, Rng};
+use tests::disk;
 use tests::http::Request;
+use tests::mount::LoopMount;
 use tests::node::{Node, Setup};
-use tests::{disk, skip};
 
 /// Puts blobs of mixed sizes until the first 507, and gives the seeds and sizes of those stored.
 fn fill_up(client: &mut Client, first_seed: u64, sizes: (u64, u64)) -> Vec<(u64, usize)> {
@@ -132,56 +129,14 @@ fn deleting_all_gives_the_space_back_to_the_file_system() {
     }
 }
 
-/// An ext4 image mounted through a loop device; unmounted when dropped. Keeps the directory that
-/// it is mounted in until then.
-struct LoopMount {
-    at: PathBuf,
-    _parent: Setup,
-}
-
-fn tool(program: &str, args: &[&Path]) -> Result<Finished, String> {
-    let path = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin";
-    let mut command = Command::new(program);
-    command.args(args).env("PATH", path);
-    let finished = command::run(&mut command, Duration::from_secs(30));
-    if finished.code == 0 { Ok(finished) } else { Err(format!("{program}: {}", finished.stderr)) }
-}
-
-impl LoopMount {
-    fn new(parent: Setup, size_bytes: u64) -> Result<Self, String> {
-        let (image, at) = (parent.path("image"), parent.path("mounted"));
-        let file = File::create(&image).map_err(|e| e.to_string())?;
-        file.set_len(size_bytes).map_err(|e| e.to_string())?;
-        std::fs::create_dir_all(&at).map_err(|e| e.to_string())?;
-        let quiet = ["-q", "-m", "0"].map(Path::new);
-        tool("mkfs.ext4", &[&quiet[..], &[&image]].concat())?;
-        tool("mount", &[Path::new("-o"), Path::new("loop"), &image, &at])?;
-        Ok(Self { at, _parent: parent })
-    }
-}
-
-impl Drop for LoopMount {
-    fn drop(&mut self) {
-        if let Err(why) = tool("umount", &[Path::new("-l"), &self.at]) {
-            eprintln!("{why}");
-        }
-    }
-}
-
 fn must_survive_a_full_file_system(sizes: (u64, u64), least_bytes: usize) {
     let setup = Setup::new();
-    let mounted = match LoopMount::new(setup.clone(), 64 << 20) {
-        Ok(mounted) => mounted,
-        Err(why) => {
-            skip::told_to_skip("loop", &format!("no loop-mounted file system: {why}"));
-            return;
-        }
-    };
+    let Some(mounted) = LoopMount::or_skip(&setup, 64 << 20) else { return };
     // A quota above what there is: the file system itself says no.
     let setup = setup.data(mounted.at.join("data")).arg("--disk-quota=10GiB");
     let node = setup.start();
     fill_up(&mut node.client(), 70_000, (1 << 20, 2 << 20));
-    assert!(free_bytes(&mounted.at) > FLOOR_BYTES - INDEX_BYTES_MAX, "the floor is kept");
+    assert!(mounted.free_bytes() > FLOOR_BYTES - INDEX_BYTES_MAX, "the floor is kept");
     for digest in node.client().list().keys() {
         assert_eq!(node.client().delete(digest), 204);
     }
@@ -191,12 +146,6 @@ fn must_survive_a_full_file_system(sizes: (u64, u64), least_bytes: usize) {
 /// What stays free by itself of a small file system, and how much of it index and checkpoints take.
 const FLOOR_BYTES: u64 = 16 << 20;
 const INDEX_BYTES_MAX: u64 = 6 << 20;
-
-fn free_bytes(at: &Path) -> u64 {
-    let said = tool("df", &[Path::new("--output=avail"), Path::new("-B1"), at]).expect("df");
-    let said = String::from_utf8(said.stdout).expect("text");
-    said.lines().last().expect("a figure").trim().parse().expect("bytes")
-}
 
 #[test]
 fn a_full_file_system_is_507_until_something_is_deleted() {

@@ -84,6 +84,23 @@ fn evictable_blobs_make_room_and_durable_ones_do_not() {
 }
 
 #[test]
+fn evictable_blobs_that_are_read_outlive_a_flood_of_those_that_are_not() {
+    let node = Setup::new().arg("--disk-quota").arg("64MiB").start();
+    let mut client = node.client();
+    let wanted: Vec<Vec<u8>> = (1..5).map(|seed| content::bytes(seed, 3 << 20)).collect();
+    for body in &wanted {
+        assert_eq!(put(&mut client, "/blobs?durability=none", body), 201);
+    }
+    for flood in 0..40 {
+        let body = content::bytes(100 + flood, 3 << 20);
+        assert_eq!(put(&mut client, "/blobs?durability=none", &body), 201);
+        for body in &wanted {
+            assert!(client.get(&Digest::of(body)) == *body, "gone after {flood} others");
+        }
+    }
+}
+
+#[test]
 fn words_that_are_not_known_are_400_and_store_nothing() {
     let node = Node::start();
     let mut client = node.client();

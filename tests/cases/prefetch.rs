@@ -14,7 +14,7 @@ const BLOB_BYTES: usize = 15 * EXTENT_BYTES + 12_345;
 /// A stream is over after 30 s without a read; this is for noticing it.
 const STREAM_OVER: Duration = Duration::from_secs(45);
 
-/// The counters of reading ahead, and reads answered from RAM.
+/// The counters of reading ahead, and extents found in RAM.
 #[derive(Debug)]
 struct Ahead {
     issued: u64,
@@ -36,7 +36,7 @@ fn ahead(node: &Node) -> Ahead {
         bytes: total("blobcache_prefetch_bytes_total"),
         hits: total("blobcache_prefetch_hits_total"),
         wasted: total("blobcache_prefetch_wasted_total"),
-        ram_hits: total("blobcache_l0_hits_total"),
+        ram_hits: total("blobcache_tier_ram_hits_total"),
     }
 }
 

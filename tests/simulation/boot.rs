@@ -11,6 +11,7 @@ use runtime::tier::Guard;
 use runtime::twin::{Node, Twin, TwinIo};
 use std::cell::RefCell;
 use std::net::SocketAddr;
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -74,24 +75,40 @@ pub fn start(twin: &mut Twin, machine: Machine) -> Result<Node, String> {
 
 /// As [`start`]; `look` looks at the world before each of its steps.
 pub fn start_seen(twin: &mut Twin, machine: Machine, look: &mut dyn FnMut(&Twin)) -> Result<Node, String> {
-    let Machine { columns, dirs, quota_bytes } = machine;
-    let dir = |n: usize| DirPlan {
+    let budgets: Vec<Budget> = (0..machine.dirs).map(|_| Budget::new(machine.quota_bytes)).collect();
+    start_on(twin, machine.columns, &budgets, look)
+}
+
+/// The same, on budgets that the test looks at, one for each data directory.
+pub fn start_on(
+    twin: &mut Twin,
+    columns: usize,
+    budgets: &[Budget],
+    look: &mut dyn FnMut(&Twin),
+) -> Result<Node, String> {
+    let dir = |(n, budget): (u32, &Budget)| DirPlan {
         path: PathBuf::from(format!("/data{n}")),
-        budget: Budget::new(quota_bytes),
-        weight: n as u32,
+        budget: budget.clone(),
+        weight: n,
         floor_bytes: 0,
     };
-    let (disks, recovered) =
-        recover(twin, columns, (1..=dirs).map(dir).collect(), look).map_err(|e| e.to_string())?;
+    let dirs = (1..).zip(budgets).map(dir).collect();
+    let (disks, recovered) = recover(twin, columns, dirs, look).map_err(|e| e.to_string())?;
     let plan = NodePlan {
         blob_listen: blob_addr(),
         ops_listen: ops_addr(),
         object_ttl_ms: None,
         prefetch: true,
+        // Often enough to meet everything else.
+        scrub_bytes_per_s: NonZeroU64::new(4 << 20),
+        scrub_rest_ms: 2_000,
+        shared_pages: true,
+        verify_at_start: false,
+        unverified: Arc::default(),
         disks,
         memory_bytes: (COLUMN_BYTES * columns) as u64,
         map: ShardMap::new(columns),
-        // Nothing is fetched here.
+        // Nothing is fetched over TLS here.
         trust: Trust::load(None).map_err(|e| e.to_string())?,
         drained: Arc::default(),
     };

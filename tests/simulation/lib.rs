@@ -14,10 +14,13 @@
 //! | `sweep` | the N-th operation of the disk fails, for every N |
 //! | `flips` | one byte of a data directory changes, for every kind of file |
 //! | `planted` | bugs planted on purpose, each caught |
+//! | `abandon`, `origin` | fetches given up anywhere, from an origin on the twin |
 //! | `boundaries` | who may name the twin |
 //!
 //! `BASALT_SEED=7` replays one seed; `BASALT_SEEDS=1000 BASALT_OPS=2000` is the soak.
 
+#[cfg(test)]
+mod abandon;
 #[cfg(test)]
 mod boot;
 #[cfg(test)]
@@ -30,6 +33,8 @@ mod flips;
 mod images;
 #[cfg(test)]
 mod model;
+#[cfg(test)]
+mod origin;
 #[cfg(test)]
 mod planted;
 #[cfg(test)]

@@ -18,6 +18,7 @@ pub mod content;
 pub mod disk;
 pub mod exposition;
 pub mod http;
+pub mod mount;
 pub mod node;
 pub mod origin;
 pub mod scale;

@@ -6,6 +6,7 @@
 //! reported together. A wrong flag is a usage error, a wrong file or variable a configuration error.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 
 use crate::error::Error;
@@ -14,6 +15,8 @@ use crate::machine::MemoryCeiling;
 pub mod aliases;
 pub mod file;
 pub mod flags;
+#[cfg(test)]
+mod fuzz;
 pub mod keys;
 pub mod layers;
 pub mod nearest;
@@ -47,6 +50,12 @@ pub struct Settings {
     pub ops_listen: SocketAddr,
     /// Whether sequential readers of large blobs are read ahead of.
     pub prefetch: bool,
+    /// The most that looking for damage may read in a second; `None`: nothing looks for it.
+    pub scrub_bytes_per_s: Option<NonZeroU64>,
+    /// How long it rests when it has read everything.
+    pub scrub_rest_ms: u64,
+    /// What is verified beside every read from disk.
+    pub verify: Verify,
     /// Certificate authorities for origins beside the system's, as a PEM file.
     pub origin_ca: Option<PathBuf>,
     /// The engines to run, each once.
@@ -99,6 +108,15 @@ impl Settings {
     pub fn disk_free_min_of(&self, total_bytes: u64) -> u64 {
         self.disk_free_min.of(total_bytes).max(FLOOR_BYTES_MIN)
     }
+}
+
+/// What is verified beside every read from disk, which always is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Verify {
+    /// Everything stored, once, before the node says that it is ready.
+    pub at_start: bool,
+    /// Nothing is sent from memory that another process could have changed since: no pages of the page cache.
+    pub is_strict: bool,
 }
 
 /// An engine that is built into this daemon.

@@ -117,6 +117,9 @@ impl Device {
         if !(1..=OPERATIONS_MAX).contains(&device.operations) || !(1..=BYTES_MAX).contains(&device.bytes) {
             return Err(format!("{} operations and {} bytes cannot be", device.operations, device.bytes));
         }
+        if !device.sync_us.is_finite() || device.sync_us < 0.0 {
+            return Err(format!("{} us for a durable write cannot be", device.sync_us));
+        }
         if device.device != this_device {
             return Err(format!("it was measured on {}, this is {this_device}", device.device));
         }
@@ -181,6 +184,20 @@ mod tests {
     }
 
     #[test]
+    fn fuzzed_files_are_read_or_refused() {
+        let golden = [toml::to_string(&device()).expect("TOML").into_bytes()];
+        let decode = |bytes: &[u8]| {
+            let text = String::from_utf8_lossy(bytes);
+            let Ok(read) = Device::parse(&text, "disk 1") else { return false };
+            let again = toml::to_string(&read).expect("TOML");
+            assert_eq!(Device::parse(&again, "disk 1"), Ok(read.clone()));
+            Known::Measured(Box::new(read)).limits(3);
+            true
+        };
+        mutation::fuzz("device.toml", &golden, |_| {}, decode);
+    }
+
+    #[test]
     fn what_does_not_count_says_why() {
         let good = toml::to_string(&device()).expect("TOML");
         assert_eq!(Device::parse(&good, "disk 1"), Ok(device()));
@@ -188,6 +205,8 @@ mod tests {
             (good.replace("version = 1", "version = 7"), "version 7"),
             (good.replace("operations = 48", "operations = 0"), "0 operations"),
             (good.replace("operations = 48", ""), "operations"),
+            (good.replace("sync_us = 128.5", "sync_us = nan"), "NaN us"),
+            (good.replace("sync_us = 128.5", "sync_us = -1.0"), "-1 us"),
             (good.replace("version = 1", ""), "version"),
             (good.replace("disk 1", "disk 2"), "measured on disk 2"),
             ("\u{0}".to_owned(), ""),

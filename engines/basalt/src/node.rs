@@ -21,9 +21,13 @@ use runtime::mesh::Doorbell;
 use runtime::ring::{RingIo, bind};
 use runtime::shards::{SHARDS, ShardMap};
 use runtime::signals::{Signal, forward};
-use runtime::tier::{DataDir, DataDirError, DiskPlan, Guard, RecoverError, Recovered, recover_all};
+use runtime::tier::{
+    DataDir, DataDirError, DiskPlan, Guard, RecoverError, Recovered, check_members, recover_all,
+    remember_members,
+};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -77,6 +81,11 @@ pub(crate) fn serve(settings: Settings) -> Result<(), Error> {
         ops_listen: settings.ops_listen,
         object_ttl_ms: settings.object_ttl_ms,
         prefetch: settings.prefetch,
+        scrub_bytes_per_s: settings.scrub_bytes_per_s,
+        scrub_rest_ms: settings.scrub_rest_ms,
+        shared_pages: !settings.verify.is_strict,
+        verify_at_start: settings.verify.at_start,
+        unverified: Arc::new(AtomicUsize::new(if settings.verify.at_start { cpus.len() } else { 0 })),
         disks,
         memory_bytes: settings.memory_bytes,
         map: ShardMap::new(cpus.len()),
@@ -197,11 +206,14 @@ pub type Opened = (Vec<DiskPlan>, Vec<Recovered>);
 
 /// Takes possession of the data directories and reads them, on either machine.
 pub async fn open<I: Io>(io: &I, dirs: &[DirPlan], guard: Guard, map: ShardMap) -> Result<Opened, OpenError> {
+    let roots: Vec<PathBuf> = dirs.iter().map(|d| d.path.clone()).collect();
+    check_members(io, &roots).await?;
     let mut disks = Vec::with_capacity(dirs.len());
     for &DirPlan { ref path, ref budget, weight, floor_bytes } in dirs {
         let dir = Arc::new(DataDir::open(io, path, guard).await?);
         disks.push(DiskPlan { dir, budget: budget.clone(), weight, floor_bytes });
     }
+    remember_members(io, disks.iter().map(|d| &*d.dir)).await?;
     let recovered = recover_all(io, &disks, map).await?;
     Ok((disks, recovered))
 }

@@ -3,8 +3,7 @@
 use crate::fetch::{Progress, Seen};
 use bytes::Bytes;
 use runtime::metrics::Snapshot;
-use runtime::resident::Resident;
-use runtime::tier::{Digest, Found, Incoming, Keep, Object, PutError, ReadError, Stored};
+use runtime::tier::{Digest, Extent, Found, Incoming, Keep, Object, PutError, ReadError, Stored};
 use std::ops::Range;
 
 /// Asked of the owning column.
@@ -14,7 +13,7 @@ pub enum Request {
     Get(Digest),
     /// The size alone.
     Size(Digest),
-    /// The pinned pages of the extent that holds these bytes of its file, if they are in RAM or about to be.
+    /// The extent that holds these bytes of its file, if it is in RAM or about to be.
     Extent {
         /// Which blob.
         digest: Digest,
@@ -29,16 +28,20 @@ pub enum Request {
     Commit(Digest, Incoming, Keep),
     /// Drop evictable blobs of this many bytes from disk.
     EvictFromDisk(u64),
+    /// Bytes that could be dropped from disk.
+    Evictable,
     /// Delete the blob.
     Delete(Digest),
-    /// A place among those who wait for a fetch; it begins if need be.
-    Fetch(FetchKey, Whence),
+    /// A place among those who wait for a fetch; it begins if need be, and what it brings is kept so.
+    Fetch(FetchKey, Whence, Keep),
     /// News of a fetch that was joined, beyond what was seen.
     FetchNews(u64, Seen),
     /// A fetch that was joined is not wanted any more.
     FetchLeave(u64),
-    /// Where a blob came from, for the time when it has been evicted.
+    /// Where a blob came from, for the time when it is gone.
     Remember(Digest, String),
+    /// Keep a blob that is there at least so well.
+    Keep(Digest, Keep),
     /// A page of this column's blobs after a digest.
     List(Option<Digest>, usize),
     /// A reader found the file damaged.
@@ -54,9 +57,11 @@ pub enum Reply {
     /// To `Size`.
     Size(Option<u64>),
     /// To `Extent`.
-    Extent(Option<Resident>),
+    Extent(Option<Extent>),
     /// To `PutPacked` and `Commit`.
     Stored(Result<Stored, PutError>),
+    /// To `Evictable`.
+    Evictable(u64),
     /// To `EvictFromDisk`: bytes of the blobs dropped.
     Evicted(Result<u64, PutError>),
     /// To `Delete`: whether there was one.
@@ -67,6 +72,8 @@ pub enum Reply {
     Joined(Joined),
     /// To `FetchNews`; `None`: there is no such fetch.
     News(Option<Box<Progress>>),
+    /// To `Keep`.
+    Kept(Result<(), PutError>),
     /// To `Damaged`, `Remember` and `FetchLeave`.
     Noted,
     /// To `Scrape`.
@@ -87,7 +94,7 @@ pub enum FetchKey {
 pub enum Whence {
     /// From here.
     Url(String),
-    /// From where it came last time.
+    /// From where it came before.
     Remembered,
 }
 

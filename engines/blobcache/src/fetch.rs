@@ -5,7 +5,6 @@
 //! | `job`, `part`, `retry` | one fetch; one range of it; what is tried again |
 //! | `window`, `sink` | parts in order and in bounded memory; hashing and storing |
 //! | `watch` | how far it has come, and who waits |
-//! | `origins` | where a blob came from |
 //! | `slots` | bounds |
 //!
 //! Called by `serve` (wants a blob) and by `shard` (other columns' requests). A fetch runs on the column that owns its key.
@@ -14,11 +13,10 @@
 //!
 //! Invariants
 //! 1. At most one job per key runs on its owner, at most one proxy on each other column.
-//! 2. A job that nobody waits for stops and stores nothing.
+//! 2. A job that nobody waits for stops and stores nothing, unless its last byte came and was verified: then it is stored.
 //! 3. At most [`FETCHES_KNOWN_MAX`] jobs and proxies are known to a column.
 
 mod job;
-mod origins;
 mod part;
 mod retry;
 mod sink;
@@ -34,10 +32,9 @@ use crate::limits::{FETCHES_KNOWN_MAX, Limits};
 use crate::shard::Columns;
 use job::Job;
 use net::client::{Client, Url};
-use origins::Origins;
 use runtime::io::Io;
 use runtime::shards::Shard;
-use runtime::tier::Digest;
+use runtime::tier::{Digest, Keep};
 use sha2::{Digest as _, Sha256};
 use slots::Slots;
 use std::cell::{Cell, OnceCell, RefCell};
@@ -82,7 +79,6 @@ pub struct Fetches<I: Io> {
     /// Other columns' places in jobs of this one.
     joined: RefCell<HashMap<u64, (Rc<Watch>, Ticket)>>,
     next_joined: Cell<u64>,
-    origins: RefCell<Origins>,
     running: Slots,
     pages: Slots,
 }
@@ -96,7 +92,6 @@ impl<I: Io> Fetches<I> {
             known: RefCell::default(),
             joined: RefCell::default(),
             next_joined: Cell::new(0),
-            origins: RefCell::default(),
             running: Slots::new(limits.fetches_max),
             pages: Slots::new(limits.fetch_pages_max),
         }
@@ -111,8 +106,8 @@ impl<I: Io> Fetches<I> {
         self.columns.get().and_then(Weak::upgrade).expect("columns outlive their requests")
     }
 
-    /// Wants what `key` names, on this column, whoever owns it.
-    pub async fn want(&self, key: FetchKey, whence: Whence) -> Wanted {
+    /// Wants what `key` names, on this column, whoever owns it. What a fetch brings that begins now is kept as `keep` says.
+    pub async fn want(&self, key: FetchKey, whence: Whence, keep: Keep) -> Wanted {
         let columns = self.columns();
         if let Some(watch) = self.known.borrow().get(&key) {
             columns.local().metrics.fetch_joined.inc();
@@ -129,9 +124,9 @@ impl<I: Io> Fetches<I> {
             {
                 return Wanted::Busy;
             }
-            return self.want_here(key, whence);
+            return self.want_here(key, whence, keep);
         }
-        let joined = match columns.ask_column(owner, Request::Fetch(key.clone(), whence)).await {
+        let joined = match columns.ask_column(owner, Request::Fetch(key.clone(), whence, keep)).await {
             Ok(Reply::Joined(joined)) => joined,
             Ok(_) => unreachable!("a fetch has its own reply"),
             Err(_) => Joined::Busy,
@@ -155,7 +150,7 @@ impl<I: Io> Fetches<I> {
     }
 
     /// On the owner.
-    fn want_here(&self, key: FetchKey, whence: Whence) -> Wanted {
+    fn want_here(&self, key: FetchKey, whence: Whence, keep: Keep) -> Wanted {
         let columns = self.columns();
         let metrics = &columns.local().metrics;
         if let Some(watch) = self.known.borrow().get(&key) {
@@ -166,7 +161,8 @@ impl<I: Io> Fetches<I> {
             FetchKey::Digest(digest) => Some(*digest),
             FetchKey::Url(_) => None,
         };
-        if let Some((digest, size)) = expected.and_then(|d| Some((d, columns.local().tier.size(&d)?))) {
+        let tier = &columns.local().tier;
+        if let Some((digest, size)) = expected.and_then(|d| Some((d, tier.whole_size(&d)?))) {
             return Wanted::Stored(Fetched { digest, size });
         }
         if self.known.borrow().len() >= FETCHES_KNOWN_MAX {
@@ -175,18 +171,24 @@ impl<I: Io> Fetches<I> {
         let url = match whence {
             Whence::Url(url) => url,
             Whence::Remembered => {
-                let remembered = expected.and_then(|d| Some(self.origins.borrow().get(&d)?.to_owned()));
-                let Some(url) = remembered else { return Wanted::Unknown };
+                let Some(url) = expected.and_then(|d| tier.origin(&d)) else { return Wanted::Unknown };
                 metrics.refetches.inc();
                 url
             }
         };
-        let Ok(url) = Url::parse(&url) else { unreachable!("checked when it was given") };
+        // What is remembered was checked when it was given, by this build or another one.
+        let Ok(url) = Url::parse(&url) else { return Wanted::Unknown };
         metrics.fetches.inc();
-        Wanted::Coming(self.start(columns, key, url, expected))
+        Wanted::Coming(self.start(columns.clone(), key, (url, expected), keep))
     }
 
-    fn start(&self, columns: Rc<Columns<I>>, key: FetchKey, url: Url, expected: Option<Digest>) -> Ticket {
+    fn start(
+        &self,
+        columns: Rc<Columns<I>>,
+        key: FetchKey,
+        (url, expected): (Url, Option<Digest>),
+        keep: Keep,
+    ) -> Ticket {
         let watch = Rc::new(Watch::default());
         let ticket = watch.join();
         self.known.borrow_mut().insert(key.clone(), watch.clone());
@@ -202,6 +204,7 @@ impl<I: Io> Fetches<I> {
                     watch: &watch,
                     url: url.clone(),
                     expected,
+                    keep,
                 };
                 job.run().await
             };
@@ -224,14 +227,17 @@ impl<I: Io> Fetches<I> {
         match outcome {
             Some(Ok(Fetched { digest, size })) => {
                 tracing::debug!(url = %url.without_query(), %digest, size, "fetched");
-                // Forgotten, it is a 404 after an eviction.
+                // Not remembered, it is a 404 after an eviction.
                 let _ = columns.ask(digest, Request::Remember(*digest, url.to_string())).await;
             }
             Some(Err(error)) => {
                 columns.local().metrics.fetch_failures.inc();
                 tracing::warn!(url = %url.without_query(), %error, "a fetch failed");
                 if let (Some(expected), FetchError::Mismatch(_)) = (expected, error) {
-                    self.origins.borrow_mut().forget(&expected);
+                    let forgotten = columns.local().tier.forget_origin(expected, &url.to_string()).await;
+                    if let Err(error) = forgotten {
+                        tracing::warn!(%expected, %error, "an origin that has something else stays known");
+                    }
                 }
             }
             None => {
@@ -271,8 +277,8 @@ impl<I: Io> Fetches<I> {
     }
 
     /// Another column wants what `key` names.
-    pub fn join(&self, key: FetchKey, whence: Whence) -> Joined {
-        match self.want_here(key, whence) {
+    pub fn join(&self, key: FetchKey, whence: Whence, keep: Keep) -> Joined {
+        match self.want_here(key, whence, keep) {
             Wanted::Stored(fetched) => Joined::Stored(fetched.size),
             Wanted::Unknown => Joined::Unknown,
             Wanted::Busy => Joined::Busy,
@@ -295,16 +301,6 @@ impl<I: Io> Fetches<I> {
     pub fn leave(&self, number: u64) {
         let left = self.joined.borrow_mut().remove(&number);
         drop(left);
-    }
-
-    /// Where a blob came from.
-    pub fn remember(&self, digest: Digest, url: &str) {
-        self.origins.borrow_mut().remember(digest, url);
-    }
-
-    /// A blob that was deleted is not to come back.
-    pub fn forget(&self, digest: &Digest) {
-        self.origins.borrow_mut().forget(digest);
     }
 }
 

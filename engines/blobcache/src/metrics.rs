@@ -1,6 +1,27 @@
 //! What can be seen of the engine. One set of handles per column, summed at scrape; units end the names.
+//!
+//! Some names are those of beam-cloud blobcache, whose levels are L0: RAM, L1: disk, L2: the origin. They mean:
+//!
+//! - A *read* is a GET answered with bytes of a blob: 200 or 206, whole, one range or several, to the end or cut short. HEAD,
+//!   304, 404, 412, 416 and failures before the first byte are none; neither is what a fetch, a PUT or the node itself reads.
+//! - An *L0 hit* is a read all of whose bytes were in RAM when it asked for them.
+//! - An *L1 hit* is a read of a stored blob that needed at least one byte from disk. Bytes brought into RAM ahead of a
+//!   sequential reader count as from disk when that reader uses them for the first time: reading ahead makes no hits.
+//! - An *L2 miss* is a read whose blob was not stored and that had to wait for its origin; who joins a fetch under way too.
+//! - So reads = L0 hits + L1 hits + L2 misses, each read in one of them, and the three ratios are percent of that.
+//! - *Bytes served* are content: no heads, no multipart boundaries. Each goes to the level where it was, so one read can add to
+//!   both; a read that is an L2 miss adds to neither. *Bytes fetched* are body bytes received from origins, whoever asked.
+//! - *Throughput* is content sent by all reads in the last ten whole seconds, a tenth of it, in MiB/s.
+//! - *Usage*: RAM that blobs hold of `--memory`; bytes reserved on disk (files, packs, journals, uploads under way) of
+//!   the quotas.
 
-use runtime::metrics::{Counter, Family, Gauge, Histogram, LATENCY_SECONDS, Registry};
+mod computed;
+pub mod reads;
+
+pub use computed::computed;
+
+use reads::Reads;
+use runtime::metrics::{Counter, Family, Gauge, Histogram, LATENCY_SECONDS, Registry, Snapshot};
 
 static REQUESTS: Family =
     Family::counter("blobcache_http_requests_total", "Requests answered, by class of status.");
@@ -14,10 +35,18 @@ static SECONDS: Family = Family::seconds(
 static CONNECTIONS: Family = Family::gauge("blobcache_http_connections", "Connections open now.");
 static BLOBS: Family = Family::gauge("blobcache_blobs", "Blobs stored.");
 static BLOB_BYTES: Family = Family::gauge("blobcache_blob_bytes", "Sum of the sizes of the blobs stored.");
+static UNREAD_SHARDS: Family = Family::gauge(
+    "blobcache_unread_shards",
+    "Shards that the start has yet to read; 0 once everything is loaded.",
+);
 static RAM_BYTES: Family = Family::gauge("blobcache_ram_bytes", "RAM held by blobs.");
 static RAM_MAX: Family = Family::gauge("blobcache_ram_max_bytes", "RAM that blobs may hold.");
-static RAM_HITS: Family = Family::counter("blobcache_l0_hits_total", "Reads answered from RAM.");
-static DISK_HITS: Family = Family::counter("blobcache_l1_hits_total", "Reads answered from disk.");
+static RAM_HITS: Family =
+    Family::counter("blobcache_tier_ram_hits_total", "Small blobs and extents that readers found in RAM.");
+static DISK_HITS: Family = Family::counter(
+    "blobcache_tier_disk_hits_total",
+    "Small blobs and extents that readers did not find in RAM, or only because they were read ahead.",
+);
 static EVICTIONS: Family =
     Family::counter("blobcache_l0_evictions_total", "Blobs or extents dropped from RAM.");
 static DAMAGED: Family = Family::counter("blobcache_damaged_total", "Checksums on disk that did not match.");
@@ -28,8 +57,20 @@ static PREFETCH_HITS: Family =
     Family::counter("blobcache_prefetch_hits_total", "Extents read ahead that a reader used.");
 static PREFETCH_WASTED: Family =
     Family::counter("blobcache_prefetch_wasted_total", "Extents read ahead and dropped unused.");
-static L2_MISSES: Family =
-    Family::counter("blobcache_l2_misses_total", "Reads of blobs that had to come from their origin.");
+static SCRUB_BYTES: Family =
+    Family::counter("blobcache_scrub_bytes_total", "Bytes read to look for damage in what nobody reads.");
+static SCRUB_OBJECTS: Family =
+    Family::counter("blobcache_scrub_objects_total", "Blobs looked at for damage.");
+static SCRUB_DAMAGED: Family =
+    Family::counter("blobcache_scrub_damaged_total", "Of these, blobs found damaged.");
+static SCRUB_PASSES: Family =
+    Family::counter("blobcache_scrub_passes_total", "Times that all blobs of a column were looked at.")
+        .per_column();
+static SCRUB_SECONDS: Family = Family::gauge(
+    "blobcache_scrub_last_pass_seconds",
+    "How long the last time took, rounded up; 0: none ended.",
+)
+.per_column();
 static L2_BYTES: Family =
     Family::counter("blobcache_l2_bytes_fetched_total", "Body bytes received from origins.");
 static FETCHES: Family = Family::counter("blobcache_fetches_total", "Fetches from origins begun.");
@@ -55,6 +96,7 @@ pub struct Metrics {
     pub(crate) connections: Gauge,
     blobs: Gauge,
     blob_bytes: Gauge,
+    unread_shards: Gauge,
     ram_bytes: Gauge,
     ram_max: Gauge,
     ram_hits: Counter,
@@ -63,8 +105,12 @@ pub struct Metrics {
     damaged: Counter,
     /// Issued, bytes, hits, wasted.
     prefetch: [Counter; 4],
+    /// Bytes, objects, damaged, passes.
+    scrub: [Counter; 4],
+    scrub_seconds: Gauge,
     stalls: Counter,
-    pub(crate) l2_misses: Counter,
+    /// Reads by level.
+    pub reads: Reads,
     pub(crate) l2_bytes: Counter,
     pub(crate) fetches: Counter,
     pub(crate) fetch_joined: Counter,
@@ -87,6 +133,7 @@ impl Metrics {
             connections: registry.gauge(&CONNECTIONS, &[]),
             blobs: registry.gauge(&BLOBS, &[]),
             blob_bytes: registry.gauge(&BLOB_BYTES, &[]),
+            unread_shards: registry.gauge(&UNREAD_SHARDS, &[]),
             ram_bytes: registry.gauge(&RAM_BYTES, &[]),
             ram_max: registry.gauge(&RAM_MAX, &[]),
             ram_hits: registry.counter(&RAM_HITS, &[]),
@@ -95,8 +142,11 @@ impl Metrics {
             damaged: registry.counter(&DAMAGED, &[]),
             prefetch: [&PREFETCH_ISSUED, &PREFETCH_BYTES, &PREFETCH_HITS, &PREFETCH_WASTED]
                 .map(|family| registry.counter(family, &[])),
+            scrub: [&SCRUB_BYTES, &SCRUB_OBJECTS, &SCRUB_DAMAGED, &SCRUB_PASSES]
+                .map(|family| registry.counter(family, &[])),
+            scrub_seconds: registry.gauge(&SCRUB_SECONDS, &[]),
             stalls: registry.counter(&STALLS, &[]),
-            l2_misses: registry.counter(&L2_MISSES, &[]),
+            reads: Reads::new(&registry),
             l2_bytes: registry.counter(&L2_BYTES, &[]),
             fetches: registry.counter(&FETCHES, &[]),
             fetch_joined: registry.counter(&FETCH_JOINED, &[]),
@@ -118,7 +168,7 @@ impl Metrics {
     }
 
     /// Takes over what the tier counts.
-    pub fn snapshot(&self, stats: &runtime::tier::Stats, stalls: u64) -> runtime::metrics::Snapshot {
+    pub fn snapshot(&self, stats: &runtime::tier::Stats, stalls: u64, now_ns: u64) -> Snapshot {
         let raise = |counter: &Counter, to: u64| counter.add(to - counter.get());
         raise(&self.ram_hits, stats.ram_hits);
         raise(&self.disk_hits, stats.disk_hits);
@@ -128,10 +178,16 @@ impl Metrics {
         let ahead = &stats.prefetch;
         let ahead = [ahead.issued, ahead.bytes, ahead.hits, ahead.wasted];
         self.prefetch.iter().zip(ahead).for_each(|(counter, to)| raise(counter, to));
+        let scrub = &stats.scrub;
+        let scrubbed = [scrub.bytes, scrub.objects, scrub.damaged, scrub.passes];
+        self.scrub.iter().zip(scrubbed).for_each(|(counter, to)| raise(counter, to));
+        self.scrub_seconds.set(scrub.pass_ns.div_ceil(1_000_000_000) as i64);
         self.blobs.set(stats.objects as i64);
         self.blob_bytes.set(stats.object_bytes as i64);
+        self.unread_shards.set(stats.unread_shards as i64);
         self.ram_bytes.set(stats.held_bytes as i64);
         self.ram_max.set(stats.held_bytes_max as i64);
+        self.reads.refresh(now_ns);
         self.registry.snapshot()
     }
 }

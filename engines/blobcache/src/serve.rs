@@ -7,7 +7,7 @@
 //! | `PUT …?ttl=7d&durability=none&pin=true` | gone after that time; may be dropped from disk to make room; not dropped all the same |
 //! | `GET`/`HEAD /blobs/sha256:<hex>` | 200, 206, 304, 404, 412, 416 (RFC 9110 §13, §14) |
 //! | `DELETE /blobs/sha256:<hex>` | 204, 404 |
-//! | `POST /blobs/fetch` `{"url":…,"digest":…?}` | as PUT, the body coming from there; 404, 422, 502, 504 |
+//! | `POST /blobs/fetch` `{"url":…,"digest":…?}` | as PUT, the body coming from there; 404, 422, 502, 504; `durability=none` if not said |
 //! | `GET /blobs?after=&limit=` | 200, a page |
 
 mod arriving;
@@ -25,9 +25,9 @@ use crate::permits::Permits;
 use crate::shard::Columns;
 use net::http1::{Head, Status};
 use net::{Exchange, Refusal, Service};
-use route::Routed;
+use route::{Lifetime, Routed};
 use runtime::io::Io;
-use runtime::tier::{Digest, PutError, ReadError};
+use runtime::tier::{Digest, Keep, PutError, ReadError};
 use std::io;
 use std::rc::Rc;
 
@@ -55,6 +55,14 @@ impl<I: Io> BlobService<I> {
 
     fn io(&self) -> &I {
         self.columns.local().io()
+    }
+
+    /// How a body is kept; `evictable`: when nothing is said of that.
+    fn keep(&self, lifetime: Lifetime, evictable: bool) -> Keep {
+        let ttl_ms = lifetime.ttl_ms.or(self.ttl_ms);
+        let expires_ms = ttl_ms.map_or(0, |ttl_ms| self.io().unix_ms() + ttl_ms);
+        let evictable = lifetime.evictable.unwrap_or(evictable);
+        Keep { expires_ms, evictable, pinned: lifetime.pinned }
     }
 
     async fn delete(&self, digest: Digest, exchange: &mut Exchange<'_, I>) -> io::Result<()> {
@@ -85,7 +93,7 @@ impl<I: Io> Service<I> for BlobService<I> {
             }
             Routed::Put(expected, lifetime) => self.put(expected, lifetime, exchange).await,
             Routed::Delete(digest) => self.delete(digest, exchange).await,
-            Routed::Fetch => self.fetch(exchange).await,
+            Routed::Fetch(lifetime) => self.fetch(lifetime, exchange).await,
             Routed::List(after, limit) => self.list(after, limit, exchange).await,
         }
     }

@@ -66,21 +66,18 @@ impl<I: Io> Owner<I> {
             },
             Request::Size(digest) => Ok(Reply::Size(self.tier.size(&digest))),
             Request::Extent { digest, read, object } => match self.tier.stretch(&digest, &object, &read) {
-                Stretch::Held(pages) => Ok(Reply::Extent(Some(pages))),
+                Stretch::Held(extent) => Ok(Reply::Extent(Some(extent))),
                 Stretch::Coming => Err(Request::Extent { digest, read, object }),
                 Stretch::Disk => Ok(Reply::Extent(None)),
             },
+            Request::Evictable => Ok(Reply::Evictable(self.tier.evictable_bytes())),
             Request::List(after, limit) => {
                 let all = self.tier.knows_all();
                 Ok(Reply::Page(all.then(|| self.tier.list(after.as_ref(), limit))))
             }
-            Request::Fetch(key, whence) => Ok(Reply::Joined(self.fetches.join(key, whence))),
+            Request::Fetch(key, whence, keep) => Ok(Reply::Joined(self.fetches.join(key, whence, keep))),
             Request::FetchLeave(number) => {
                 self.fetches.leave(number);
-                Ok(Reply::Noted)
-            }
-            Request::Remember(digest, url) => {
-                self.fetches.remember(digest, &url);
                 Ok(Reply::Noted)
             }
             Request::Damaged(digest) => {
@@ -88,7 +85,8 @@ impl<I: Io> Owner<I> {
                 Ok(Reply::Noted)
             }
             Request::Scrape => {
-                let mut snapshot = self.metrics.snapshot(&self.tier.stats(), (self.seen.stalls)());
+                let (stats, stalls) = (self.tier.stats(), (self.seen.stalls)());
+                let mut snapshot = self.metrics.snapshot(&stats, stalls, self.io.now_ns());
                 snapshot.samples.extend((self.seen.more)());
                 Ok(Reply::Snapshot(Box::new(snapshot)))
             }
@@ -128,9 +126,13 @@ impl<I: Io> Owner<I> {
             Err(Request::Commit(digest, incoming, keep)) => {
                 Reply::Stored(self.tier.commit_object(digest, incoming, keep).await)
             }
-            Err(Request::Delete(digest)) => {
-                self.fetches.forget(&digest);
-                Reply::Deleted(self.tier.delete(digest).await)
+            Err(Request::Delete(digest)) => Reply::Deleted(self.tier.delete(digest).await),
+            Err(Request::Keep(digest, keep)) => Reply::Kept(self.tier.keep(digest, keep).await),
+            Err(Request::Remember(digest, url)) => {
+                if let Err(error) = self.tier.remember_origin(digest, &url).await {
+                    tracing::warn!(%digest, %error, "where it came from is not kept: evicted, it is a 404");
+                }
+                Reply::Noted
             }
             Err(Request::FetchNews(number, seen)) => Reply::News(self.fetches.news(number, seen).await),
             Err(_) => unreachable!("answered at once"),
@@ -230,10 +232,18 @@ impl<I: Io> Columns<I> {
         self.incoming_total.get()
     }
 
-    /// Drops evictable blobs, wherever they are; true if any was dropped.
+    /// Drops evictable blobs, wherever they are; true if any was dropped. The column that has most of them begins, so that
+    /// none gives up what is asked for while another keeps what is not.
     pub async fn evict(&self, bytes: u64) -> bool {
-        let mut dropped = 0;
+        let mut columns = Vec::with_capacity(self.count());
         for column in 0..self.count() {
+            if let Ok(Reply::Evictable(bytes)) = self.ask_column(column, Request::Evictable).await {
+                columns.push((bytes, column));
+            }
+        }
+        columns.sort_unstable_by(|a, b| b.cmp(a));
+        let mut dropped = 0;
+        for (_, column) in columns {
             if dropped >= bytes {
                 break;
             }

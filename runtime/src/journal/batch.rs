@@ -29,6 +29,8 @@ pub const VERSION: u16 = 1;
 /// Bytes of a batch header.
 pub const BATCH_HEADER_BYTES: usize = 64;
 const HEAD_BYTES: usize = 16;
+/// No sequence is as high: whatever a batch claims to begin with, there are next ones.
+const SEQUENCE_MAX: u64 = 1 << 62;
 const MAGIC: u32 = u32::from_le_bytes(*b"BSLJ");
 
 /// What a journal is for; part of the names of its segments.
@@ -208,7 +210,7 @@ impl Batch {
         let sound = batch.heads_bytes <= batch.payload_bytes
             && u64::from(batch.records) * HEAD_BYTES as u64 <= u64::from(batch.heads_bytes)
             && batch.synced <= batch.first
-            && batch.first.checked_add(u64::from(batch.records)).is_some();
+            && batch.first <= SEQUENCE_MAX;
         if sound { Ok(batch) } else { Err(BatchError::Damaged("batch header bounds")) }
     }
 

@@ -71,6 +71,7 @@ impl Merged {
             match (value, self.family.kind) {
                 (Value::Counter(count), _) => labels.write(out, name, "", None, count),
                 (Value::Gauge(level), _) => labels.write(out, name, "", None, level),
+                (Value::Computed(level), _) => labels.write(out, name, "", None, level),
                 (Value::Histogram(buckets), Kind::Histogram(unit, bounds)) => {
                     labels.write_buckets(out, name, buckets, unit, bounds);
                 }
@@ -87,6 +88,7 @@ fn sum(into: &mut Value, from: &Value) {
     match (into, from) {
         (Value::Counter(into), Value::Counter(from)) => *into = into.wrapping_add(*from),
         (Value::Gauge(into), Value::Gauge(from)) => *into = into.wrapping_add(*from),
+        (Value::Computed(into), Value::Computed(from)) => *into += from,
         (Value::Histogram(into), Value::Histogram(from)) => {
             assert_eq!(into.cumulative.len(), from.cumulative.len(), "one family, one set of bounds");
             for (into, from) in into.cumulative.iter_mut().zip(&from.cumulative) {

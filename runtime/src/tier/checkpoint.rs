@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! checkpoint-<number> = part*, trailer
-//! part     = the objects of one shard: batches of `file` and `listed` records (journal format)
+//! part     = the objects of one shard: batches of `file` and `listed` records (journal format), then batches of `origin` records
+//!            (version 1 had none of these)
 //! trailer  = one sector: magic "BSLC" u32 · version u16 · zeros u16 · number u32 · zeros u32
 //!            · pack mark, index mark (segment u32 · offset u32 · sequence u64 each) · next sequence u64
 //!            · 256 parts (first sector u32, or all ones: another column's shard · records u32) · zeros
@@ -14,7 +15,7 @@
 //! Called by `shard/keep.rs` (writing) and by recovery.
 
 use super::index::Place;
-use super::record::{self, Entry, Record, Said};
+use super::record::{self, Entry, ORIGIN_BYTES_MAX, Origin, Record, Said};
 use crate::buffer::Buffer;
 use crate::io::{Class, File, Io, Open};
 use crate::journal::{
@@ -27,11 +28,28 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 const MAGIC: u32 = u32::from_le_bytes(*b"BSLC");
-const VERSION: u16 = 1;
+const VERSION: u16 = 2;
 const PARTS_AT: usize = 64;
 const FOREIGN: u32 = u32::MAX;
+/// Bytes that a record takes in a batch at least: head and meta of an origin.
+const RECORD_BYTES_MIN: u64 = 56;
 /// Records in one batch.
 const BATCH_RECORDS: usize = 2048;
+/// Origins in one batch.
+const BATCH_ORIGINS: usize = 64;
+/// A batch is read whole in one go.
+const BATCH_BYTES_MAX: usize = 256 << 10;
+const _: () = assert!(BATCH_ORIGINS * (ORIGIN_BYTES_MAX + 64) + SECTOR_BYTES < BATCH_BYTES_MAX);
+const _: () = assert!(BATCH_RECORDS * 96 + SECTOR_BYTES < BATCH_BYTES_MAX);
+
+/// What a checkpoint says of one shard.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Contents {
+    /// Its objects.
+    pub records: Vec<Record>,
+    /// Where objects came from, those that are gone included.
+    pub origins: Vec<Origin>,
+}
 
 /// Where one shard is in a checkpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,7 +76,8 @@ pub struct Trailer {
 }
 
 impl Trailer {
-    fn encode(&self, seed: u32, out: &mut [u8]) {
+    /// Writes it into a sector.
+    pub fn encode(&self, seed: u32, out: &mut [u8]) {
         out[..SECTOR_BYTES].fill(0);
         out[0..4].copy_from_slice(&MAGIC.to_le_bytes());
         out[4..6].copy_from_slice(&VERSION.to_le_bytes());
@@ -75,7 +94,8 @@ impl Trailer {
         out[SECTOR_BYTES - 4..SECTOR_BYTES].copy_from_slice(&crc.to_le_bytes());
     }
 
-    fn decode(seed: u32, bytes: &[u8]) -> Result<Trailer, BatchError> {
+    /// Reads a sector.
+    pub fn decode(seed: u32, bytes: &[u8]) -> Result<Trailer, BatchError> {
         if bytes.len() != SECTOR_BYTES || u32_at(bytes, 0) != MAGIC {
             return Err(BatchError::Damaged("no checkpoint trailer"));
         }
@@ -90,13 +110,19 @@ impl Trailer {
             let (sector, records) = (u32_at(slot, 0), u32_at(slot, 4));
             (sector != FOREIGN).then_some(Part { sector, records })
         };
-        Ok(Trailer {
+        let trailer = Trailer {
             number: u32_at(bytes, 8),
             pack: decode_mark(&bytes[16..32]),
             index: decode_mark(&bytes[32..48]),
             next_sequence: u64_at(bytes, 48),
             parts: bytes[PARTS_AT..PARTS_AT + SHARDS * 8].chunks_exact(8).map(part).collect(),
-        })
+        };
+        // Numbers and sequences go on behind the highest that is named.
+        let can_go_on = |mark: &Mark| mark.segment < u32::MAX && mark.sequence <= record::SEQUENCE_MAX;
+        let sound = can_go_on(&trailer.pack)
+            && can_go_on(&trailer.index)
+            && trailer.next_sequence <= record::SEQUENCE_MAX + 1;
+        if sound { Ok(trailer) } else { Err(BatchError::Damaged("checkpoint trailer bounds")) }
     }
 }
 
@@ -169,29 +195,39 @@ impl<I: Io> CheckpointWriter<I> {
     }
 
     /// Adds a shard.
-    pub async fn add(&mut self, shard: usize, records: &[Record]) -> io::Result<()> {
+    pub async fn add(&mut self, shard: usize, contents: &Contents) -> io::Result<()> {
         let sector = u32::try_from(self.at / SECTOR_BYTES as u64).map_err(io::Error::other)?;
-        self.trailer.parts[shard] = Some(Part { sector, records: records.len() as u32 });
+        let Contents { records, origins } = contents;
+        self.trailer.parts[shard] = Some(Part { sector, records: (records.len() + origins.len()) as u32 });
         for part in records.chunks(BATCH_RECORDS) {
             let frames: Vec<(Frame, &[u8])> = part.iter().map(|r| (r.frame(), &[][..])).collect();
-            let bytes = batch_bytes(frames.iter().map(|(f, _)| f));
-            let mut buf = buffer_in_time(self.store.io(), bytes).await?;
-            let number = self.trailer.number;
-            let batch = Batch {
-                purpose: Purpose::Checkpoint,
-                journal: number,
-                segment: number,
-                payload_bytes: 0,
-                heads_bytes: 0,
-                records: 0,
-                first: self.records,
-                synced: 0,
-            };
-            encode_batch(self.store.seed(), batch, &frames, &mut buf);
-            self.file.write_at(buf, bytes, self.at).await.0?;
-            self.at += bytes as u64;
-            self.records += part.len() as u64;
+            self.write_batch(&frames).await?;
         }
+        for part in origins.chunks(BATCH_ORIGINS) {
+            let frames: Vec<(Frame, &[u8])> = part.iter().map(|o| (o.frame(), o.url.as_bytes())).collect();
+            self.write_batch(&frames).await?;
+        }
+        Ok(())
+    }
+
+    async fn write_batch(&mut self, frames: &[(Frame, &[u8])]) -> io::Result<()> {
+        let bytes = batch_bytes(frames.iter().map(|(f, _)| f));
+        let mut buf = buffer_in_time(self.store.io(), bytes).await?;
+        let number = self.trailer.number;
+        let batch = Batch {
+            purpose: Purpose::Checkpoint,
+            journal: number,
+            segment: number,
+            payload_bytes: 0,
+            heads_bytes: 0,
+            records: 0,
+            first: self.records,
+            synced: 0,
+        };
+        encode_batch(self.store.seed(), batch, frames, &mut buf);
+        self.file.write_at(buf, bytes, self.at).await.0?;
+        self.at += bytes as u64;
+        self.records += frames.len() as u64;
         Ok(())
     }
 
@@ -252,40 +288,66 @@ pub async fn read_part<I: Io>(
     path: &Path,
     number: u32,
     part: Part,
-) -> Result<Vec<Record>, ScanError> {
+) -> Result<Contents, ScanError> {
     let failed = |e| ScanError::Io(path.to_owned(), e);
-    let mut records = Vec::with_capacity(part.records as usize);
+    let mut found = Contents::default();
     if part.records == 0 {
-        return Ok(records);
+        return Ok(found);
     }
     let file = io.open(path, Open::ReadDirect).await.map_err(failed)?;
     let size = file.size().await.map_err(failed)?;
     let mut at = u64::from(part.sector) * SECTOR_BYTES as u64;
-    while records.len() < part.records as usize {
+    if u64::from(part.records) * RECORD_BYTES_MIN > size {
+        let damage = BatchError::Damaged("more records than its checkpoint can hold");
+        return Err(ScanError::Corrupt(path.to_owned(), at, damage));
+    }
+    while found.count() < part.records as usize {
         let corrupt = |damage| ScanError::Corrupt(path.to_owned(), at, damage);
-        // A full batch of listed records, read whole in one go.
-        let len = (256 << 10).min(size.saturating_sub(at)) as usize;
+        let len = (BATCH_BYTES_MAX as u64).min(size.saturating_sub(at)) as usize;
         if len < SECTOR_BYTES {
             return Err(corrupt(BatchError::Damaged("part beyond its checkpoint")));
         }
         let buf = buffer_in_time(io, len).await.map_err(failed)?;
         let (read, buf) = file.read_at(buf, len, at).await;
         read.map_err(failed)?;
-        let batch = Batch::decode(seed, &buf[..len]).map_err(corrupt)?;
-        if batch.purpose != Purpose::Checkpoint || batch.segment != number {
-            return Err(corrupt(BatchError::Damaged("batch of another place")));
+        let batch_bytes = found.take_batch(seed, number, &buf[..len]).map_err(corrupt)?;
+        if found.count() > part.records as usize {
+            return Err(corrupt(BatchError::Damaged("more records than the trailer says")));
         }
-        let frames = batch.frames(&buf[..len]).map_err(corrupt)?;
-        check_data(&buf[..len], &frames).map_err(corrupt)?;
-        for (frame, _) in &frames {
-            match record::read(frame) {
-                Ok(Entry::Object(record)) => records.push(record),
-                _ => return Err(corrupt(BatchError::Damaged("record of another kind"))),
-            }
-        }
-        at += batch.disk_bytes() as u64;
+        at += batch_bytes as u64;
     }
-    Ok(records)
+    Ok(found)
+}
+
+impl Contents {
+    /// How many records of either kind.
+    pub fn count(&self) -> usize {
+        self.records.len() + self.origins.len()
+    }
+
+    /// Takes the records of one batch of checkpoint `number`; returns the bytes it takes on disk.
+    pub fn take_batch(&mut self, seed: u32, number: u32, bytes: &[u8]) -> Result<usize, BatchError> {
+        let batch = Batch::decode(seed, bytes)?;
+        if batch.purpose != Purpose::Checkpoint || batch.segment != number {
+            return Err(BatchError::Damaged("batch of another place"));
+        }
+        let frames = batch.frames(bytes)?;
+        check_data(bytes, &frames)?;
+        for &(ref frame, data_at) in &frames {
+            let data = &bytes[data_at as usize..(data_at + frame.data_bytes) as usize];
+            self.take(frame, data).ok_or(BatchError::Damaged("record of another kind"))?;
+        }
+        Ok(batch.disk_bytes())
+    }
+
+    fn take(&mut self, frame: &Frame, data: &[u8]) -> Option<()> {
+        match record::read(frame).ok()? {
+            Entry::Object(record) => self.records.push(record),
+            Entry::Origin(digest, sequence) => self.origins.push(Origin::read(digest, sequence, data).ok()?),
+            Entry::Covered { .. } => return None,
+        }
+        Some(())
+    }
 }
 
 #[cfg(test)]

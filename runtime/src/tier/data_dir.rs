@@ -1,9 +1,9 @@
 //! Taking possession of a data directory: version, lock, the fixed directories. Called once by the node, on one column, before
 //! the others start. A directory that is in use, unreadable or of another format is left untouched.
 
-use super::names::{DEVICE_FILE, FORMAT_VERSION, Names, SECTOR_BYTES};
-use crate::io::{File as _, Io, Open};
-use crate::journal::buffer_in_time;
+use super::names::{DEVICE_FILE, FORMAT_VERSION, Names};
+use super::text_file::{read_text, write_text};
+use crate::io::Io;
 use crate::shards::SHARDS;
 use rustix::fs::{FlockOperation, flock};
 use std::fs::{self, File};
@@ -28,6 +28,23 @@ pub enum DataDirError {
     /// Not ours.
     #[error("data directory {path}: {1}", path = .0.display())]
     Strange(PathBuf, String),
+    /// A directory that belongs to the others is not there.
+    #[error(
+        "{file} names a data directory that is not there (seed {seed:08x}, last at {path}): is its disk mounted and given with \
+         --data-dir? To give up what is on it, delete its line from the DISKS file of every other",
+        file = .named_by.display()
+    )]
+    Missing {
+        /// The file that names it.
+        named_by: PathBuf,
+        /// Its seed.
+        seed: u32,
+        /// Where it was last.
+        path: String,
+    },
+    /// Two directories are one and the same, copied.
+    #[error("data directory {a} is a copy of {b}: give one of them", a = .0.display(), b = .1.display())]
+    Copy(PathBuf, PathBuf),
 }
 
 /// What keeps others out of a data directory.
@@ -51,11 +68,7 @@ impl DataDir {
     /// Opens or creates `root`.
     pub async fn open<I: Io>(io: &I, root: &Path, guard: Guard) -> Result<DataDir, DataDirError> {
         let names = Names::new(root);
-        let known = match read_format(io, &names.format()).await {
-            Ok(text) => Some(check_format(root, &text)?),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => None,
-            Err(e) => return Err(DataDirError::Io(names.format(), e)),
-        };
+        let known = seed_of(io, root).await?;
         let lock = match guard {
             Guard::Flock => Some(take_lock(&names, known.is_none())?),
             Guard::Alone => None,
@@ -82,6 +95,16 @@ impl DataDir {
     }
 }
 
+/// The seed of a directory of this format; `None`: there is none (yet).
+pub(super) async fn seed_of<I: Io>(io: &I, root: &Path) -> Result<Option<u32>, DataDirError> {
+    let format = Names::new(root).format();
+    match read_text(io, &format).await {
+        Ok(text) => read_format_text(root, &text).map(Some),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(DataDirError::Io(format, e)),
+    }
+}
+
 fn take_lock(names: &Names, is_new: bool) -> Result<File, DataDirError> {
     let root = names.root();
     fs::create_dir_all(root).map_err(|e| DataDirError::Io(root.to_owned(), e))?;
@@ -97,11 +120,17 @@ fn take_lock(names: &Names, is_new: bool) -> Result<File, DataDirError> {
     }
 }
 
-/// The seed of a directory of this format.
-fn check_format(root: &Path, text: &str) -> Result<u32, DataDirError> {
+/// What FORMAT says of a directory with this seed.
+pub fn format_text(seed: u32) -> String {
+    format!("basalt-tier {FORMAT_VERSION}\nshards {SHARDS}\nseed {seed:08x}\n")
+}
+
+/// The seed of a directory of this format, whose FORMAT is `text`.
+pub fn read_format_text(root: &Path, text: &str) -> Result<u32, DataDirError> {
     let field = |name: &str| text.lines().find_map(|l| l.strip_prefix(name)).map(str::trim);
     let number = |name: &str| field(name).and_then(|v| v.parse::<u32>().ok());
-    let seed = field("seed ").filter(|s| s.len() == 8).and_then(|s| u32::from_str_radix(s, 16).ok());
+    let is_hex = |s: &&str| s.len() == 8 && s.bytes().all(|b| b.is_ascii_hexdigit());
+    let seed = field("seed ").filter(is_hex).and_then(|s| u32::from_str_radix(s, 16).ok());
     match (number("basalt-tier "), number("shards "), seed) {
         (Some(v), ..) if v > FORMAT_VERSION => Err(DataDirError::Newer(root.to_owned(), v)),
         (Some(v), ..) if v < FORMAT_VERSION => Err(DataDirError::Older(root.to_owned(), v)),
@@ -125,37 +154,11 @@ fn refuse_foreign(root: &Path) -> Result<(), DataDirError> {
     Ok(())
 }
 
-/// The whole file, or what of it fits a sector: ours does.
-async fn read_format<I: Io>(io: &I, path: &Path) -> io::Result<String> {
-    let file = io.open(path, Open::ReadDirect).await?;
-    let len = file.size().await?.min(SECTOR_BYTES as u64) as usize;
-    let buf = buffer_in_time(io, SECTOR_BYTES).await?;
-    let (read, buf) = file.read_at(buf, len, 0).await;
-    read?;
-    Ok(String::from_utf8_lossy(&buf[..len]).into_owned())
-}
-
 async fn write_format<I: Io>(io: &I, names: &Names) -> io::Result<u32> {
-    let temporary = names.root().join("FORMAT.new");
-    // Left by a first start that was interrupted.
-    match io.unlink(&temporary).await {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-        _ => {}
-    }
     let seed = io.random() as u32;
-    let text = format!("basalt-tier {FORMAT_VERSION}\nshards {SHARDS}\nseed {seed:08x}\n");
-    let mut buf = buffer_in_time(io, SECTOR_BYTES).await?;
-    buf[..SECTOR_BYTES].fill(0);
-    buf[..text.len()].copy_from_slice(text.as_bytes());
-    let file = io.open(&temporary, Open::CreateDirect).await?;
-    file.write_at(buf, SECTOR_BYTES, 0).await.0?;
-    file.truncate(text.len() as u64).await?;
-    file.sync_data().await?;
     // The directories before the file that says they are there.
     io.sync_dir(&names.objects_dir()).await?;
-    io.sync_dir(names.root()).await?;
-    io.rename(&temporary, &names.format()).await?;
-    io.sync_dir(names.root()).await?;
+    write_text(io, &names.format(), &format_text(seed)).await?;
     // Its own name, too, where its parent lets itself be looked at.
     let parent = names.root().parent().unwrap_or(Path::new("/"));
     let parent = if parent == Path::new("") { Path::new(".") } else { parent };

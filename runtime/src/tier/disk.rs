@@ -4,6 +4,7 @@
 //! "not now"; with no other disk left the node stops.
 
 use super::data_dir::DataDir;
+use super::disk_policy::DiskPolicy;
 use super::names::Names;
 use super::recover::{Old, RecoveredDisk};
 use crate::budget::Budget;
@@ -17,10 +18,17 @@ use std::sync::Arc;
 pub const DISKS_MAX: usize = 16;
 
 const INDEX_SEGMENT_BYTES: u32 = 1 << 20;
+/// What a column remembers requests for on a disk: an object for each of so many bytes of its share, at most so many.
+const REMEMBERED_BYTES: u64 = 1 << 20;
+const REMEMBERED_MAX: u64 = 1 << 18;
 
 /// Size of pack segments: large for sequential reads, small against the quota so that a small disk is not one segment.
 fn pack_segment_bytes(quota: u64) -> u32 {
     (quota / 64).clamp(1 << 20, 64 << 20).next_power_of_two() as u32
+}
+
+fn remembered(plan: &DiskPlan, columns: usize) -> usize {
+    (plan.budget.limit() / REMEMBERED_BYTES / columns as u64).min(REMEMBERED_MAX) as usize
 }
 
 /// What a disk is made of.
@@ -46,6 +54,8 @@ pub struct Disk<I: Io> {
     pub(super) index: Journal<I>,
     pub(super) old: Arc<Old>,
     pub(super) weight: u32,
+    /// This column's objects that may go.
+    pub(super) policy: RefCell<DiskPolicy>,
     floor_bytes: u64,
     /// Numbers below were given out by earlier boots.
     pub(super) first_number: u32,
@@ -87,6 +97,7 @@ impl<I: Io> Disk<I> {
             index,
             old: found.old.clone(),
             weight: plan.weight,
+            policy: RefCell::new(DiskPolicy::new(remembered(plan, columns), io.random())),
             floor_bytes: plan.floor_bytes,
             first_number,
             checkpoint: Cell::new(None),

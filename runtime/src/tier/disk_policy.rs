@@ -1,25 +1,20 @@
-//! What stays on disk of the objects that an origin can give again: what may be written, what goes first, what never goes.
-//! Pure.
+//! What stays on disk of the objects that may go: what may be written, what goes first. Pure.
 //!
 //! Called by `shard`. S3-FIFO by bytes on disk chooses the victims; a gate by TinyLFU's sketch keeps out what is asked
 //! for once, because a page written for one reader wears the disk and pushes out another's. What the gate saves and costs
-//! is measured in `benches/tests/hit_ratio.rs`. A pinned object is in no queue.
+//! is measured in `benches/tests/hit_ratio.rs`. Objects that are kept for good or pinned are never told here.
 //!
 //! Invariants
-//! 1. A pinned object is never a victim.
-//! 2. Every stored object is either in the queues or pinned, never both; the sums of bytes are those of what is stored.
-//! 3. The same calls with the same seed give the same answers.
+//! 1. What is stored is in the queues once; the sum of bytes is that of what is stored.
+//! 2. The same calls with the same seed give the same answers.
 
 use super::admission::Admission;
 use super::digest::Digest;
 use super::policy::Policy;
 use foldhash::fast::FixedState;
-use hashbrown::hash_map::Entry;
-use hashbrown::{HashMap, HashTable};
+use hashbrown::HashTable;
 use std::hash::BuildHasher;
 
-/// Objects pinned at a time (by name; 6 MiB).
-pub const DISK_PINS_MAX: usize = 1 << 17;
 /// Victims of one call.
 const VICTIMS_MAX: usize = 256;
 /// Objects let off in one call because they are hot in RAM.
@@ -29,19 +24,11 @@ const ASKED_AGAIN: u64 = 2;
 /// Next victims that a candidate is compared with.
 const COMPARED_MAX: usize = 16;
 
-/// There are `DISK_PINS_MAX` pinned objects already.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("too many objects are pinned")]
-pub struct PinsFull;
-
-/// The evictable objects of a column.
+/// The evictable objects of a column on one disk.
 pub struct DiskPolicy {
     policy: Policy<Digest>,
     /// Slots of the policy, found by the digest that they hold.
     slots: HashTable<u32>,
-    /// Bytes on disk; 0 when it is not stored (yet).
-    pinned: HashMap<Digest, u64, FixedState>,
-    pinned_bytes: u64,
     admission: Admission,
     hasher: FixedState,
 }
@@ -53,26 +40,19 @@ impl DiskPolicy {
             // The disk's budget is shared with what is kept for good: `shard` asks for victims when it needs room.
             policy: Policy::new(u64::MAX, seed),
             slots: HashTable::new(),
-            pinned: HashMap::with_hasher(FixedState::with_seed(seed)),
-            pinned_bytes: 0,
             admission: Admission::new(objects),
             hasher: FixedState::with_seed(seed),
         }
     }
 
-    /// Bytes on disk that may go, and bytes that are pinned.
-    pub fn bytes(&self) -> (u64, u64) {
-        (self.policy.usage().0, self.pinned_bytes)
+    /// Bytes on disk that may go.
+    pub fn bytes(&self) -> u64 {
+        self.policy.usage().0
     }
 
     /// An object is on disk; called again when its bytes have changed.
     pub fn on_stored(&mut self, digest: &Digest, bytes: u64) {
         assert!(bytes > 0, "what is stored takes space");
-        if let Some(before) = self.pinned.get_mut(digest) {
-            self.pinned_bytes = self.pinned_bytes - *before + bytes;
-            *before = bytes;
-            return;
-        }
         match self.find(digest) {
             Some(slot) if self.policy.get(slot).1 == bytes => return,
             Some(_) => drop(self.take(digest)),
@@ -89,20 +69,17 @@ impl DiskPolicy {
         }
     }
 
-    /// An object is no longer on disk. A pin stays: it is of the name.
+    /// An object is no longer on disk, or is kept for good from now on. No matter if it was never told.
     pub fn on_removed(&mut self, digest: &Digest) {
-        match self.pinned.get_mut(digest) {
-            Some(bytes) => self.pinned_bytes -= std::mem::take(bytes),
-            None => drop(self.take(digest)),
-        }
+        self.take(digest);
     }
 
-    /// Whether an object that was fetched may be written. With room for it always, and when it is pinned; else when it was
-    /// asked for again lately, or more often than what it would push out: the mean of the next victims, by bytes, since as
+    /// Whether an object that was fetched may be written. With room for it always; else when it was asked for again lately,
+    /// or more often than what it would push out: the mean of the next victims, by bytes, since as
     /// many bytes go as come. By the comparison alone (TinyLFU proper) nothing new comes in where requests go by time and
     /// not by popularity: loops over ten times the disk fetched 60 % of their bytes instead of 40 %.
     pub fn admits(&mut self, digest: &Digest, bytes: u64, room_bytes: u64) -> bool {
-        if bytes <= room_bytes || self.pinned.contains_key(digest) {
+        if bytes <= room_bytes {
             return true;
         }
         let asked = self.admission.estimate(self.hasher.hash_one(digest));
@@ -119,8 +96,8 @@ impl DiskPolicy {
         victim_bytes > 0 && (asked >= ASKED_AGAIN || u128::from(asked) * victim_bytes > victim_asked)
     }
 
-    /// Takes out objects with at least `bytes` on disk, as far as there are and one call gives; the caller deletes them (and
-    /// asks `is_pinned` again if it waits before it does). `is_hot`: RAM holds it and has been asked for it; it is let off.
+    /// Takes out objects with at least `bytes` on disk, as far as there are and one call gives; the caller deletes them.
+    /// `is_hot`: RAM holds it and has been asked for it; it is let off.
     pub fn victims(&mut self, bytes: u64, mut is_hot: impl FnMut(&Digest) -> bool) -> Vec<(Digest, u64)> {
         let (mut victims, mut sum, mut spared) = (Vec::new(), 0, 0);
         while sum < bytes && victims.len() < VICTIMS_MAX {
@@ -128,7 +105,6 @@ impl DiskPolicy {
             let Some((digest, slot)) = self.policy.evict() else { break };
             let weight = before - self.policy.usage().0;
             self.forget_slot(&digest, slot);
-            assert!(!self.pinned.contains_key(&digest), "{digest} is pinned");
             if spared < SPARED_MAX && is_hot(&digest) {
                 spared += 1;
                 self.admission.record(self.hasher.hash_one(digest));
@@ -142,36 +118,6 @@ impl DiskPolicy {
             victims.push((digest, weight));
         }
         victims
-    }
-
-    /// Keeps an object until `unpin`, stored already or later.
-    pub fn pin(&mut self, digest: &Digest) -> Result<(), PinsFull> {
-        let pins = self.pinned.len();
-        if let Entry::Vacant(vacant) = self.pinned.entry(*digest) {
-            if pins >= DISK_PINS_MAX {
-                return Err(PinsFull);
-            }
-            vacant.insert(0);
-            if let Some(bytes) = self.take(digest) {
-                self.on_stored(digest, bytes);
-            }
-        }
-        Ok(())
-    }
-
-    /// Lets go of a pin: the object is as one just stored. False if it was not pinned.
-    pub fn unpin(&mut self, digest: &Digest) -> bool {
-        let Some(bytes) = self.pinned.remove(digest) else { return false };
-        self.pinned_bytes -= bytes;
-        if bytes > 0 {
-            self.enter(digest, bytes);
-        }
-        true
-    }
-
-    /// Whether it may not go.
-    pub fn is_pinned(&self, digest: &Digest) -> bool {
-        self.pinned.contains_key(digest)
     }
 
     fn find(&self, digest: &Digest) -> Option<u32> {

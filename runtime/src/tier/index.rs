@@ -5,6 +5,8 @@
 //! 2. Every listed digest is of a shard this column owns (the caller routes; `list` walks shards in order).
 
 use super::digest::Digest;
+use super::object::disk_bytes;
+use super::record::packed_bytes;
 use crate::hash::{Hashing, hashing};
 use crate::planted::{self, Bug};
 use crate::shards::SHARDS;
@@ -75,6 +77,19 @@ impl Entry {
         let long = self.expires_ms == 0 || (keep.expires_ms != 0 && self.expires_ms >= keep.expires_ms);
         let kept = long && (!self.evictable || keep.evictable) && (self.pinned || !keep.pinned);
         kept || planted::is(Bug::KeepNotBettered)
+    }
+
+    /// Whether the object may be dropped to make room.
+    pub fn may_go(&self) -> bool {
+        self.evictable && (!self.pinned || planted::is(Bug::PinnedEvicted))
+    }
+
+    /// Bytes it takes on disk.
+    pub fn disk_bytes(&self) -> u64 {
+        match self.place {
+            Place::Packed { .. } => packed_bytes(self.size),
+            Place::Object => disk_bytes(self.size),
+        }
     }
 
     /// How it is to be kept once `keep` is asked too: as well as either asks, for whoever stored it first was promised that.

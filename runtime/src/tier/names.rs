@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! DATA/FORMAT                       "basalt-tier 1\nshards 256\nseed 9f2c33d1\n": refused when newer
+//! DATA/DISKS                        which directories belong together, see `members.rs`; absent where there is one
 //! DATA/device.toml                  what `bench disk --save` measured; absent: defaults
 //! DATA/LOCK                         flock(2)ed while a node uses the directory
 //! DATA/pack-0000000007              packed objects (at most 64 KiB each): a journal segment, see `journal/batch.rs`, `record.rs`
@@ -55,6 +56,11 @@ impl Names {
     /// What was measured of this directory's device.
     pub fn device(&self) -> PathBuf {
         self.root.join(DEVICE_FILE)
+    }
+
+    /// Which directories belong together.
+    pub fn disks(&self) -> PathBuf {
+        self.root.join("DISKS")
     }
 
     /// Lock file.

@@ -10,7 +10,7 @@
 use super::names::{BLOCK_BYTES, Names, SECTOR_BYTES};
 use crate::budget::Budget;
 use crate::buffer::Buffer;
-use crate::io::{File, Io, Open};
+use crate::io::{Class, File, Io, Open};
 use crate::journal::is_full;
 use crate::oneshot::{Oneshot, Waiting};
 use crc32c::crc32c;
@@ -230,9 +230,7 @@ impl<I: Io> Drop for ObjectWriter<I> {
 }
 
 async fn write_sums<I: Io>(io: &I, path: &std::path::Path, sums: &[u32]) -> io::Result<u32> {
-    let mut bytes: Vec<u8> = sums.iter().flat_map(|s| s.to_le_bytes()).collect();
-    let crc = crc32c(&bytes);
-    bytes.extend(crc.to_le_bytes());
+    let (bytes, crc) = encode_sums(sums);
     let file = io.open(path, Open::CreateDirect).await?;
     for (i, part) in bytes.chunks(WRITE_BYTES).enumerate() {
         let padded = part.len().next_multiple_of(SECTOR_BYTES);
@@ -246,13 +244,18 @@ async fn write_sums<I: Io>(io: &I, path: &std::path::Path, sums: &[u32]) -> io::
     Ok(crc)
 }
 
-/// Reads the checksums beside an object file of `size` bytes.
-pub async fn read_sums<I: Io>(io: &I, path: &std::path::Path, size: u64, crc: u32) -> io::Result<Arc<[u32]>> {
+/// Reads the checksums beside an object file of `size` bytes; `crc` is theirs.
+pub(super) async fn read_sums<I: Io>(
+    io: &I,
+    path: &Path,
+    (size, crc): (u64, u32),
+    class: Class,
+) -> io::Result<Arc<[u32]>> {
     let damaged =
         || io::Error::new(io::ErrorKind::InvalidData, format!("checksums of {} are damaged", path.display()));
     let blocks = size.div_ceil(BLOCK_BYTES as u64) as usize;
     let len = (blocks + 1) * 4;
-    let file = io.open(path, Open::ReadDirect).await?;
+    let file = io.open(path, Open::ReadDirect).await?.classed(class);
     if file.size().await? != len as u64 {
         return Err(damaged());
     }
@@ -264,9 +267,21 @@ pub async fn read_sums<I: Io>(io: &I, path: &std::path::Path, size: u64, crc: u3
         read?;
         bytes.extend_from_slice(&buf[..part]);
     }
-    let (sums, stored) = bytes.split_at(len - 4);
-    if crc32c(sums) != crc || stored != crc.to_le_bytes() {
-        return Err(damaged());
-    }
-    Ok(sums.chunks_exact(4).map(|c| u32::from_le_bytes(c.try_into().expect("four bytes"))).collect())
+    decode_sums(&bytes, crc).ok_or_else(damaged)
+}
+
+/// The content of a sums file, and its checksum, which stands at the end of it too.
+pub fn encode_sums(sums: &[u32]) -> (Vec<u8>, u32) {
+    let mut bytes: Vec<u8> = sums.iter().flat_map(|s| s.to_le_bytes()).collect();
+    let crc = crc32c(&bytes);
+    bytes.extend(crc.to_le_bytes());
+    (bytes, crc)
+}
+
+/// The sums in a file's content, if its checksum is `crc`.
+pub fn decode_sums(bytes: &[u8], crc: u32) -> Option<Arc<[u32]>> {
+    let (sums, stored) = bytes.split_at_checked(bytes.len().checked_sub(4)?)?;
+    let holds = sums.len().is_multiple_of(4) && crc32c(sums) == crc && stored == crc.to_le_bytes();
+    let number = |c: &[u8]| u32::from_le_bytes(c.try_into().expect("four bytes"));
+    holds.then(|| sums.chunks_exact(4).map(number).collect())
 }

@@ -4,7 +4,7 @@
 use super::digest::Digest;
 use super::names::{BLOCK_BYTES, SECTOR_BYTES};
 use crate::buffer::Buffer;
-use crate::io::{File, Io, Open};
+use crate::io::{Class, File, Io, Open};
 use crate::planted::{self, Bug};
 use crc32c::crc32c;
 use std::io;
@@ -34,10 +34,19 @@ pub enum ReadError {
 
 impl ReadError {
     /// A full queue is no failure of the disk.
-    fn of(digest: Digest, error: io::Error) -> ReadError {
+    pub(super) fn of(digest: Digest, error: io::Error) -> ReadError {
         match error.kind() {
             io::ErrorKind::ResourceBusy => ReadError::Busy,
             _ => ReadError::Io(digest, error),
+        }
+    }
+
+    /// As `read_sums` says it.
+    pub(super) fn of_sums(digest: Digest, error: io::Error) -> ReadError {
+        match error.kind() {
+            io::ErrorKind::InvalidData | io::ErrorKind::NotFound => ReadError::Damaged(digest),
+            io::ErrorKind::OutOfMemory => ReadError::Busy,
+            _ => ReadError::of(digest, error),
         }
     }
 }
@@ -81,6 +90,12 @@ impl<I: Io> ObjectReader<I> {
         assert_eq!(sums.len() as u64, size.div_ceil(BLOCK_BYTES as u64), "checksums of another object");
         let file = io.open(path, Open::ReadDirect).await?;
         Ok(ObjectReader { io: io.clone(), file, digest, size, sums })
+    }
+
+    /// The same, its reads queued as `class`.
+    pub(super) fn classed(mut self, class: Class) -> ObjectReader<I> {
+        self.file = self.file.classed(class);
+        self
     }
 
     /// Reads from `at` towards `end`, at most one buffer; the range says which bytes of the buffer are the answer.

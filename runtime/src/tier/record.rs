@@ -7,10 +7,12 @@
 //! 3 deleted    index     object                                            -
 //! 4 listed     index     object · segment u32 · offset u32: where in a pack its bytes are   -
 //! 5 covered    index     segment u32 · offset u32: before it, all of this pack is in the index   -
+//! 6 origin     index     digest [32] · sequence u64       the URL that the object came from; none: it is forgotten
 //! object = digest [32] · sequence u64 · expires u64 (ms since 1970, 0 never) · size u64 · crc u32 · flags u8
 //!          (1 evictable, 2 pinned) · zeros [3]
 //! ```
-//! `sequence` orders what is said of one object over all journals: the highest holds. A kind's next version gets a new version
+//! `sequence` orders what is said of one object over all journals, and apart from that what is said of its origin: the highest
+//! holds. An origin stays known when its object is deleted to make room or because its time is over; a DELETE forgets it. A kind's next version gets a new version
 //! number and this one stays readable; the golden files in `tests/golden` hold what each version wrote.
 
 use super::digest::Digest;
@@ -19,8 +21,15 @@ use crc32c::crc32c;
 
 const VERSION: u8 = 1;
 const OBJECT_BYTES: usize = 64;
+/// No object is as large: sums of sizes stay below 2^64.
+pub const SIZE_BYTES_MAX: u64 = 1 << 48;
+/// No sequence is as high: there is always a next one.
+pub const SEQUENCE_MAX: u64 = 1 << 62;
 const EVICTABLE: u8 = 1;
 const PINNED: u8 = 2;
+const ORIGIN_META_BYTES: usize = 40;
+/// The longest URL that is kept.
+pub const ORIGIN_BYTES_MAX: usize = 2 << 10;
 
 /// What is said of an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +70,17 @@ pub struct Record {
     pub pinned: bool,
 }
 
+/// Where an object came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// The object.
+    pub digest: Digest,
+    /// Order among what is said of its origin.
+    pub sequence: u64,
+    /// From here; empty: it is not to be fetched again.
+    pub url: String,
+}
+
 /// A record of any kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Entry {
@@ -73,6 +93,8 @@ pub enum Entry {
         /// In its file.
         offset: u32,
     },
+    /// Where an object came from: [`Origin::read`] has the rest.
+    Origin(Digest, u64),
 }
 
 /// Why a frame is none of ours.
@@ -98,6 +120,31 @@ impl Said {
 }
 
 const COVERED: u8 = 5;
+const ORIGIN: u8 = 6;
+
+impl Origin {
+    /// As the journal keeps it, with `url` as its data.
+    pub fn frame(&self) -> Frame {
+        assert!(self.url.len() <= ORIGIN_BYTES_MAX, "a URL of {} bytes", self.url.len());
+        let mut meta = [0; ORIGIN_META_BYTES];
+        meta[..32].copy_from_slice(&self.digest.0);
+        meta[32..].copy_from_slice(&self.sequence.to_le_bytes());
+        Frame {
+            kind: ORIGIN,
+            version: VERSION,
+            shard: self.digest.shard().0,
+            data_bytes: self.url.len() as u32,
+            data_crc: crc32c(self.url.as_bytes()),
+            meta: Meta::new(&meta),
+        }
+    }
+
+    /// Understands the data of an [`Entry::Origin`].
+    pub fn read(digest: Digest, sequence: u64, data: &[u8]) -> Result<Origin, RecordError> {
+        let url = std::str::from_utf8(data).map_err(|_| RecordError::Strange("a URL that is no text"))?;
+        Ok(Origin { digest, sequence, url: url.to_owned() })
+    }
+}
 
 impl Record {
     /// As the journal keeps it.
@@ -149,13 +196,14 @@ pub fn packed_bytes(size: u64) -> u64 {
 
 /// Understands a frame.
 pub fn read(frame: &Frame) -> Result<Entry, RecordError> {
-    if frame.version != VERSION || !(1..=COVERED).contains(&frame.kind) {
+    if frame.version != VERSION || !(1..=ORIGIN).contains(&frame.kind) {
         return Err(RecordError::Newer(frame.kind, frame.version));
     }
     let meta = frame.meta.as_slice();
     let pair = |at: usize| (u32_at(meta, at), u32_at(meta, at + 4));
     let want = match frame.kind {
         COVERED => 8,
+        ORIGIN => ORIGIN_META_BYTES,
         4 => OBJECT_BYTES + 8,
         _ => OBJECT_BYTES,
     };
@@ -165,8 +213,13 @@ pub fn read(frame: &Frame) -> Result<Entry, RecordError> {
     let said = match frame.kind {
         COVERED => {
             let (segment, offset) = pair(0);
-            return Ok(Entry::Covered { segment, offset });
+            // Numbers go on behind the highest that is named.
+            return match segment {
+                u32::MAX => Err(RecordError::Strange("segment")),
+                _ => Ok(Entry::Covered { segment, offset }),
+            };
         }
+        ORIGIN => return read_origin(frame, meta),
         1 => Said::Packed,
         2 => Said::File,
         3 => Said::Deleted,
@@ -190,7 +243,18 @@ pub fn read(frame: &Frame) -> Result<Entry, RecordError> {
     if frame.shard != digest.shard().0 || u64::from(frame.data_bytes) != data_bytes {
         return Err(RecordError::Strange("shard or size"));
     }
+    if record.size > SIZE_BYTES_MAX || record.sequence > SEQUENCE_MAX {
+        return Err(RecordError::Strange("size or sequence"));
+    }
     Ok(Entry::Object(record))
+}
+
+fn read_origin(frame: &Frame, meta: &[u8]) -> Result<Entry, RecordError> {
+    let digest = Digest(meta[..32].try_into().expect("32 bytes"));
+    if frame.shard != digest.shard().0 || frame.data_bytes as usize > ORIGIN_BYTES_MAX {
+        return Err(RecordError::Strange("shard or size"));
+    }
+    Ok(Entry::Origin(digest, u64_at(meta, 32)))
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> u32 {
@@ -231,13 +295,28 @@ mod tests {
         }
         assert_eq!(read(&covered(8, 1 << 20)), Ok(Entry::Covered { segment: 8, offset: 1 << 20 }));
         assert_eq!(record(Said::Packed).frame().bytes() as u64, packed_bytes(5001));
+        for url in ["", "http://h/a?b=1", &"u".repeat(ORIGIN_BYTES_MAX)] {
+            let said = Origin { digest: Digest([9; 32]), sequence: 3, url: url.to_owned() };
+            let Ok(Entry::Origin(digest, sequence)) = read(&said.frame()) else { panic!("an origin") };
+            assert_eq!(Origin::read(digest, sequence, url.as_bytes()), Ok(said));
+        }
+    }
+
+    #[test]
+    fn origins_without_sense_are_refused() {
+        let frame = origin().frame();
+        let strange = |frame: Frame| assert!(matches!(read(&frame), Err(RecordError::Strange(_))));
+        strange(Frame { shard: 8, ..frame });
+        strange(Frame { data_bytes: ORIGIN_BYTES_MAX as u32 + 1, ..frame });
+        strange(Frame { meta: Meta::new(&[9; 39]), ..frame });
+        assert!(Origin::read(Digest([9; 32]), 3, b"http://\xff/").is_err());
     }
 
     #[test]
     fn newer_kinds_and_versions_are_refused() {
         let frame = record(Said::File).frame();
         assert_eq!(read(&Frame { version: 2, ..frame }), Err(RecordError::Newer(2, 2)));
-        assert_eq!(read(&Frame { kind: 6, ..frame }), Err(RecordError::Newer(6, 1)));
+        assert_eq!(read(&Frame { kind: 7, ..frame }), Err(RecordError::Newer(7, 1)));
     }
 
     /// What version 1 of each kind wrote once must be read for ever: this file is never written anew.
@@ -248,6 +327,11 @@ mod tests {
         let lines: Vec<&str> = golden.lines().collect();
         assert_eq!(lines[..4], written[..], "this build writes version 1 differently");
         assert_eq!(lines[4], hex(&covered(8, 1 << 20)));
+        assert_eq!(lines[5], hex(&origin().frame()));
+    }
+
+    fn origin() -> Origin {
+        Origin { digest: Digest([9; 32]), sequence: 3, url: "https://example.org/a".to_owned() }
     }
 
     fn hex(frame: &Frame) -> String {

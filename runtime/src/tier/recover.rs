@@ -13,7 +13,7 @@ use super::digest::Digest;
 use super::disk::DiskPlan;
 use super::index::{Entry, NOT_HELD, Place};
 use super::names::Names;
-use super::record::{self, Entry as Read, Record, RecordError, Said};
+use super::record::{self, Entry as Read, Origin, Record, RecordError, Said};
 use crate::budget::Budget;
 use crate::io::{Class, File, Io, Open};
 use crate::journal::{
@@ -57,6 +57,16 @@ impl RecoverError {
 /// The newest that the journals say of an object since its shard's checkpoint.
 pub type Tail = HashMap<Digest, Record, foldhash::fast::FixedState>;
 
+/// The newest that was said of where an object came from.
+pub type OriginTail = HashMap<Digest, Origin, foldhash::fast::FixedState>;
+
+/// Takes what is said unless something newer is known.
+pub(super) fn hear_origin(tail: &mut OriginTail, said: Origin) {
+    if tail.get(&said.digest).is_none_or(|known| known.sequence < said.sequence) {
+        tail.insert(said.digest, said);
+    }
+}
+
 /// Where a shard is in a checkpoint.
 #[derive(Clone, Debug)]
 pub struct PartAt {
@@ -84,6 +94,8 @@ pub struct Old {
 pub struct RecoveredDisk {
     /// What came after the checkpoints.
     pub tail: Tail,
+    /// The same of origins.
+    pub origins: OriginTail,
     /// By shard.
     pub parts: Vec<Option<PartAt>>,
     /// Segment numbers from here on are free.
@@ -171,6 +183,7 @@ struct Survey<'s, I: Io> {
     seed: u32,
     trailers: Vec<Trailer>,
     tail: Tail,
+    origins: OriginTail,
     /// Packs whose records are in the index up to this offset.
     covered: HashMap<u32, u32>,
     /// The last segment of each journal: what was written last may not be synced.
@@ -194,6 +207,7 @@ pub async fn recover<I: Io>(
         seed: plan.dir.seed(),
         trailers: Vec::new(),
         tail: Tail::default(),
+        origins: OriginTail::default(),
         covered: HashMap::new(),
         last: Vec::new(),
         next_sequence: 1,
@@ -303,13 +317,26 @@ impl<I: Io> Survey<'_, I> {
             from,
             must_reach,
             step_bytes: None,
-            what: What::Heads,
+            // In the index, data is URLs.
+            what: if purpose == Purpose::Index { What::Data } else { What::Heads },
             class: Class::Foreground,
         };
         let (io, mut strange) = (self.io, None);
-        let scanned = scan(io, plan, |found| match record::read(found.frame) {
-            Ok(read) => self.offer(purpose, number, found.offset, read),
-            Err(e) => strange = strange.or(Some((u64::from(found.offset), e))),
+        let scanned = scan(io, plan, |found| {
+            let offered = record::read(found.frame).and_then(|read| match read {
+                Read::Origin(digest, sequence) => {
+                    let said = Origin::read(digest, sequence, found.data)?;
+                    self.offer_origin(number, found.offset, said);
+                    Ok(())
+                }
+                read => {
+                    self.offer(purpose, number, found.offset, read);
+                    Ok(())
+                }
+            });
+            if let Err(e) = offered {
+                strange = strange.or(Some((u64::from(found.offset), e)));
+            }
         })
         .await?;
         match strange {
@@ -328,6 +355,7 @@ impl<I: Io> Survey<'_, I> {
                 return;
             }
             Read::Object(record) => record,
+            Read::Origin(..) => unreachable!("offered with its data"),
         };
         self.next_sequence = self.next_sequence.max(record.sequence + 1);
         if self.is_known(record.digest.shard(), purpose, number, offset) {
@@ -339,6 +367,13 @@ impl<I: Io> Survey<'_, I> {
         let newest = self.tail.entry(record.digest).or_insert(record);
         if newest.sequence <= record.sequence || planted::is(Bug::StaleRecordWins) {
             *newest = record;
+        }
+    }
+
+    fn offer_origin(&mut self, number: u32, offset: u32, said: Origin) {
+        self.next_sequence = self.next_sequence.max(said.sequence + 1);
+        if !self.is_known(said.digest.shard(), Purpose::Index, number, offset) {
+            hear_origin(&mut self.origins, said);
         }
     }
 
@@ -376,6 +411,7 @@ impl<I: Io> Survey<'_, I> {
         let mut columns: Vec<RecoveredDisk> = (0..map.columns())
             .map(|_| RecoveredDisk {
                 tail: Tail::default(),
+                origins: OriginTail::default(),
                 parts: parts.clone(),
                 next_number: self.next_number,
                 old: old.clone(),
@@ -385,6 +421,9 @@ impl<I: Io> Survey<'_, I> {
             .collect();
         for (digest, record) in self.tail {
             columns[map.owner(digest.shard())].tail.insert(digest, record);
+        }
+        for (digest, said) in self.origins {
+            columns[map.owner(digest.shard())].origins.insert(digest, said);
         }
         columns
     }

@@ -7,17 +7,20 @@ mod ahead;
 mod held;
 mod keep;
 mod load;
+mod origin;
+mod scrub;
 mod store;
 
 use super::digest::Digest;
 use super::disk::{Disk, DiskPlan};
 use super::index::{Entry, Index, Place};
 use super::object::read_sums;
+use super::origins::Origins;
 use super::policy::Policy;
 use super::prefetch::{self, Prefetch};
 use super::reader::{ReadError, read_packed};
 use super::recover::Recovered;
-use crate::io::Io;
+use crate::io::{Class, Io};
 use crate::journal::{JournalError, Reading, is_full};
 use crate::oneshot::Oneshot;
 use crate::resident::Resident;
@@ -26,7 +29,6 @@ use bytes::Bytes;
 use hashbrown::{HashMap, HashSet};
 use load::{Loading, sums_path};
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
 use std::io;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -34,7 +36,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::task::Waker;
 
-pub use ahead::Stretch;
+pub use ahead::{Extent, Stretch};
+pub use scrub::Counts as ScrubCounts;
 
 /// Copies bytes into the column's memory; `None` when there is no room.
 pub type Hold = Box<dyn Fn(&[u8]) -> Option<Bytes>>;
@@ -47,8 +50,10 @@ pub struct Plan {
     pub map: ShardMap,
     /// Bytes of RAM for objects (of the column's memory).
     pub held_bytes: u64,
-    /// Whether extents are brought into RAM ahead of sequential readers.
+    /// Whether extents are brought into RAM ahead of sequential readers; they are in shared pages.
     pub prefetch: bool,
+    /// Whether what is in RAM may be in pages of the page cache, which another process could write to.
+    pub shared_pages: bool,
     /// The data directories.
     pub disks: Vec<DiskPlan>,
     /// Copies of packed objects: how a buffer for one is found. `None`: no memory now.
@@ -68,8 +73,10 @@ impl Plan {
 /// An object found.
 #[derive(Clone, Debug)]
 pub enum Found {
-    /// All its bytes.
+    /// All its bytes, which were in RAM.
     Packed(Bytes),
+    /// All its bytes, which were on disk until now.
+    Read(Bytes),
     /// All its bytes, in pinned pages of its segment.
     Pinned(Pinned),
     /// Its file.
@@ -151,9 +158,9 @@ pub struct Stats {
     pub held_bytes: u64,
     /// RAM there may be.
     pub held_bytes_max: u64,
-    /// Reads answered from RAM.
+    /// Packed objects and extents found in RAM.
     pub ram_hits: u64,
-    /// Reads that went to disk.
+    /// Packed objects and extents that were, or without reading ahead would have been, read from disk.
     pub disk_hits: u64,
     /// Objects or extents dropped from RAM.
     pub evictions: u64,
@@ -161,6 +168,10 @@ pub struct Stats {
     pub damaged: u64,
     /// Reading ahead.
     pub prefetch: prefetch::Counts,
+    /// Looking for damage.
+    pub scrub: ScrubCounts,
+    /// Shards of which recovery has not read all; 0 once everything is loaded.
+    pub unread_shards: u64,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -193,26 +204,27 @@ struct State {
     pins: usize,
     /// Found damaged on disk: a put of the same object mends it.
     damaged: HashSet<Digest>,
-    /// What may be dropped from disk, oldest first, with the sequence it was stored under.
-    evictable: VecDeque<(Digest, u64)>,
     locked: HashMap<Digest, Vec<Waker>>,
+    /// Where objects came from, those that are gone included.
+    origins: Origins,
     next_sequence: u64,
 }
 
 impl State {
     fn new(plan: &Plan, (policy_seed, index_seed): (u64, u64), next_sequence: u64) -> State {
+        let quota_bytes = plan.disks.iter().map(|d| d.budget.limit()).min().unwrap_or(0);
         State {
             index: Index::new(index_seed),
             policy: Policy::new(plan.held_bytes, policy_seed),
             held: Vec::new(),
             slots: HashMap::new(),
             promoting: HashSet::new(),
-            prefetch: plan.prefetch.then(|| Prefetch::new(plan.held_bytes)),
+            prefetch: (plan.prefetch && plan.shared_pages).then(|| Prefetch::new(plan.held_bytes)),
             awaited: HashMap::new(),
             pins: 0,
             damaged: HashSet::new(),
-            evictable: VecDeque::new(),
             locked: HashMap::new(),
+            origins: Origins::new(quota_bytes, plan.map.columns()),
             next_sequence,
         }
     }
@@ -239,6 +251,7 @@ struct Inner<I: Io> {
     disk_hits: Cell<u64>,
     evictions: Cell<u64>,
     damaged: Cell<u64>,
+    scrubbed: Cell<ScrubCounts>,
     /// Whether a task looks for idle streams.
     sweeping: Cell<bool>,
 }
@@ -281,6 +294,7 @@ impl<I: Io> Shard<I> {
                 disk_hits: Cell::new(0),
                 evictions: Cell::new(0),
                 damaged: Cell::new(0),
+                scrubbed: Cell::default(),
                 sweeping: Cell::new(false),
                 io,
                 plan,
@@ -359,6 +373,9 @@ impl<I: Io> Shard<I> {
             let Some(entry) = self.lookup(digest) else {
                 return self.maybe_lost(digest).map(|()| None);
             };
+            if self.is_to_be_mended(digest) {
+                return Err(ReadError::Damaged(*digest));
+            }
             let found = self.get_from_disk(digest, &entry).await;
             match found {
                 Ok(found) => return Ok(Some(found)),
@@ -376,9 +393,12 @@ impl<I: Io> Shard<I> {
 
     async fn get_from_disk(&self, digest: &Digest, entry: &Entry) -> Result<Found, ReadError> {
         let disk = self.disk_of(digest, entry)?;
+        if entry.may_go() {
+            disk.policy.borrow_mut().on_read(digest);
+        }
         match entry.place {
             Place::Packed { segment, offset } => {
-                self.read_packed(disk, digest, entry, (segment, offset)).await.map(Found::Packed)
+                self.read_packed(disk, digest, entry, (segment, offset)).await.map(Found::Read)
             }
             Place::Object => {
                 let sums = self.sums(disk, digest, entry).await?;
@@ -398,11 +418,21 @@ impl<I: Io> Shard<I> {
         self.inner.state.borrow().index.get(digest).filter(|e| !e.is_expired(now_ms)).copied()
     }
 
-    /// Counts an object whose bytes on disk are not what was stored; a put of it will store it anew.
+    /// Known to be damaged, and an origin can give it again: better than what is left of it.
+    fn is_to_be_mended(&self, digest: &Digest) -> bool {
+        let state = self.inner.state.borrow();
+        state.damaged.contains(digest) && state.origins.get(digest).is_some()
+    }
+
+    /// Counts an object whose bytes on disk are not what was stored; a put or fetch of it will store it anew.
     pub fn on_damaged(&self, digest: &Digest) {
+        if self.lookup(digest).is_none() {
+            return;
+        }
         bump(&self.inner.damaged);
         tracing::error!(%digest, "object is damaged on disk: it is not served; store it again to mend it");
         self.inner.state.borrow_mut().damaged.insert(*digest);
+        self.drop_shared(digest);
     }
 
     async fn read_packed(
@@ -441,12 +471,8 @@ impl<I: Io> Shard<I> {
             }
         }
         let path = sums_path(&disk.names, digest);
-        let sums = read_sums(&self.inner.io, &path, entry.size, entry.crc).await;
-        let sums = sums.map_err(|e| match e.kind() {
-            io::ErrorKind::InvalidData => ReadError::Damaged(*digest),
-            io::ErrorKind::OutOfMemory | io::ErrorKind::ResourceBusy => ReadError::Busy,
-            _ => ReadError::Io(*digest, e),
-        })?;
+        let sums = read_sums(&self.inner.io, &path, (entry.size, entry.crc), Class::Foreground).await;
+        let sums = sums.map_err(|e| ReadError::of_sums(*digest, e))?;
         self.hold_sums(digest, entry.sequence, &sums);
         Ok(sums)
     }
@@ -472,6 +498,14 @@ impl<I: Io> Shard<I> {
             evictions: self.inner.evictions.get(),
             damaged: self.inner.damaged.get(),
             prefetch: state.prefetch.as_ref().map(Prefetch::counts).unwrap_or_default(),
+            scrub: self.inner.scrubbed.get(),
+            unread_shards: self.unread_shards(),
         }
+    }
+
+    /// Bytes taken on the disks of all columns together, and their quotas.
+    pub fn disk_usage(&self) -> (u64, u64) {
+        let budgets = self.inner.plan.disks.iter().map(|d| &d.budget);
+        budgets.fold((0, 0), |(used, quota), b| (used + b.used(), quota + b.quota()))
     }
 }

@@ -4,10 +4,11 @@
 //! (`memory = "4GiB"`), the help text, the layering and `config show` all derive from this table.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 
-use super::size::{Amount, Bytes};
-use super::{DataDir, Engine, LogFormat, Settings, file_system_bytes};
+use super::size::{Amount, Bytes, parse_size_bytes};
+use super::{DataDir, Engine, LogFormat, Settings, Verify, file_system_bytes};
 use runtime::tier::DISKS_MAX;
 
 /// The shape of a key's value.
@@ -85,7 +86,7 @@ const ORIGINS: &str = "Origins";
 const LOGS: &str = "Logs";
 
 /// The table, in the order in which help and `config show` list it.
-pub static KEYS: [Key; 14] = [
+pub static KEYS: [Key; 17] = [
     Key {
         name: "cpuset",
         value_name: "CPULIST",
@@ -108,7 +109,7 @@ pub static KEYS: [Key; 14] = [
         value_name: "DIR[=WEIGHT]",
         kind: Kind::Paths,
         default: "basalt-data",
-        help: "Where to keep data, one directory per disk with its share of the data",
+        help: "Where to keep data, one directory per disk with its share of it",
         heading: MACHINE,
         set: |settings, values| {
             settings.data_dirs = parse_data_dirs(values)?;
@@ -121,7 +122,7 @@ pub static KEYS: [Key; 14] = [
         value_name: "SIZE|PCT%",
         kind: Kind::Size,
         default: "25%",
-        help: "Memory budget, absolute or of the smaller of RAM and the cgroup's limit",
+        help: "Memory budget, absolute or of the smaller of RAM and cgroup limit",
         heading: MACHINE,
         set: |settings, values| {
             settings.memory = Amount::parse(one(values)?)?;
@@ -134,7 +135,7 @@ pub static KEYS: [Key; 14] = [
         value_name: "SIZE|PCT%",
         kind: Kind::Size,
         default: "90%",
-        help: "The most to store, absolute or of the data directory's file system",
+        help: "The most to store, absolute or of each directory's file system",
         heading: MACHINE,
         set: |settings, values| {
             settings.disk_quota = Amount::parse(one(values)?)?;
@@ -153,7 +154,7 @@ pub static KEYS: [Key; 14] = [
         value_name: "SIZE|PCT%",
         kind: Kind::Size,
         default: "1%",
-        help: "What stays free of each data directory's file system, whoever uses it; at least 16 MiB",
+        help: "What stays free of each directory's file system; at least 16 MiB",
         heading: MACHINE,
         set: |settings, values| {
             settings.disk_free_min = Amount::parse(one(values)?)?;
@@ -176,6 +177,46 @@ pub static KEYS: [Key; 14] = [
         heading: MACHINE,
         set: |settings, values| {
             settings.prefetch = parse_on_off(one(values)?)?;
+            Ok(())
+        },
+        understood: None,
+    },
+    Key {
+        name: "scrub-rate",
+        value_name: "SIZE",
+        kind: Kind::Size,
+        default: "8MiB",
+        help: "The most to read in a second to look for damage; 0: not at all",
+        heading: MACHINE,
+        set: |settings, values| {
+            settings.scrub_bytes_per_s = parse_rate(one(values)?)?;
+            Ok(())
+        },
+        understood: None,
+    },
+    Key {
+        name: "scrub-rest",
+        value_name: "TIME",
+        kind: Kind::Text,
+        default: "1h",
+        help: "How long that rests when all has been read, such as 90s or 7d",
+        heading: MACHINE,
+        set: |settings, values| {
+            settings.scrub_rest_ms = parse_time_ms(one(values)?)?;
+            Ok(())
+        },
+        understood: None,
+    },
+    Key {
+        name: "verify",
+        value_name: "HOW,...",
+        kind: Kind::Names,
+        default: "read",
+        help: "read: all that is read, as always; start: also all that is stored, before \
+               ready; strict: also send nothing from page cache",
+        heading: MACHINE,
+        set: |settings, values| {
+            settings.verify = parse_verify(values)?;
             Ok(())
         },
         understood: None,
@@ -338,6 +379,31 @@ fn parse_ttl(text: &str) -> Result<Option<u64>, String> {
     }
 }
 
+fn parse_time_ms(text: &str) -> Result<u64, String> {
+    blobcache::serve::parse_ttl_ms(text)
+        .ok_or_else(|| format!("`{text}` is not a number of s, m, h or d, such as 90s or 7d"))
+}
+
+fn parse_rate(text: &str) -> Result<Option<NonZeroU64>, String> {
+    if text == "0" {
+        return Ok(None);
+    }
+    parse_size_bytes(text).map(NonZeroU64::new)
+}
+
+fn parse_verify(values: &[String]) -> Result<Verify, String> {
+    let mut verify = Verify::default();
+    for value in values {
+        match value.as_str() {
+            "read" => {}
+            "start" => verify.at_start = true,
+            "strict" => verify.is_strict = true,
+            _ => return Err(format!("`{value}` is none of read, start, strict")),
+        }
+    }
+    Ok(verify)
+}
+
 fn parse_addr(text: &str) -> Result<SocketAddr, String> {
     let numeric = match text.strip_prefix("localhost:") {
         Some(port) => format!("127.0.0.1:{port}"),
@@ -410,6 +476,24 @@ mod tests {
         }
         let many: Vec<String> = (0..=DISKS_MAX).map(|n| format!("/{n}")).collect();
         assert!(parse_data_dirs(&many).is_err(), "more than {DISKS_MAX}");
+    }
+
+    #[test]
+    fn what_is_verified_adds_up() {
+        let verify = |words: &[&str]| parse_verify(&words.iter().map(|&w| w.to_owned()).collect::<Vec<_>>());
+        assert_eq!(verify(&["read"]), Ok(Verify::default()));
+        assert_eq!(verify(&["start"]), Ok(Verify { at_start: true, is_strict: false }));
+        assert_eq!(verify(&["strict", "start"]), Ok(Verify { at_start: true, is_strict: true }));
+        assert!(verify(&["on"]).is_err() && verify(&[""]).is_err());
+    }
+
+    #[test]
+    fn a_rate_of_nothing_is_no_rate() {
+        assert_eq!(parse_rate("0"), Ok(None));
+        assert_eq!(parse_rate("1MiB"), Ok(NonZeroU64::new(1 << 20)));
+        assert!(parse_rate("50%").is_err() && parse_rate("off").is_err());
+        assert_eq!(parse_time_ms("1h"), Ok(3_600_000));
+        assert!(parse_time_ms("none").is_err() && parse_time_ms("").is_err());
     }
 
     #[test]

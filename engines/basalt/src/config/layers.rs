@@ -9,7 +9,7 @@ use super::flags::ServeFlags;
 use super::keys::{self, KEYS, Key};
 use super::nearest::{edit_distance, nearest};
 use super::size::Amount;
-use super::{LogFormat, Settings};
+use super::{LogFormat, Settings, Verify};
 use crate::error::Error;
 
 /// The variable that names the file when `--config` does not.
@@ -169,6 +169,9 @@ impl Stack {
             engines: Vec::new(),
             insecure: false,
             prefetch: true,
+            scrub_bytes_per_s: None,
+            scrub_rest_ms: 0,
+            verify: Verify::default(),
             log_format: LogFormat::Auto,
             log_level: String::new(),
         };

@@ -15,9 +15,10 @@ use runtime::column::{Body, Column, Columns, Plan, start};
 use runtime::io::{Io, Listener as _};
 use runtime::mesh::{Doorbell, Port};
 use runtime::shards::ShardMap;
-use runtime::tier::{DiskPlan, Recovered, Shard};
+use runtime::tier::{DiskPlan, Recovered, ScrubCounts, Shard};
 use std::future::Future;
 use std::net::SocketAddr;
+use std::num::NonZeroU64;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -44,6 +45,16 @@ pub struct NodePlan {
     pub object_ttl_ms: Option<u64>,
     /// Whether large blobs are read into RAM ahead of sequential readers.
     pub prefetch: bool,
+    /// The most that looking for damage may read in a second, of all columns together; `None`: nothing looks for it.
+    pub scrub_bytes_per_s: Option<NonZeroU64>,
+    /// How long it rests when it has read everything.
+    pub scrub_rest_ms: u64,
+    /// Whether what is in RAM may be in pages of the page cache.
+    pub shared_pages: bool,
+    /// Whether everything stored is verified at the start.
+    pub verify_at_start: bool,
+    /// Columns that have yet to do so: until it is none the node is not ready.
+    pub unverified: Arc<AtomicUsize>,
     /// The data directories, held.
     pub disks: Vec<DiskPlan>,
     /// Memory of all columns together.
@@ -115,6 +126,7 @@ async fn set_up<I: Io>(
         map: node.map,
         held_bytes: memory_each - io_bytes,
         prefetch: node.prefetch,
+        shared_pages: node.shared_pages,
         disks: node.disks.clone(),
         hold: Box::new(move |data| {
             let mut buffer = memory.buffer_fitting(data.len())?;
@@ -126,6 +138,7 @@ async fn set_up<I: Io>(
     let tier = Shard::new(column.io.clone(), tier_plan, recovered);
     tier.prepare().await.map_err(|e| e.to_string())?;
     spawn_upkeep(&column, tier.clone());
+    spawn_scrub(&column, tier.clone(), node.clone());
     let (stalls, disk) = (column.stalls().clone(), column.io.clone());
     let seen = Seen { stalls: Box::new(move || stalls.total()), more: Box::new(move || disk.samples()) };
     let metrics = Metrics::new(column.index);
@@ -142,7 +155,7 @@ async fn set_up<I: Io>(
         0 => {
             let addr = node.ops_listen;
             let listener = column.io.listen(addr).map_err(|e| format!("cannot listen on {addr}: {e}"))?;
-            let service = OpsService::new(columns.clone(), column.clone());
+            let service = OpsService::new(columns.clone(), column.clone(), &node);
             Some((Server::new(&column.io, service, net::Limits::default()), listener))
         }
         _ => None,
@@ -229,6 +242,27 @@ fn spawn_accept<I: Io, S: Service<I>>(
                 }
             }
         }
+    });
+}
+
+/// Looks for damage, first in everything if that is asked for; until the node stops.
+fn spawn_scrub<I: Io>(column: &Column<I>, tier: Shard<I>, node: Rc<NodePlan>) {
+    let me = column.clone();
+    column.io.spawn("scrub", async move {
+        let work = async {
+            tier.ready().await;
+            if node.verify_at_start {
+                let ScrubCounts { objects, bytes, damaged, pass_ns, .. } = tier.verify().await;
+                node.unverified.fetch_sub(1, Ordering::AcqRel);
+                tracing::info!(objects, bytes = %Bytes(bytes), damaged, ms = pass_ns / 1_000_000, "verified");
+            }
+            if let Some(rate) = node.scrub_bytes_per_s {
+                let share = rate.get() / node.map.columns() as u64;
+                let share = NonZeroU64::new(share).unwrap_or(NonZeroU64::MIN);
+                tier.scrub(share, node.scrub_rest_ms.saturating_mul(1_000_000)).await;
+            }
+        };
+        futures_lite::future::or(me.stopped(), work).await;
     });
 }
 

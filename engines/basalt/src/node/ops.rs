@@ -1,5 +1,6 @@
 //! The ops listener: `/metrics`, `/healthz`, `/livez`, `/readyz`. One column serves it and asks the others.
 
+use super::columns::NodePlan;
 use blobcache::Columns;
 use blobcache::api::{Reply, Request};
 use net::http1::{Head, Method, Status};
@@ -10,6 +11,8 @@ use runtime::metrics::process::ProcessStats;
 use runtime::metrics::{CONTENT_TYPE, render};
 use std::io;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// What can be asked.
 #[derive(Clone, Copy, Debug)]
@@ -26,12 +29,17 @@ pub enum Asked {
 pub struct OpsService<I: Io> {
     columns: Rc<Columns<I>>,
     column: Column<I>,
+    /// What `--memory` says.
+    memory_bytes: u64,
+    /// Columns that verify what they have.
+    unverified: Arc<AtomicUsize>,
 }
 
 impl<I: Io> OpsService<I> {
     /// Serves what `columns` know.
-    pub fn new(columns: Rc<Columns<I>>, column: Column<I>) -> OpsService<I> {
-        OpsService { columns, column }
+    pub fn new(columns: Rc<Columns<I>>, column: Column<I>, node: &NodePlan) -> OpsService<I> {
+        let (memory_bytes, unverified) = (node.memory_bytes, node.unverified.clone());
+        OpsService { columns, column, memory_bytes, unverified }
     }
 
     async fn metrics(&self, exchange: &mut Exchange<'_, I>) -> io::Result<()> {
@@ -43,6 +51,8 @@ impl<I: Io> OpsService<I> {
                 Err(busy) => return exchange.refuse(Status::ServiceUnavailable, &busy.to_string()).await,
             }
         }
+        let disk = self.columns.local().tier.disk_usage();
+        snapshots.push(blobcache::metrics::computed(&snapshots, self.memory_bytes, disk));
         let mut text = render(&snapshots);
         match ProcessStats::read() {
             Ok(stats) => stats.render(&mut text),
@@ -55,19 +65,18 @@ impl<I: Io> OpsService<I> {
     async fn health(
         &self,
         name: &str,
-        ok: bool,
+        fault: Option<&str>,
         verbose: bool,
         exchange: &mut Exchange<'_, I>,
     ) -> io::Result<()> {
+        let ok = fault.is_none();
         let status = if ok { Status::Ok } else { Status::ServiceUnavailable };
-        let text = match (verbose, ok) {
-            (false, true) => "ok".to_owned(),
-            (false, false) => "stopping".to_owned(),
-            (true, _) => {
-                let mark = if ok { "[+]" } else { "[-]" };
-                let verdict = if ok { "passed" } else { "failed" };
-                format!("{mark}columns {}\n{mark}blob ok\n{name} check {verdict}\n", self.columns.count())
-            }
+        let text = if verbose {
+            let mark = if ok { "[+]" } else { "[-]" };
+            let (blob, verdict) = (fault.unwrap_or("ok"), if ok { "passed" } else { "failed" });
+            format!("{mark}columns {}\n{mark}blob {blob}\n{name} check {verdict}\n", self.columns.count())
+        } else {
+            fault.unwrap_or("ok").to_owned()
         };
         exchange.answer(status, "text/plain; charset=utf-8", text.as_bytes()).await
     }
@@ -93,9 +102,14 @@ impl<I: Io> Service<I> for OpsService<I> {
     async fn respond(&self, asked: Asked, exchange: &mut Exchange<'_, I>) -> io::Result<()> {
         match asked {
             Asked::Metrics => self.metrics(exchange).await,
-            Asked::Live { verbose } => self.health("livez", true, verbose, exchange).await,
+            Asked::Live { verbose } => self.health("livez", None, verbose, exchange).await,
             Asked::Ready { verbose } => {
-                self.health("readyz", !self.column.is_stopping(), verbose, exchange).await
+                let fault = if self.column.is_stopping() {
+                    Some("stopping")
+                } else {
+                    (self.unverified.load(Ordering::Acquire) > 0).then_some("verifying")
+                };
+                self.health("readyz", fault, verbose, exchange).await
             }
         }
     }

@@ -17,7 +17,7 @@ use crate::shard::Columns;
 use net::client::{Client, Reply, Url};
 use net::http1::{ContentRange, parse_content_range};
 use runtime::io::Io;
-use runtime::tier::Digest;
+use runtime::tier::{Digest, Keep};
 use std::cell::Cell;
 
 /// What a fetch is to bring.
@@ -28,6 +28,8 @@ pub struct Job<'j, I: Io> {
     pub watch: &'j Watch,
     pub url: Url,
     pub expected: Option<Digest>,
+    /// How what it brings is kept.
+    pub keep: Keep,
 }
 
 /// One go at it.
@@ -59,7 +61,7 @@ enum Broken {
 }
 
 impl<I: Io> Job<'_, I> {
-    /// Runs to the end; dropped, it stores nothing.
+    /// Runs to the end; dropped while nothing holds the watch, it stores nothing and leaves nothing.
     pub async fn run(&self) -> Result<Fetched, FetchError> {
         let (io, metrics) = (self.columns.local().io(), &self.columns.local().metrics);
         let mut tries = Tries::default();
@@ -171,7 +173,7 @@ impl<I: Io> Job<'_, I> {
         };
         let (size, url, version) = (version.size, reply.url.clone(), &version);
         let url = &url;
-        let mut sink = Sink::new(self.columns, self.watch, Some(size));
+        let mut sink = Sink::new(self.columns, self.watch, self.keep, Some(size));
         let mut window = Window::default();
         let mut next = size.min(PART_BYTES);
         let range = 0..next;
@@ -198,7 +200,7 @@ impl<I: Io> Job<'_, I> {
     }
 
     async fn pull_stream(&self, pulling: &Pulling<'_, I>, reply: Reply<I>) -> Result<Fetched, Broken> {
-        let mut sink = Sink::new(self.columns, self.watch, reply.length());
+        let mut sink = Sink::new(self.columns, self.watch, self.keep, reply.length());
         let mut window = Window::default();
         window.begin(None, |filled| pulling.pull_whole(reply, filled));
         while !window.is_empty() {

@@ -1,7 +1,9 @@
 //! Where the bytes of a fetch go: hashed as they come, a small blob to its owner as bytes, a larger one into a file.
 //! Called by `job`.
 //!
-//! Invariant: nothing is stored before the last byte came and the digest is the one that was asked for, if one was.
+//! Invariants
+//! 1. Nothing is stored before the last byte came and the digest is the one that was asked for, if one was.
+//! 2. While a file is made, or the blob stored, the fetch is not abandoned: those steps are not to be dropped half done.
 
 use super::retry::Failure;
 use super::watch::Watch;
@@ -14,12 +16,11 @@ use sha2::{Digest as _, Sha256};
 
 /// Hashed before others get their turn.
 const STEP_BYTES: usize = 128 << 10;
-/// An origin can give it again.
-const KEEP: Keep = Keep { expires_ms: 0, evictable: true, pinned: false };
 
 pub struct Sink<'j, I: Io> {
     columns: &'j Columns<I>,
     watch: &'j Watch,
+    keep: Keep,
     size: Option<u64>,
     hash: Sha256,
     total: u64,
@@ -29,8 +30,8 @@ pub struct Sink<'j, I: Io> {
 }
 
 impl<'j, I: Io> Sink<'j, I> {
-    pub fn new(columns: &'j Columns<I>, watch: &'j Watch, size: Option<u64>) -> Self {
-        Sink { columns, watch, size, hash: Sha256::new(), total: 0, small: None, writer: None }
+    pub fn new(columns: &'j Columns<I>, watch: &'j Watch, keep: Keep, size: Option<u64>) -> Self {
+        Sink { columns, watch, keep, size, hash: Sha256::new(), total: 0, small: None, writer: None }
     }
 
     /// Takes the next bytes.
@@ -56,6 +57,7 @@ impl<'j, I: Io> Sink<'j, I> {
     }
 
     async fn begin(&self) -> Result<ObjectWriter<I>, Failure> {
+        let _hold = self.watch.hold();
         let writer = self.columns.begin_object(self.size).await.map_err(write_failure)?;
         if let Some(size) = self.size {
             self.watch.begin(writer.path().to_owned(), size);
@@ -70,12 +72,13 @@ impl<'j, I: Io> Sink<'j, I> {
             return Err(Failure::for_good(FetchError::Mismatch(digest)));
         }
         let size = self.total;
+        let _hold = self.watch.hold();
         let stored = match self.writer {
-            None => store_packed(self.columns, digest, self.small).await,
+            None => store_packed(self.columns, digest, self.small, self.keep).await,
             Some(writer) => {
                 let incoming = writer.finish().await.map_err(write_failure)?;
                 self.watch.advance(size, &incoming.sums);
-                self.columns.ask(&digest, Request::Commit(digest, incoming, KEEP)).await
+                self.columns.ask(&digest, Request::Commit(digest, incoming, self.keep)).await
             }
         };
         match stored {
@@ -91,9 +94,10 @@ async fn store_packed<I: Io>(
     columns: &Columns<I>,
     digest: Digest,
     small: Option<(Buffer, usize)>,
+    keep: Keep,
 ) -> Result<Reply, runtime::call::CallBusy> {
     let data = small.map_or_else(bytes::Bytes::new, |(buffer, len)| buffer.into_shared(len));
-    let request = || Request::PutPacked(digest, data.clone(), KEEP);
+    let request = || Request::PutPacked(digest, data.clone(), keep);
     let reply = columns.ask(&digest, request()).await;
     if matches!(reply, Ok(Reply::Stored(Err(PutError::NoSpace)))) && columns.evict(EVICT_BYTES).await {
         return columns.ask(&digest, request()).await;

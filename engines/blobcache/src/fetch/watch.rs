@@ -6,7 +6,7 @@
 //! Invariants
 //! 1. `written` and `sums` only grow within a generation; a restart is a new generation of nothing.
 //! 2. The outcome is set once.
-//! 3. A job is abandoned when its last [`Ticket`] is dropped.
+//! 3. A job is abandoned when its last [`Ticket`] is dropped and nothing holds it.
 
 use crate::api::{FetchError, Fetched};
 use std::cell::{Cell, RefCell};
@@ -73,6 +73,7 @@ pub struct Watch {
     progress: RefCell<Progress>,
     waiting: RefCell<Vec<Waker>>,
     tickets: Cell<usize>,
+    holds: Cell<usize>,
     /// Of the job or proxy.
     teller: RefCell<Option<Waker>>,
 }
@@ -160,16 +161,32 @@ impl Watch {
         .await;
     }
 
-    /// Waits until nobody wants the blob any more.
+    /// The job does what must not be left half done: it is not abandoned as long as this is held. To be dropped by the job
+    /// itself, which then looks whether it is abandoned.
+    pub fn hold(&self) -> Hold<'_> {
+        self.holds.set(self.holds.get() + 1);
+        Hold(self)
+    }
+
+    /// Waits until nobody wants the blob any more and nothing holds it.
     pub async fn abandoned(&self) {
         poll_fn(|cx| {
-            if self.tickets.get() == 0 {
+            if self.tickets.get() == 0 && self.holds.get() == 0 {
                 return Poll::Ready(());
             }
             *self.teller.borrow_mut() = Some(cx.waker().clone());
             Poll::Pending
         })
         .await;
+    }
+}
+
+/// The job must not be dropped now.
+pub struct Hold<'w>(&'w Watch);
+
+impl Drop for Hold<'_> {
+    fn drop(&mut self) {
+        self.0.holds.set(self.0.holds.get() - 1);
     }
 }
 
@@ -259,7 +276,10 @@ mod tests {
         let mut abandoned = Box::pin(watch.abandoned());
         drop(one);
         assert!(abandoned.as_mut().poll(cx).is_pending());
+        let hold = watch.hold();
         drop(two);
+        assert!(abandoned.as_mut().poll(cx).is_pending(), "abandoned while it is held");
+        drop(hold);
         assert!(abandoned.as_mut().poll(cx).is_ready());
     }
 }

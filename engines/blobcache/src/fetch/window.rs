@@ -120,14 +120,17 @@ impl<'j> Window<'j> {
         .await
     }
 
-    /// Does `work` while the parts go on.
+    /// Does `work` while the parts go on. It is never dropped half done: a part that fails meanwhile is heard of when it is over.
     pub async fn beside<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Failure> {
         let mut work = std::pin::pin!(work);
+        let mut failed = None;
         poll_fn(|cx| {
             if let Poll::Ready(done) = work.as_mut().poll(cx) {
-                return Poll::Ready(Ok(done));
+                return Poll::Ready(failed.take().map_or(Ok(done), Err));
             }
-            self.poll_pulls(cx)?;
+            if failed.is_none() {
+                failed = self.poll_pulls(cx).err();
+            }
             Poll::Pending
         })
         .await

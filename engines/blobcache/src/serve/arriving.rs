@@ -1,5 +1,5 @@
-//! GET of a blob that is not stored but being fetched, or that was evicted and can be fetched again: what has arrived is sent
-//! while the rest comes. Called by `get`.
+//! GET of a blob that is not stored but being fetched, or that is gone or damaged and can be fetched again: what has arrived is
+//! sent while the rest comes. Called by `get`.
 //!
 //! Invariants
 //! 1. Bytes come from the file that the fetch writes, each block checked against the sum it was written with.
@@ -8,9 +8,11 @@
 
 use super::fetch::refuse_fetch;
 use super::get::Source;
+use super::route::Lifetime;
 use super::{BlobService, refuse_read};
 use crate::api::{FetchError, FetchKey, Whence};
 use crate::fetch::{Ticket, Wanted};
+use crate::metrics::reads::{Depth, Level};
 use crc32c::crc32c;
 use net::Exchange;
 use net::http1::Status;
@@ -57,10 +59,13 @@ impl<I: Io> BlobService<I> {
     pub(super) async fn await_origin(
         &self,
         digest: Digest,
+        depth: &Depth,
         exchange: &mut Exchange<'_, I>,
     ) -> io::Result<Arrival> {
         let owner = self.columns.local();
-        let ticket = match owner.fetches.want(FetchKey::Digest(digest), Whence::Remembered).await {
+        let keep = self.keep(Lifetime::default(), true);
+        let wanted = owner.fetches.want(FetchKey::Digest(digest), Whence::Remembered, keep).await;
+        let ticket = match wanted {
             Wanted::Unknown => return Ok(Arrival::None),
             Wanted::Stored(_) => return self.stored_meanwhile(digest, exchange).await,
             Wanted::Busy => {
@@ -69,7 +74,7 @@ impl<I: Io> BlobService<I> {
             }
             Wanted::Coming(ticket) => ticket,
         };
-        owner.metrics.l2_misses.inc();
+        depth.reach(Level::Origin);
         loop {
             let (seen, file, outcome) = ticket.look(|p| (p.seen(), p.file.clone(), p.outcome.clone()));
             match (outcome, file) {
@@ -105,7 +110,7 @@ impl<I: Io> BlobService<I> {
     /// Sends a stretch behind the head that was written, as its bytes arrive.
     pub(super) async fn send_arriving(
         &self,
-        digest: &Digest,
+        (digest, depth): (&Digest, &Depth),
         arriving: &Arriving,
         range: Range<u64>,
         exchange: &mut Exchange<'_, I>,
@@ -139,7 +144,9 @@ impl<I: Io> BlobService<I> {
                 exchange.wait_for(arriving.ticket.changed(seen)).await?;
                 continue;
             };
-            at += self.send_step(file, arriving, at..until, exchange).await?;
+            let sent_bytes = self.send_step(file, arriving, at..until, exchange).await?;
+            self.count_sent(depth, Level::Origin, sent_bytes);
+            at += sent_bytes;
         }
         Ok(())
     }

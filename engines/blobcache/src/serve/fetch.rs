@@ -1,13 +1,14 @@
 //! `POST /blobs/fetch`: reads what is wanted, waits for it with everybody else who wants it, answers as a PUT.
 
-use super::BlobService;
-use crate::api::{FetchError, FetchKey, Fetched, Whence};
+use super::route::Lifetime;
+use super::{BlobService, refuse_put};
+use crate::api::{FetchError, FetchKey, Fetched, Reply, Request, Whence};
 use crate::fetch::Wanted;
 use net::Exchange;
 use net::client::Url;
 use net::http1::Status;
 use runtime::io::Io;
-use runtime::tier::Digest;
+use runtime::tier::{Digest, Keep};
 use serde::Deserialize;
 use std::io;
 
@@ -22,7 +23,7 @@ struct Asked {
 }
 
 impl<I: Io> BlobService<I> {
-    pub(super) async fn fetch(&self, exchange: &mut Exchange<'_, I>) -> io::Result<()> {
+    pub(super) async fn fetch(&self, lifetime: Lifetime, exchange: &mut Exchange<'_, I>) -> io::Result<()> {
         let Some(buf) = exchange.io().buffer_fitting(BODY_BYTES_MAX + 1) else {
             return refuse_fetch(exchange, &FetchError::Busy).await;
         };
@@ -44,15 +45,34 @@ impl<I: Io> BlobService<I> {
         };
         drop(buf);
         let fetches = &self.columns.local().fetches;
-        let outcome = match fetches.want(key, Whence::Url(url)).await {
+        let keep = self.keep(lifetime, true);
+        let wanted = fetches.want(key, Whence::Url(url), keep).await;
+        // Whoever began the fetch may have asked for less; the time that none asked for begins with the fetch.
+        let is_asked_for = matches!(wanted, Wanted::Stored(_)) || lifetime != Lifetime::default();
+        let outcome = match wanted {
             Wanted::Stored(fetched) => Ok(fetched),
             Wanted::Coming(ticket) => exchange.wait_for(ticket.outcome()).await?,
             Wanted::Busy => Err(FetchError::Busy),
             Wanted::Unknown => unreachable!("it was said where it comes from"),
         };
         match outcome {
+            Ok(fetched) if is_asked_for => self.keep_fetched(fetched, keep, exchange).await,
             Ok(fetched) => answer_fetched(exchange, fetched).await,
             Err(e) => refuse_fetch(exchange, &e).await,
+        }
+    }
+
+    async fn keep_fetched(
+        &self,
+        fetched: Fetched,
+        keep: Keep,
+        exchange: &mut Exchange<'_, I>,
+    ) -> io::Result<()> {
+        match self.columns.ask(&fetched.digest, Request::Keep(fetched.digest, keep)).await {
+            Ok(Reply::Kept(Ok(()))) => answer_fetched(exchange, fetched).await,
+            Ok(Reply::Kept(Err(e))) => refuse_put(exchange, &e).await,
+            Ok(_) => unreachable!("keeping has its own reply"),
+            Err(_busy) => refuse_fetch(exchange, &FetchError::Busy).await,
         }
     }
 }

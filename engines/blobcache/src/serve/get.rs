@@ -1,16 +1,16 @@
-//! Answering GET and HEAD: from RAM where possible, else from disk, verified.
+//! Answering GET and HEAD: from RAM where possible, else from disk, verified, else from where the blob came from.
 
 use super::arriving::{Arrival, Arriving};
 use super::route::Conditions;
 use super::{BlobService, refuse_read};
 use crate::api::{Reply, Request};
+use crate::metrics::reads::{Depth, Level};
 use net::Exchange;
 use net::http1::conditional::{if_match_holds, if_none_match_holds, if_range_holds};
 use net::http1::{Multipart, Ranges, ResponseHead, Status, parse_range};
 use runtime::buffer::Buffer;
 use runtime::io::Io;
-use runtime::resident::Resident;
-use runtime::tier::{Digest, EXTENT_BYTES, Found, Object, ObjectReader, Pinned, ReadError};
+use runtime::tier::{Digest, EXTENT_BYTES, Extent, Found, Object, ObjectReader, Pinned, ReadError};
 use std::future::Future;
 use std::io;
 use std::ops::Range;
@@ -37,22 +37,66 @@ fn entity_fields<'o>(head: ResponseHead<'o>, digest: &Digest) -> ResponseHead<'o
 impl<I: Io> BlobService<I> {
     /// The whole blob, unconditionally.
     pub(super) async fn get(&self, digest: Digest, exchange: &mut Exchange<'_, I>) -> io::Result<()> {
+        let depth = Depth::default();
+        let answered = self.get_whole(digest, &depth, exchange).await;
+        self.count(&depth, exchange);
+        answered
+    }
+
+    async fn get_whole(
+        &self,
+        digest: Digest,
+        depth: &Depth,
+        exchange: &mut Exchange<'_, I>,
+    ) -> io::Result<()> {
         let held = self.columns.owner_here(&digest).and_then(|owner| owner.tier.get_held(&digest));
         let source = match held {
             Some(found) => Source::Found(found),
-            None => match self.find(digest).await {
-                Ok(Some(found)) => Source::Found(found),
-                Ok(None) => match self.await_origin(digest, exchange).await? {
-                    Arrival::Source(source) => source,
-                    Arrival::None => return exchange.refuse(Status::NotFound, "no such blob").await,
-                    Arrival::Refused => return Ok(()),
-                },
-                Err(e) => return refuse_read(exchange, &e).await,
+            None => match self.source(digest, depth, exchange).await? {
+                Arrival::Source(source) => source,
+                Arrival::None => return exchange.refuse(Status::NotFound, "no such blob").await,
+                Arrival::Refused => return Ok(()),
             },
         };
         let size = source.size();
         whole_head(&digest, size, exchange);
-        self.send_range(&digest, &source, 0..size, exchange).await
+        self.send_range((&digest, depth), &source, 0..size, exchange).await
+    }
+
+    /// Counts a request that was answered with bytes of a blob as the read that it was.
+    fn count(&self, depth: &Depth, exchange: &Exchange<'_, I>) {
+        if matches!(exchange.status(), 200 | 206) && !exchange.is_head() {
+            self.columns.local().metrics.reads.count(depth);
+        }
+    }
+
+    /// Counts bytes of a blob that were sent.
+    pub(super) fn count_sent(&self, depth: &Depth, level: Level, bytes: u64) {
+        self.columns.local().metrics.reads.sent(depth, level, bytes, self.io().now_ns());
+    }
+
+    /// The blob as it is stored, or as it comes from its origin when it is gone, damaged, or on a disk that is out.
+    async fn source(
+        &self,
+        digest: Digest,
+        depth: &Depth,
+        exchange: &mut Exchange<'_, I>,
+    ) -> io::Result<Arrival> {
+        let failed = match self.find(digest).await {
+            Ok(Some(found)) => return Ok(Arrival::Source(Source::Found(found))),
+            Ok(None) => None,
+            Err(e) => Some(e),
+        };
+        let can_come = failed.as_ref().is_none_or(|e| matches!(e, ReadError::Damaged(_) | ReadError::Out(_)));
+        let arrival =
+            if can_come { self.await_origin(digest, depth, exchange).await? } else { Arrival::None };
+        match (arrival, failed) {
+            (Arrival::None, Some(e)) => {
+                refuse_read(exchange, &e).await?;
+                Ok(Arrival::Refused)
+            }
+            (arrival, _) => Ok(arrival),
+        }
     }
 
     pub(super) async fn find(&self, digest: Digest) -> Result<Option<Found>, ReadError> {
@@ -70,14 +114,23 @@ impl<I: Io> BlobService<I> {
         conditions: &Conditions,
         exchange: &mut Exchange<'_, I>,
     ) -> io::Result<()> {
-        let source = match self.find(digest).await {
-            Ok(Some(found)) => Some(Source::Found(found)),
-            Ok(None) => match self.await_origin(digest, exchange).await? {
-                Arrival::Source(source) => Some(source),
-                Arrival::None => None,
-                Arrival::Refused => return Ok(()),
-            },
-            Err(e) => return refuse_read(exchange, &e).await,
+        let depth = Depth::default();
+        let answered = self.get_if(digest, conditions, &depth, exchange).await;
+        self.count(&depth, exchange);
+        answered
+    }
+
+    async fn get_if(
+        &self,
+        digest: Digest,
+        conditions: &Conditions,
+        depth: &Depth,
+        exchange: &mut Exchange<'_, I>,
+    ) -> io::Result<()> {
+        let source = match self.source(digest, depth, exchange).await? {
+            Arrival::Source(source) => Some(source),
+            Arrival::None => None,
+            Arrival::Refused => return Ok(()),
         };
         let tag = etag(&digest);
         let current = source.is_some().then_some(&tag[..]);
@@ -99,7 +152,7 @@ impl<I: Io> BlobService<I> {
         match ranges {
             Ranges::None => {
                 whole_head(&digest, size, exchange);
-                self.send_range(&digest, &source, 0..size, exchange).await
+                self.send_range((&digest, depth), &source, 0..size, exchange).await
             }
             Ranges::Unsatisfiable => {
                 let body = b"{\"error\":\"no such range\"}\n";
@@ -116,65 +169,110 @@ impl<I: Io> BlobService<I> {
                     head.header("Content-Type", CONTENT_TYPE.as_bytes())
                         .content_length(range.end - range.start)
                 });
-                self.send_range(&digest, &source, range, exchange).await
+                self.send_range((&digest, depth), &source, range, exchange).await
             }
-            Ranges::Multi(ranges) => self.send_multipart(&digest, &source, &ranges, size, exchange).await,
+            Ranges::Multi(ranges) => self.send_multipart((&digest, depth), &source, &ranges, exchange).await,
         }
     }
 
     async fn send_multipart(
         &self,
-        digest: &Digest,
+        (digest, depth): (&Digest, &Depth),
         source: &Source,
         ranges: &[Range<u64>],
-        size: u64,
         exchange: &mut Exchange<'_, I>,
     ) -> io::Result<()> {
         // Content that could contain the boundary would have to contain its own digest.
         let boundary: String = format!("basalt{}", String::from_utf8_lossy(&digest.hex()[..40]));
-        let parts = Multipart::new(CONTENT_TYPE, &boundary, ranges, size);
+        let parts = Multipart::new(CONTENT_TYPE, &boundary, ranges, source.size());
         exchange.head(Status::PartialContent, |head| {
             let head = entity_fields(head, digest).header("Content-Type", &parts.content_type);
             head.content_length(parts.content_length)
         });
         for (prelude, range) in parts.preludes.iter().zip(ranges) {
             exchange.send(prelude).await?;
-            self.send_range(digest, source, range.clone(), exchange).await?;
+            self.send_range((digest, depth), source, range.clone(), exchange).await?;
         }
         exchange.send(&parts.closing).await
     }
 
     async fn send_range(
         &self,
-        digest: &Digest,
+        (digest, depth): (&Digest, &Depth),
         source: &Source,
         range: Range<u64>,
         exchange: &mut Exchange<'_, I>,
     ) -> io::Result<()> {
         let found = match source {
             Source::Found(found) => found,
-            Source::Arriving(arriving) => return self.send_arriving(digest, arriving, range, exchange).await,
+            Source::Arriving(arriving) => {
+                return self.send_arriving((digest, depth), arriving, range, exchange).await;
+            }
         };
-        match found {
-            Found::Packed(bytes) => exchange.send(&bytes[range.start as usize..range.end as usize]).await,
+        let Err(failed) = self.send_found((digest, depth), found, range.clone(), exchange).await else {
+            return Ok(());
+        };
+        let e = self.note_failed(digest, failed).await?;
+        let is_bad = matches!(e, ReadError::Damaged(_)) || is_missing(&e);
+        if !exchange.nothing_sent() || !is_bad {
+            return answer_failed(e, exchange).await;
+        }
+        match self.await_origin(*digest, depth, exchange).await? {
+            Arrival::None => answer_failed(e, exchange).await,
+            Arrival::Refused => Ok(()),
+            Arrival::Source(Source::Arriving(arriving)) => {
+                self.send_arriving((digest, depth), &arriving, range, exchange).await
+            }
+            Arrival::Source(Source::Found(found)) => {
+                match self.send_found((digest, depth), &found, range, exchange).await {
+                    Ok(()) => Ok(()),
+                    Err(again) => answer_failed(self.note_failed(digest, again).await?, exchange).await,
+                }
+            }
+        }
+    }
+
+    async fn send_found(
+        &self,
+        (digest, depth): (&Digest, &Depth),
+        found: &Found,
+        range: Range<u64>,
+        exchange: &mut Exchange<'_, I>,
+    ) -> Result<(), Failed> {
+        let (level, len) = match found {
+            Found::Packed(bytes) | Found::Read(bytes) => {
+                let part = &bytes[range.start as usize..range.end as usize];
+                exchange.send(part).await.map_err(Failed::Send)?;
+                (if matches!(found, Found::Read(_)) { Level::Disk } else { Level::Ram }, part.len())
+            }
             Found::Pinned(Pinned { pages, from, .. }) => {
                 let len = (range.end - range.start) as usize;
-                exchange.send_resident(pages, from + range.start as usize, len).await
+                exchange
+                    .send_resident(pages, from + range.start as usize, len)
+                    .await
+                    .map_err(Failed::Send)?;
+                (Level::Ram, len)
             }
-            Found::Object(object) => self.send_object(digest, object, range, exchange).await,
+            Found::Object(object) => {
+                return self.send_object((digest, depth), object, range, exchange).await;
+            }
+        };
+        if !exchange.is_head() {
+            self.count_sent(depth, level, len as u64);
         }
+        Ok(())
     }
 
     /// Sends a stretch of an object file behind the head that was written: extent by extent, from RAM or from disk.
     async fn send_object(
         &self,
-        digest: &Digest,
+        (digest, depth): (&Digest, &Depth),
         object: &Object,
         range: Range<u64>,
         exchange: &mut Exchange<'_, I>,
-    ) -> io::Result<()> {
+    ) -> Result<(), Failed> {
         if exchange.is_head() {
-            return exchange.send(&[]).await;
+            return exchange.send(&[]).await.map_err(Failed::Send);
         }
         let extent_bytes = EXTENT_BYTES as u64;
         // Opened before the first byte is sent if it may be needed later: a DELETE meanwhile does not cut us off.
@@ -186,30 +284,30 @@ impl<I: Io> BlobService<I> {
         let mut at = range.start;
         while at < range.end {
             let end = range.end.min((at / extent_bytes + 1) * extent_bytes);
-            if let Some(pages) = self.extent(digest, at..end, object).await {
+            if let Some(Extent { pages, is_ahead }) = self.extent(digest, at..end, object).await {
                 let from = (at % extent_bytes) as usize;
-                exchange.send_resident(&pages, from, (end - at) as usize).await?;
+                exchange.send_resident(&pages, from, (end - at) as usize).await.map_err(Failed::Send)?;
+                let level = if is_ahead { Level::Disk } else { Level::Ram };
+                self.count_sent(depth, level, end - at);
             } else {
                 if reader.is_none() {
                     reader = Some(self.open(digest, object).await);
                 }
                 let reader = reader.as_ref().expect("just opened");
-                if let Err(failed) = self.send_from_disk(reader, at..end, exchange).await {
-                    return self.answer_failed(digest, failed, exchange).await;
-                }
+                self.send_from_disk(reader, at..end, depth, exchange).await?;
             }
             at = end;
         }
         Ok(())
     }
 
-    async fn extent(&self, digest: &Digest, read: Range<u64>, object: &Object) -> Option<Resident> {
+    async fn extent(&self, digest: &Digest, read: Range<u64>, object: &Object) -> Option<Extent> {
         if let Some(owner) = self.columns.owner_here(digest) {
             return owner.tier.extent(digest, object, &read).await;
         }
         let request = Request::Extent { digest: *digest, read, object: object.clone() };
         match self.columns.ask(digest, request).await {
-            Ok(Reply::Extent(pages)) => pages,
+            Ok(Reply::Extent(extent)) => extent,
             _ => None,
         }
     }
@@ -225,6 +323,7 @@ impl<I: Io> BlobService<I> {
         &self,
         reader: &Result<ObjectReader<I>, ReadError>,
         range: Range<u64>,
+        depth: &Depth,
         exchange: &mut Exchange<'_, I>,
     ) -> Result<(), Failed> {
         let reader = match reader {
@@ -239,23 +338,22 @@ impl<I: Io> BlobService<I> {
         let mut at = range.start;
         loop {
             let (buf, part) = read.map_err(Failed::Read)?;
-            at += part.len() as u64;
+            let part_bytes = part.len() as u64;
+            at += part_bytes;
             if at >= range.end {
-                return exchange.send(&buf[part]).await.map_err(Failed::Send);
+                exchange.send(&buf[part]).await.map_err(Failed::Send)?;
+                self.count_sent(depth, Level::Disk, part_bytes);
+                return Ok(());
             }
             let (sent, next) = both(exchange.send(&buf[part]), reader.read(at, range.end)).await;
             sent.map_err(Failed::Send)?;
+            self.count_sent(depth, Level::Disk, part_bytes);
             read = next;
         }
     }
 
-    /// Before the first byte an error has its status; after it the connection is cut, never a wrong byte sent.
-    async fn answer_failed(
-        &self,
-        digest: &Digest,
-        failed: Failed,
-        exchange: &mut Exchange<'_, I>,
-    ) -> io::Result<()> {
+    /// What could not be read of a blob; its owner hears of damage.
+    async fn note_failed(&self, digest: &Digest, failed: Failed) -> io::Result<ReadError> {
         let e = match failed {
             Failed::Send(e) => return Err(e),
             Failed::Read(e) => e,
@@ -264,16 +362,24 @@ impl<I: Io> BlobService<I> {
             // No answer is of interest.
             let _ = self.columns.ask(digest, Request::Damaged(*digest)).await;
         }
-        if !exchange.nothing_sent() {
-            return Err(io::Error::other("the answer could not be completed"));
-        }
-        match e {
-            ReadError::Io(_, e) if e.kind() == io::ErrorKind::NotFound => {
-                exchange.refuse(Status::NotFound, "no such blob").await
-            }
-            e => refuse_read(exchange, &e).await,
-        }
+        Ok(e)
     }
+}
+
+/// Deleted or evicted meanwhile.
+fn is_missing(e: &ReadError) -> bool {
+    matches!(e, ReadError::Io(_, e) if e.kind() == io::ErrorKind::NotFound)
+}
+
+/// Before the first byte an error has its status; after it the connection is cut, never a wrong byte sent.
+async fn answer_failed<I: Io>(e: ReadError, exchange: &mut Exchange<'_, I>) -> io::Result<()> {
+    if !exchange.nothing_sent() {
+        return Err(io::Error::other("the answer could not be completed"));
+    }
+    if is_missing(&e) {
+        return exchange.refuse(Status::NotFound, "no such blob").await;
+    }
+    refuse_read(exchange, &e).await
 }
 
 /// Why a stretch was not sent.
@@ -293,7 +399,7 @@ pub(super) enum Source {
 impl Source {
     fn size(&self) -> u64 {
         match self {
-            Source::Found(Found::Packed(bytes)) => bytes.len() as u64,
+            Source::Found(Found::Packed(bytes) | Found::Read(bytes)) => bytes.len() as u64,
             Source::Found(Found::Pinned(pinned)) => pinned.len as u64,
             Source::Found(Found::Object(object)) => object.size,
             Source::Arriving(arriving) => arriving.size,

@@ -44,12 +44,7 @@ impl<I: Io> BlobService<I> {
         lifetime: Lifetime,
         exchange: &mut Exchange<'_, I>,
     ) -> io::Result<()> {
-        let ttl_ms = lifetime.ttl_ms.or(self.ttl_ms);
-        let expires_ms = ttl_ms.map_or(0, |ttl_ms| exchange.io().unix_ms() + ttl_ms);
-        let wanted = Wanted {
-            expected,
-            keep: Keep { expires_ms, evictable: lifetime.evictable, pinned: lifetime.pinned },
-        };
+        let wanted = Wanted { expected, keep: self.keep(lifetime, false) };
         match exchange.body_length() {
             Some(length) if length <= PACKED_BYTES_MAX as u64 => {
                 self.put_small(length as usize, wanted, exchange).await

@@ -14,7 +14,7 @@ pub enum Routed {
     /// Delete a blob.
     Delete(Digest),
     /// Pull a blob from where the body says.
-    Fetch,
+    Fetch(Lifetime),
     /// A page after a digest.
     List(Option<Digest>, usize),
 }
@@ -24,8 +24,8 @@ pub enum Routed {
 pub struct Lifetime {
     /// `?ttl=`: milliseconds from now.
     pub ttl_ms: Option<u64>,
-    /// `?durability=none`: may be dropped from disk to make room.
-    pub evictable: bool,
+    /// `?durability=none`: may be dropped from disk to make room; `sync`: not.
+    pub evictable: Option<bool>,
     /// `?pin=true`: not dropped all the same.
     pub pinned: bool,
 }
@@ -52,8 +52,9 @@ pub fn route(head: &Head<'_>) -> Result<Routed, Refusal> {
         return Err(Refusal::new(Status::NotImplemented, "unknown method"));
     }
     if head.path == "/blobs/fetch" {
-        refuse_query(head)?;
-        return if head.method == Method::Post { Ok(Routed::Fetch) } else { Err(Refusal::method("POST")) };
+        let lifetime = lifetime(head.query.unwrap_or(""))?;
+        let is_post = head.method == Method::Post;
+        return if is_post { Ok(Routed::Fetch(lifetime)) } else { Err(Refusal::method("POST")) };
     }
     if let Some(name) = head.path.strip_prefix("/blobs/") {
         let digest: Digest = name.parse().map_err(|_| {
@@ -82,7 +83,7 @@ pub fn route(head: &Head<'_>) -> Result<Routed, Refusal> {
 fn lifetime(query: &str) -> Result<Lifetime, Refusal> {
     let bad = |message| Refusal::new(Status::BadRequest, message);
     let mut found = Lifetime::default();
-    let (mut durability, mut pin) = (None, None);
+    let mut pin = None;
     for pair in query::pairs(query) {
         let (name, value) = pair.map_err(|_| bad("malformed query"))?;
         match &*name {
@@ -90,13 +91,12 @@ fn lifetime(query: &str) -> Result<Lifetime, Refusal> {
                 let ttl_ms = parse_ttl_ms(&value);
                 found.ttl_ms = Some(ttl_ms.ok_or(bad("ttl is a number of s, m, h or d, such as 90s or 7d"))?);
             }
-            "durability" if durability.is_none() => {
-                found.evictable = match &*value {
+            "durability" if found.evictable.is_none() => {
+                found.evictable = Some(match &*value {
                     "none" => true,
                     "sync" => false,
                     _ => return Err(bad("durability is sync or none")),
-                };
-                durability = Some(());
+                });
             }
             "pin" if pin.is_none() => {
                 found.pinned = match &*value {
@@ -201,12 +201,15 @@ mod tests {
         assert_eq!(routed(&format!("GET {blob}"), ""), Ok(Routed::Get(digest, None)));
         assert_eq!(routed("PUT /blobs", "Content-Length: 0\r\n"), Ok(Routed::Put(None, Lifetime::default())));
         assert_eq!(routed(&format!("DELETE {blob}"), ""), Ok(Routed::Delete(digest)));
-        let lifetime = Lifetime { ttl_ms: Some(7_200_000), evictable: true, pinned: true };
+        let lifetime = Lifetime { ttl_ms: Some(7_200_000), evictable: Some(true), pinned: true };
         assert_eq!(
             routed("PUT /blobs?ttl=2h&durability=none&pin=true", "Content-Length: 0\r\n"),
             Ok(Routed::Put(None, lifetime))
         );
-        assert_eq!(routed("POST /blobs/fetch", "Content-Length: 2\r\n"), Ok(Routed::Fetch));
+        let fetch = |query| routed(&format!("POST /blobs/fetch{query}"), "Content-Length: 2\r\n");
+        assert_eq!(fetch(""), Ok(Routed::Fetch(Lifetime::default())));
+        let lifetime = Lifetime { ttl_ms: Some(90_000), evictable: Some(false), pinned: false };
+        assert_eq!(fetch("?ttl=90s&durability=sync"), Ok(Routed::Fetch(lifetime)));
         assert_eq!(routed("GET /blobs", ""), Ok(Routed::List(None, 1000)));
         assert_eq!(
             routed(&format!("GET /blobs?after=sha256%3A{HEX}&limit=7"), ""),
@@ -233,6 +236,7 @@ mod tests {
             ("PATCH /blobs", 501),
             ("GET /blobs/fetch", 405),
             ("POST /blobs/fetch?x=1", 400),
+            ("POST /blobs/fetch?durability=sync&durability=sync", 400),
             ("POST /blobs", 405),
             ("PUT /blobs?ttl=0", 400),
             ("PUT /blobs?ttl=5x", 400),

@@ -1,8 +1,8 @@
-//! `DiskPolicy` against a naive twin: a map of what is stored and a set of what is pinned.
+//! `DiskPolicy` against a naive twin: a map of what is stored.
 
 use super::*;
 use proptest::prelude::*;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 fn digest(n: u8) -> Digest {
     let mut bytes = [0; 32];
@@ -17,8 +17,6 @@ enum Op {
     Removed(u8),
     Admits(u8, u64),
     Victims(u64, bool),
-    Pin(u8),
-    Unpin(u8),
 }
 
 fn ops() -> impl Strategy<Value = Vec<Op>> {
@@ -28,8 +26,6 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
         1 => any::<u8>().prop_map(Op::Removed),
         2 => (any::<u8>(), 1u64..5000).prop_map(|(n, bytes)| Op::Admits(n, bytes)),
         2 => (1u64..5000, any::<bool>()).prop_map(|(bytes, hot)| Op::Victims(bytes, hot)),
-        1 => any::<u8>().prop_map(Op::Pin),
-        1 => any::<u8>().prop_map(Op::Unpin),
     ];
     prop::collection::vec(one, 1..800)
 }
@@ -38,28 +34,22 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
 #[derive(Default)]
 struct Twin {
     stored: BTreeMap<u8, u64>,
-    pinned: BTreeSet<u8>,
 }
 
 impl Twin {
-    fn bytes(&self) -> (u64, u64) {
-        let sum = |pinned| {
-            let of = self.stored.iter().filter(|(n, _)| self.pinned.contains(n) == pinned);
-            of.map(|(_, bytes)| bytes).sum()
-        };
-        (sum(false), sum(true))
+    fn bytes(&self) -> u64 {
+        self.stored.values().sum()
     }
 
     /// Takes the victims out of the twin; they must be allowed, and enough.
     fn check_victims(&mut self, victims: &[(Digest, u64)], bytes: u64) -> Result<(), TestCaseError> {
         for (victim, weight) in victims {
             let n = victim.0[8];
-            prop_assert!(!self.pinned.contains(&n), "{n} is pinned");
             prop_assert_eq!(self.stored.remove(&n), Some(*weight));
         }
         let sum: u64 = victims.iter().map(|v| v.1).sum();
         let last = victims.last().map_or(0, |v| v.1);
-        prop_assert!(sum >= bytes || self.bytes().0 == 0, "{sum} of {bytes} while there is more");
+        prop_assert!(sum >= bytes || self.bytes() == 0, "{sum} of {bytes} while there is more");
         prop_assert!(sum - last < bytes, "one victim too many");
         Ok(())
     }
@@ -74,8 +64,6 @@ fn apply(policy: &mut DiskPolicy, op: &Op) -> Vec<(Digest, u64)> {
         Op::Removed(n) => policy.on_removed(&digest(n)),
         Op::Admits(n, bytes) => return said(policy.admits(&digest(n), bytes, 500)),
         Op::Victims(bytes, hot) => return policy.victims(bytes, |d| hot && d.0[8] % 2 == 0),
-        Op::Pin(n) => policy.pin(&digest(n)).expect("fewer than the most"),
-        Op::Unpin(n) => return said(policy.unpin(&digest(n))),
     }
     Vec::new()
 }
@@ -93,18 +81,15 @@ proptest! {
                 Op::Stored(n, bytes) => drop(twin.stored.insert(n, bytes)),
                 Op::Removed(n) => drop(twin.stored.remove(&n)),
                 Op::Victims(bytes, _) => twin.check_victims(&answer, bytes)?,
-                Op::Pin(n) => drop(twin.pinned.insert(n)),
-                Op::Unpin(n) => prop_assert_eq!(answer[0].1 == 1, twin.pinned.remove(&n)),
-                Op::Admits(n, bytes) => {
-                    let must = bytes <= 500 || twin.pinned.contains(&n);
+                Op::Admits(_, bytes) => {
+                    let must = bytes <= 500;
                     prop_assert!(answer[0].1 == 1 || !must);
-                    prop_assert!(answer[0].1 == 0 || must || twin.bytes().0 > 0, "nothing could make room");
+                    prop_assert!(answer[0].1 == 0 || must || twin.bytes() > 0, "nothing could make room");
                 }
                 Op::Read(_) => {}
             }
             prop_assert_eq!(policy.bytes(), twin.bytes());
-            prop_assert_eq!(policy.slots.len(), twin.stored.keys().filter(|n| !twin.pinned.contains(n)).count());
-            prop_assert!((0..=255).all(|n| policy.is_pinned(&digest(n)) == twin.pinned.contains(&n)));
+            prop_assert_eq!(policy.slots.len(), twin.stored.len());
         }
     }
 }
@@ -132,19 +117,4 @@ fn what_is_hot_in_ram_stays_on_disk() {
     assert!(victims.iter().all(|(d, _)| d.0[8] >= 10), "{victims:?}");
     // When everything is hot something goes nevertheless.
     assert_eq!(policy.victims(500, |_| true).len(), 5);
-}
-
-#[test]
-fn pins_are_bounded() {
-    let mut policy = DiskPolicy::new(1000, 1);
-    let name = |n: usize| {
-        let mut bytes = [0; 32];
-        bytes[8..16].copy_from_slice(&(n as u64).to_le_bytes());
-        Digest(bytes)
-    };
-    (0..DISK_PINS_MAX).for_each(|n| policy.pin(&name(n)).expect("there is room"));
-    assert_eq!(policy.pin(&name(DISK_PINS_MAX)), Err(PinsFull));
-    assert_eq!(policy.pin(&name(0)), Ok(()), "pinned already");
-    assert!(policy.unpin(&name(0)));
-    assert_eq!(policy.pin(&name(DISK_PINS_MAX)), Ok(()));
 }

@@ -17,10 +17,18 @@ use std::ops::Range;
 /// How often streams are looked at for idleness, while there are any.
 const SWEEP_NS: u64 = 5_000_000_000;
 
+/// An extent in RAM.
+pub struct Extent {
+    /// Its pages.
+    pub pages: Resident,
+    /// It is there because it was read ahead for this reader, who would have met the disk otherwise.
+    pub is_ahead: bool,
+}
+
 /// Where a stretch of an object file is.
 pub enum Stretch {
-    /// In RAM: the pages of its extent.
-    Held(Resident),
+    /// In RAM.
+    Held(Extent),
     /// Being read ahead for this reader: wait for it.
     Coming,
     /// On disk.
@@ -40,21 +48,16 @@ impl<I: Io> Shard<I> {
     }
 
     /// As [`Shard::stretch`], waiting for what is coming; `None`: on disk.
-    pub async fn extent(&self, digest: &Digest, object: &Object, read: &Range<u64>) -> Option<Resident> {
+    pub async fn extent(&self, digest: &Digest, object: &Object, read: &Range<u64>) -> Option<Extent> {
         match self.stretch(digest, object, read) {
-            Stretch::Held(pages) => Some(pages),
+            Stretch::Held(extent) => Some(extent),
             Stretch::Coming => self.await_extent(digest, object, read).await,
             Stretch::Disk => None,
         }
     }
 
     /// Waits for what [`Shard::stretch`] said is coming. `None`: it did not come, and is to be read from disk.
-    pub async fn await_extent(
-        &self,
-        digest: &Digest,
-        object: &Object,
-        read: &Range<u64>,
-    ) -> Option<Resident> {
+    pub async fn await_extent(&self, digest: &Digest, object: &Object, read: &Range<u64>) -> Option<Extent> {
         let place = (*digest, (read.start / EXTENT_BYTES as u64) as u32);
         let arrival = {
             let state = &mut *self.inner.state.borrow_mut();
@@ -69,7 +72,7 @@ impl<I: Io> Shard<I> {
             arrival.await;
         }
         match self.look(place, object, read) {
-            Stretch::Held(pages) => Some(pages),
+            Stretch::Held(extent) => Some(extent),
             _ => None,
         }
     }
@@ -81,18 +84,18 @@ impl<I: Io> Shard<I> {
                 let Some(Held::Extent(pages)) = &state.held[slot as usize] else {
                     unreachable!("the slot of an extent holds its pages")
                 };
-                let ahead = state.prefetch.as_mut().is_some_and(|p| p.on_used(place, read.end));
+                let is_ahead = state.prefetch.as_mut().is_some_and(|p| p.on_used(place, read.end));
                 // Without reading ahead this read would have gone to the disk: it is no hit, and says nothing about
                 // whether the extent will be asked for again.
-                bump(if ahead { &self.inner.disk_hits } else { &self.inner.ram_hits });
-                if !ahead {
+                bump(if is_ahead { &self.inner.disk_hits } else { &self.inner.ram_hits });
+                if !is_ahead {
                     state.policy.touch(slot);
                 }
-                pages.clone()
+                Extent { pages: pages.clone(), is_ahead }
             })
         };
         match held {
-            Some(pages) => Stretch::Held(pages),
+            Some(extent) => Stretch::Held(extent),
             None => {
                 self.on_extent_miss(place, object);
                 Stretch::Disk

@@ -47,7 +47,7 @@ impl<I: Io> Shard<I> {
         bump(&self.inner.ram_hits);
         match &state.held[entry.held as usize] {
             Some(Held::Packed(bytes)) => {
-                let large = bytes.len() >= PIN_BYTES_MIN && was_asked_for;
+                let large = bytes.len() >= PIN_BYTES_MIN && was_asked_for && self.inner.plan.shared_pages;
                 let pin = large && state.promoting.len() < PROMOTIONS_MAX && state.pins < PINS_MAX;
                 let pin = pin && state.promoting.insert((*digest, 0));
                 Some((Found::Packed(bytes.clone()), pin))
@@ -152,6 +152,7 @@ impl<I: Io> Shard<I> {
             let room = used + ((state.promoting.len() + 1) * EXTENT_BYTES) as u64 <= most;
             let wanted = room || state.policy.miss(&key, EXTENT_BYTES as u64);
             let busy = state.promoting.len() >= PROMOTIONS_MAX
+                || !self.inner.plan.shared_pages
                 || !state.index.get(&digest).is_some_and(|e| e.place == Place::Object);
             if !wanted || busy || !state.promoting.insert((digest, number)) {
                 return;
@@ -187,6 +188,16 @@ impl<I: Io> Shard<I> {
             Err(e) if e.kind() == io::ErrorKind::InvalidData => self.on_damaged(&digest),
             // Deleted meanwhile, or a disk that the next read will complain about with the request at hand.
             Err(e) => tracing::debug!(%digest, number, error = %e, "extent not pinned"),
+        }
+    }
+
+    /// Lets go of what is held of an object in pages that are its file's: they may have changed with it.
+    pub(super) fn drop_shared(&self, digest: &Digest) {
+        let dropped = take_shared(&mut self.inner.state.borrow_mut(), digest);
+        if !dropped.is_empty() {
+            dropped.iter().for_each(|_| bump(&self.inner.evictions));
+            let me = self.clone();
+            self.inner.io.spawn("drop-shared", async move { me.let_go(dropped).await });
         }
     }
 
@@ -230,6 +241,31 @@ pub(super) fn take_held(state: &mut State, slot: u32) -> Option<Held> {
         state.pins -= 1;
     }
     held
+}
+
+fn take_shared(state: &mut State, digest: &Digest) -> Vec<Held> {
+    let Some(entry) = state.index.get_mut(digest) else { return Vec::new() };
+    if entry.place != Place::Object {
+        let slot = entry.held;
+        if !matches!(state.held.get(slot as usize), Some(Some(Held::Pinned(_)))) {
+            return Vec::new();
+        }
+        entry.held = NOT_HELD;
+        state.policy.remove(slot);
+        return take_held(state, slot).into_iter().collect();
+    }
+    let extents = entry.size.div_ceil(EXTENT_BYTES as u64) as u32;
+    let mut taken = Vec::new();
+    for number in 0..extents {
+        if let Some(slot) = state.slots.remove(&Key::Extent(*digest, number)) {
+            state.policy.remove(slot);
+            taken.extend(take_held(state, slot));
+            if let Some(prefetch) = &mut state.prefetch {
+                prefetch.on_evicted((*digest, number));
+            }
+        }
+    }
+    taken
 }
 
 pub(super) fn drop_held(state: &mut State, (key, slot): (Key, u32), evictions: &Cell<u64>) {

@@ -1,7 +1,7 @@
 //! Upkeep: packs are listed in the index when they are sealed, the index is checkpointed, dead packs go, mostly dead ones are
 //! rewritten. All of it in the background, none of it in the way of a request.
 
-use super::super::checkpoint::{CheckpointWriter, record_of};
+use super::super::checkpoint::{CheckpointWriter, Contents, record_of};
 use super::super::digest::Digest;
 use super::super::disk::Disk;
 use super::super::index::{Entry, NOT_HELD, Place};
@@ -266,9 +266,6 @@ impl<I: Io> Shard<I> {
             }
             entry.place = Place::Packed { segment, offset };
             entry.sequence = record.sequence;
-            if entry.evictable {
-                state.evictable.push_back((record.digest, record.sequence));
-            }
             old
         };
         if let Place::Packed { segment, .. } = old.place {
@@ -324,12 +321,13 @@ impl<I: Io> Shard<I> {
         }
         let mut writer = CheckpointWriter::create(&disk.store, marks, next_sequence).await?;
         for shard in self.inner.plan.owned() {
-            let records: Vec<Record> = {
+            let contents = {
                 let state = self.inner.state.borrow();
                 let mine = state.index.of_shard(shard).filter(|(_, e)| e.disk == disk.number);
-                mine.map(|(d, e)| record_of(*d, e)).collect()
+                let records = mine.map(|(d, e)| record_of(*d, e)).collect();
+                Contents { records, origins: state.origins.of_shard(shard as u8).collect() }
             };
-            if let Err(e) = writer.add(shard, &records).await {
+            if let Err(e) = writer.add(shard, &contents).await {
                 writer.discard().await;
                 return Err(e);
             }

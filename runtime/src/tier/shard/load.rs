@@ -1,7 +1,7 @@
 //! Disk → state, second part: the checkpoints, shard by shard. The node serves meanwhile: a shard that is asked for is read
 //! first, and who asks waits for that one only. Nothing new is stored before every column has read all.
 
-use super::super::checkpoint::{read_part, record_of};
+use super::super::checkpoint::{Contents, read_part, record_of};
 use super::super::digest::Digest;
 use super::super::disk::Disk;
 use super::super::index::{Entry, Keep, Place};
@@ -9,14 +9,13 @@ use super::super::names::Names;
 use super::super::object::disk_bytes;
 use super::super::reader::ReadError;
 use super::super::record::{Record, Said};
-use super::super::recover::{PartAt, RecoverError, RecoveredDisk};
+use super::super::recover::{OriginTail, PartAt, RecoverError, RecoveredDisk, hear_origin};
 use super::{PutError, Shard};
 use crate::io::Io;
 use crate::journal::{Purpose, ScanError, segment_path};
 use crate::planted::{self, Bug};
 use crate::shards::SHARDS;
 use hashbrown::HashMap;
-use std::collections::VecDeque;
 use std::io::ErrorKind;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
@@ -38,6 +37,8 @@ pub(super) enum Load {
 pub(super) struct Loading {
     pub(super) disks: Vec<RecoveredDisk>,
     pub(super) shards: Vec<Load>,
+    /// What may be dropped from disk, with the sequence it was stored under.
+    pub(super) may_go: Vec<(u64, Digest)>,
 }
 
 /// What was found of one shard, before the disks are held against each other.
@@ -55,6 +56,16 @@ impl<I: Io> Shard<I> {
     #[inline]
     pub fn is_ready(&self) -> bool {
         self.inner.loaded.get() && self.inner.others_loading.load(Ordering::Acquire) == 0
+    }
+
+    /// This column's shards that are still to be read. The last one counts until what follows the reading is done too.
+    pub(super) fn unread_shards(&self) -> u64 {
+        if self.inner.loaded.get() {
+            return 0;
+        }
+        let shards = &self.inner.loading.borrow().shards;
+        let unread = self.inner.plan.owned().filter(|&shard| !matches!(shards[shard], Load::Done)).count();
+        unread.max(1) as u64
     }
 
     /// Waits until every column has read everything.
@@ -75,7 +86,7 @@ impl<I: Io> Shard<I> {
             self.load_shard(shard).await?;
             self.inner.io.yield_now().await;
         }
-        self.order_evictable();
+        self.tell_policies();
         for disk in self.inner.disks.iter().filter(|d| d.out().is_none()) {
             disk.see_room().await;
         }
@@ -123,12 +134,13 @@ impl<I: Io> Shard<I> {
 
     async fn read_shard(&self, shard: usize) -> Result<(), RecoverError> {
         let mut found: Loaded = Vec::new();
+        let mut origins = OriginTail::default();
         for disk in &self.inner.disks {
             if let Some(reason) = disk.out() {
                 self.leave_unread(disk, &reason);
                 continue;
             }
-            match self.read_disk(shard, disk).await {
+            match self.read_disk(shard, disk, &mut origins).await {
                 Ok(records) => found.extend(records.into_iter().map(|r| (r, disk.number))),
                 Err(e) if e.is_io() && self.inner.disks.len() > 1 => {
                     self.leave_unread(disk, &e.to_string());
@@ -142,6 +154,8 @@ impl<I: Io> Shard<I> {
                 tracing::warn!(%digest, error = %e, "two disks have records of it until the next start");
             }
         }
+        let state = &mut *self.inner.state.borrow_mut();
+        origins.into_values().for_each(|said| state.origins.hear(said));
         Ok(())
     }
 
@@ -173,16 +187,25 @@ impl<I: Io> Shard<I> {
     }
 
     /// The newest of each object of a shard on one disk, files checked against the directory.
-    async fn read_disk(&self, shard: usize, disk: &Rc<Disk<I>>) -> Result<Vec<Record>, RecoverError> {
+    async fn read_disk(
+        &self,
+        shard: usize,
+        disk: &Rc<Disk<I>>,
+        origins: &mut OriginTail,
+    ) -> Result<Vec<Record>, RecoverError> {
         let (part, mut newest) = {
             let loading = &mut *self.inner.loading.borrow_mut();
             let left = &mut loading.disks[usize::from(disk.number)];
             let mine: HashMap<Digest, Record> =
                 left.tail.extract_if(|d, _| usize::from(d.shard().0) == shard).collect();
+            let said = left.origins.extract_if(|d, _| usize::from(d.shard().0) == shard);
+            said.for_each(|(_, said)| hear_origin(origins, said));
             (left.parts[shard].take(), mine)
         };
         if let Some(at) = part {
-            for record in self.read_part(disk, &at).await? {
+            let part = self.read_part(disk, &at).await?;
+            part.origins.into_iter().for_each(|said| hear_origin(origins, said));
+            for record in part.records {
                 let held = newest.entry(record.digest).or_insert(record);
                 if held.sequence < record.sequence || planted::is(Bug::StaleRecordWins) {
                     *held = record;
@@ -221,7 +244,7 @@ impl<I: Io> Shard<I> {
 
     /// A part of a checkpoint, read as urgently as a request, since requests wait for it. That too many of them wait for the
     /// disk is no failure of the disk.
-    async fn read_part(&self, disk: &Rc<Disk<I>>, at: &PartAt) -> Result<Vec<Record>, ScanError> {
+    async fn read_part(&self, disk: &Rc<Disk<I>>, at: &PartAt) -> Result<Contents, ScanError> {
         let io = &self.inner.io;
         let path = segment_path(disk.names.root(), Purpose::Checkpoint, at.number);
         loop {
@@ -285,11 +308,10 @@ impl<I: Io> Shard<I> {
                 let segment = self.inner.disks[usize::from(disk)].store.get(segment).expect("just seen");
                 segment.add_live(super::super::record::packed_bytes(entry.size));
             }
-            let state = &mut *self.inner.state.borrow_mut();
-            if entry.evictable {
-                state.evictable.push_back((record.digest, entry.sequence));
+            self.inner.state.borrow_mut().index.insert(record.digest, entry);
+            if entry.may_go() {
+                self.inner.loading.borrow_mut().may_go.push((entry.sequence, record.digest));
             }
-            state.index.insert(record.digest, entry);
         }
         elsewhere
     }
@@ -300,19 +322,23 @@ impl<I: Io> Shard<I> {
         self.inner.io.spawn("drop-dead", async move { me.free_disk(&digest, &old).await });
     }
 
-    /// Puts evictable objects in the order in which they were stored.
-    fn order_evictable(&self) {
-        let state = &mut *self.inner.state.borrow_mut();
-        let mut all: Vec<_> = std::mem::take(&mut state.evictable).into();
-        all.sort_unstable_by_key(|&(_, sequence)| sequence);
-        state.evictable = VecDeque::from(all);
+    /// Tells the disks' policies what may go, in the order in which it was stored.
+    fn tell_policies(&self) {
+        let mut all = std::mem::take(&mut self.inner.loading.borrow_mut().may_go);
+        all.sort_unstable();
+        let state = self.inner.state.borrow();
+        for (sequence, digest) in all {
+            if let Some(entry) = state.index.get(&digest).filter(|e| e.sequence == sequence) {
+                self.tell_policy(&digest, entry);
+            }
+        }
     }
 }
 
 impl Loading {
     /// Nothing read yet.
     pub(super) fn new(disks: Vec<RecoveredDisk>) -> Loading {
-        Loading { disks, shards: (0..SHARDS).map(|_| Load::No).collect() }
+        Loading { disks, shards: (0..SHARDS).map(|_| Load::No).collect(), may_go: Vec::new() }
     }
 }
 

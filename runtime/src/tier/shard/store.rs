@@ -124,40 +124,48 @@ impl<I: Io> Shard<I> {
         self.inner.disks[usize::from(incoming.disk)].store.budget().release(incoming.reserved);
     }
 
-    /// An object file that is there already is kept for longer if that is asked: a record says so.
+    /// An object that is there is kept at least so well from now on.
+    pub async fn keep(&self, digest: Digest, keep: Keep) -> Result<(), PutError> {
+        let _lock = self.lock(digest).await;
+        match self.whole(&digest) {
+            Some(entry) => self.keep_better(&digest, &entry, keep).await,
+            None => Ok(()),
+        }
+    }
+
+    /// An object that is there already is kept for longer if that is asked: a record says so.
     async fn keep_better(&self, digest: &Digest, entry: &Entry, keep: Keep) -> Result<(), PutError> {
         if entry.is_kept_as(keep) {
             return Ok(());
         }
-        let keep = entry.kept_as_well(keep);
         let disk = self.inner.disks[usize::from(entry.disk)].clone();
+        let Keep { expires_ms, evictable, pinned } = entry.kept_as_well(keep);
+        let sequence = self.next_sequence();
         let record = Record {
-            said: Said::File,
-            digest: *digest,
-            sequence: self.next_sequence(),
-            expires_ms: keep.expires_ms,
-            size: entry.size,
-            crc: entry.crc,
-            evictable: keep.evictable,
-            pinned: keep.pinned,
+            sequence,
+            expires_ms,
+            evictable,
+            pinned,
+            ..super::super::checkpoint::record_of(*digest, entry)
         };
         self.append_index(&disk, &record).await?;
-        if let Some(entry) = self.inner.state.borrow_mut().index.get_mut(digest) {
-            entry.sequence = record.sequence;
-            entry.expires_ms = record.expires_ms;
-            entry.evictable = record.evictable;
-            entry.pinned = record.pinned;
+        let state = &mut *self.inner.state.borrow_mut();
+        if let Some(entry) = state.index.get_mut(digest) {
+            (entry.sequence, entry.expires_ms) = (sequence, expires_ms);
+            (entry.evictable, entry.pinned) = (evictable, pinned);
+            self.tell_policy(digest, entry);
         }
         Ok(())
     }
 
-    /// Deletes an object; false if there was none. Readers under way finish.
+    /// Deletes an object and forgets where it came from; false if there was neither. Readers under way finish.
     pub async fn delete(&self, digest: Digest) -> Result<bool, PutError> {
         let _lock = self.lock(digest).await;
         // An older copy on a disk that could not be read would come back with it.
         self.maybe_lost(&digest).map_err(|e| PutError::Stopped(e.to_string()))?;
+        let could_come_back = self.forget_any_origin(digest).await?;
         if self.lookup(&digest).is_none() {
-            return Ok(false);
+            return Ok(could_come_back);
         }
         self.remove(digest).await?;
         Ok(true)
@@ -207,23 +215,70 @@ impl<I: Io> Shard<I> {
         Ok(())
     }
 
-    /// Makes room on disk: deletes evictable objects, the oldest first, until `bytes` of them are gone, and rewrites packs that are
-    /// mostly dead. Returns about how much.
+    /// Makes room on disk: deletes objects that may go, in the order of the disk's policy, until `bytes` of them are gone, and
+    /// rewrites packs that are mostly dead. Returns about how much.
     pub async fn evict_from_disk(&self, bytes: u64) -> Result<u64, PutError> {
         let mut freed = 0;
+        // All columns make room on the same disk: spread over several it would not hold what is to come.
+        let working = self.inner.disks.iter().filter(|d| d.out().is_none());
+        let Some(disk) = working.max_by_key(|d| (d.room_bytes(), d.number)).cloned() else { return Ok(0) };
         while freed < bytes {
-            let Some((digest, sequence)) = self.inner.state.borrow_mut().evictable.pop_front() else { break };
-            let _lock = self.lock(digest).await;
-            // What was deleted, or stored for good since, is not the object that was queued.
-            let may_go = |e: &Entry| !e.pinned || planted::is(Bug::PinnedEvicted);
-            let same = |e: &Entry| e.evictable && may_go(e) && e.sequence == sequence;
-            let still = self.inner.state.borrow().index.get(&digest).is_some_and(same);
-            if still {
-                freed += self.remove(digest).await?;
+            let victims = disk.policy.borrow_mut().victims(bytes - freed, |digest| self.is_held(digest));
+            if victims.is_empty() {
+                break;
+            }
+            for (at, (digest, _)) in victims.iter().enumerate() {
+                match self.evict_one(&disk, *digest).await {
+                    Ok(bytes) => freed += bytes,
+                    Err(e) => {
+                        // They stay, and the policy must know.
+                        victims[at..].iter().for_each(|(digest, _)| self.tell_policy_again(digest));
+                        return Err(e);
+                    }
+                }
             }
         }
         // Packed objects give their space back with their pack.
         Ok(freed.max(self.reclaim(bytes).await))
+    }
+
+    /// Bytes on disk that may go.
+    pub fn evictable_bytes(&self) -> u64 {
+        let working = self.inner.disks.iter().filter(|d| d.out().is_none());
+        working.map(|d| d.policy.borrow().bytes()).sum()
+    }
+
+    async fn evict_one(&self, disk: &Rc<Disk<I>>, digest: Digest) -> Result<u64, PutError> {
+        let _lock = self.lock(digest).await;
+        // What was deleted, or stored for good since, is not the object that was chosen.
+        let Some(entry) = self.lookup_any(&digest).filter(|e| e.may_go() && e.disk == disk.number) else {
+            return Ok(0);
+        };
+        assert!(entry.evictable, "only what may be dropped is dropped");
+        self.remove(digest).await
+    }
+
+    fn tell_policy_again(&self, digest: &Digest) {
+        if let Some(entry) = self.lookup_any(digest) {
+            self.tell_policy(digest, &entry);
+        }
+    }
+
+    /// Whether RAM has (some of) an object: it was asked for.
+    fn is_held(&self, digest: &Digest) -> bool {
+        let state = self.inner.state.borrow();
+        let packed = state.index.get(digest).is_some_and(|e| e.held != NOT_HELD);
+        packed || state.slots.contains_key(&Key::Extent(*digest, 0))
+    }
+
+    /// The disk's policy knows of what may go, and of nothing else.
+    pub(super) fn tell_policy(&self, digest: &Digest, entry: &Entry) {
+        let policy = &mut *self.inner.disks[usize::from(entry.disk)].policy.borrow_mut();
+        if entry.may_go() {
+            policy.on_stored(digest, entry.disk_bytes());
+        } else {
+            policy.on_removed(digest);
+        }
     }
 
     /// What the index has, expired or not.
@@ -233,9 +288,14 @@ impl<I: Io> Shard<I> {
 
     /// What is known of an object that is there and not damaged. Not of one whose disk is out: a deletion whose write failed
     /// may yet be found there.
-    fn whole(&self, digest: &Digest) -> Option<Entry> {
+    pub(super) fn whole(&self, digest: &Digest) -> Option<Entry> {
         let entry = self.lookup(digest).filter(|e| self.inner.disks[usize::from(e.disk)].out().is_none())?;
         (!self.inner.state.borrow().damaged.contains(digest)).then_some(entry)
+    }
+
+    /// The size of an object that is there, not damaged, and on a disk that works.
+    pub fn whole_size(&self, digest: &Digest) -> Option<u64> {
+        self.whole(digest).map(|e| e.size)
     }
 
     pub(super) fn next_sequence(&self) -> u64 {
@@ -251,13 +311,11 @@ impl<I: Io> Shard<I> {
             let state = &mut *self.inner.state.borrow_mut();
             let Record { digest, size, sequence, expires_ms, crc, evictable, pinned, .. } = *record;
             state.damaged.remove(&digest);
-            if evictable {
-                state.evictable.push_back((digest, sequence));
-            }
             let disk = disk.number;
             let entry =
                 Entry { place, size, sequence, expires_ms, crc, evictable, pinned, disk, held: NOT_HELD };
             state.index.insert(digest, entry);
+            self.tell_policy(&digest, &entry);
         }
         let Some(old) = old else { return };
         match (old.place, place) {
@@ -287,6 +345,7 @@ impl<I: Io> Shard<I> {
     pub(super) fn forget(&self, digest: &Digest) -> Option<(Entry, Vec<Held>)> {
         let state = &mut *self.inner.state.borrow_mut();
         let old = state.index.remove(digest)?;
+        self.inner.disks[usize::from(old.disk)].policy.borrow_mut().on_removed(digest);
         if let Some(prefetch) = &mut state.prefetch {
             prefetch.on_forgotten(digest);
         }
@@ -306,7 +365,7 @@ impl<I: Io> Shard<I> {
 
     /// Unpinning an extent takes about half a millisecond: those of a large object go one by one, with turns of other
     /// tasks between them.
-    async fn let_go(&self, held: Vec<Held>) {
+    pub(super) async fn let_go(&self, held: Vec<Held>) {
         for one in held {
             drop(one);
             self.inner.io.yield_now().await;
@@ -316,6 +375,8 @@ impl<I: Io> Shard<I> {
     pub(super) async fn free_disk(&self, digest: &Digest, old: &Entry) {
         let disk = &self.inner.disks[usize::from(old.disk)];
         match old.place {
+            // What is on a disk that was taken out stays as it is.
+            _ if disk.out().is_some() => {}
             Place::Packed { segment, .. } => self.sub_live(disk, segment, old),
             Place::Object => {
                 let path = disk.names.object(digest);
