@@ -167,7 +167,9 @@ impl<I: Io> Shard<I> {
         known.map_err(|e| PutError::Stopped(e.to_string()))?;
         let could_come_back = self.forget_any_origin(digest).await?;
         if self.lookup(&digest).is_none() {
-            return Ok(could_come_back);
+            // A put whose write failed may be found by the next start all the same.
+            let out = self.inner.disks.iter().find_map(|d| d.out());
+            return out.map_or(Ok(could_come_back), |reason| Err(PutError::Stopped(reason.to_string())));
         }
         self.remove(digest).await?;
         Ok(true)
