@@ -183,7 +183,7 @@ impl Model {
     /// The node said that there is nothing to delete. An expired blob comes back when the calendar does.
     pub fn delete_missed(&mut self, number: u64, now: Moment) {
         self.update(number, now, "nothing to delete", |state| {
-            let gone_ms = if now.jumps == 0 { 0 } else { state.gone_ms };
+            let gone_ms = state.gone_ms.min(now.unix_ms);
             State { must_ms: 0, gone_ms, ..state }
         });
     }
