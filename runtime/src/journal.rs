@@ -39,5 +39,5 @@ pub use batch::{
 pub(crate) use memory::buffer_in_time;
 pub use scan::{Found, ScanError, ScanPlan, Scanned, What, peek, scan};
 pub use segment::{Reading, Segment};
-pub use store::{Store, is_full, parse_name, segment_path};
+pub use store::{MakingRoom, Store, is_full, parse_name, segment_path};
 pub use writer::{Appended, Journal, JournalError, JournalPlan, Mark, Written};
