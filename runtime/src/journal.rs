@@ -15,7 +15,7 @@
 //! left in a recycled file names another segment and is never taken for new. Records are numbered without gaps (`sequence`).
 //!
 //! Path of a record in: `append` queues it and gives its sequence (*appended*); the committer writes all that is queued as
-//! one batch, linked with a sync, then wakes the callers (*synced*). At the next start `scan` reads the batches back; a new
+//! one batch, synced in the same operation (RWF_DSYNC), then wakes the callers (*synced*). At the next start `scan` reads the batches back; a new
 //! instance begins, the old one's segments stay until their owner releases them.
 //!
 //! Invariants
