@@ -35,7 +35,7 @@ pub enum Bug {
     ExpiredServed,
     /// Who stores for longer what is there already is told that it is, and it is not.
     KeepNotBettered,
-    /// A page of the listing is in no order.
+    /// A page of the listing takes any names, not the next ones.
     ListUnsorted,
     /// What an earlier life left in a segment that is written over is taken for this one's.
     IncarnationUnchecked,

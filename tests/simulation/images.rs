@@ -2,17 +2,25 @@
 //! sectors and names none, all, or any. Each image is started and held against what was acknowledged by then.
 
 use crate::boot;
-use crate::model::Model;
+use crate::model::{Asked, Blob, Model};
 use crate::random::number;
 use crate::script::{OPS, Op, begun, blobs, copy_of, look_at, machine, perform, shared, while_running};
+use crate::workload::Worker;
+use runtime::io::Io;
 use runtime::twin::{Cut, Image, Twin};
 use std::collections::HashSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::rc::Rc;
 
 /// Images of one moment with chosen losses.
 const RANDOM_CUTS: u64 = 3;
 /// Workloads of three steps take a soak.
 const STEPS_MAX: u32 = 2;
 const STEPS_MAX_SOAK: u32 = 3;
+
+/// Blobs that fill more than a pack.
+const SET: usize = 40;
 
 /// Every workload of up to `steps` steps.
 fn workloads(steps: u32) -> Vec<Vec<Op>> {
@@ -72,6 +80,76 @@ fn every_crash_image_of_every_short_workload_holds() {
     }
     println!("{count} crash images of {} moments of {} workloads", at, all.len());
     assert!(count > 1000, "only {count} images");
+}
+
+/// Large packed blobs of one client: two sets that fill packs.
+fn packed_blobs() -> Rc<Vec<Vec<Blob>>> {
+    Rc::new(vec![(0..2 * SET).map(|n| Blob::new(8, n as u64 + 1, 60_000)).collect()])
+}
+
+/// A pack of the first set dies and becomes a spare, a checkpoint forgets its deletions, and the second set is written over
+/// it: the moments at which there is a spare, or was one just before.
+fn reuse_moments() -> Vec<(Image, Model)> {
+    let blobs = packed_blobs();
+    let begin = begun(&crate::script::blobs());
+    let mut twin = Twin::resume(2, &begin.0);
+    let shared = shared(&twin, &blobs, Model::default(), true);
+    let mut node = boot::start(&mut twin, machine(1)).expect("starts");
+    let (io, clients) = (twin.outside(), shared.clone());
+    let work = async move {
+        let mut worker = Worker::new(&io, &clients, 0, 5);
+        for own in 0..SET {
+            worker.put_as(own, Asked::default()).await;
+        }
+        for own in 0..SET {
+            worker.delete(own).await;
+        }
+        io.sleep(2_500_000_000).await;
+        for own in SET..2 * SET {
+            worker.put_as(own, Asked::default()).await;
+        }
+    };
+    let (mut found, mut changes, mut left) = (Vec::new(), twin.disk_changes(), 0);
+    let model = shared.model.clone();
+    let mut look = |twin: &Twin| {
+        if std::mem::replace(&mut changes, twin.disk_changes()) == twin.disk_changes() {
+            return;
+        }
+        let image = twin.image();
+        let is_spare = |path: &Path| path.to_string_lossy().contains("spare-pack");
+        left = if image.files().iter().any(|(path, ..)| is_spare(path)) { 12 } else { left.max(1) - 1 };
+        if left > 0 {
+            found.push((image, copy_of(&model)));
+        }
+    };
+    while_running(&twin, &mut node, work, &mut look);
+    node.kill();
+    assert_eq!(shared.model.borrow().violation, None);
+    assert!(left == 0 && found.len() > 20, "no segment was written over: {} moments", found.len());
+    found
+}
+
+/// The first image of a segment that is written over that is not as it should be.
+pub fn broken_reuse() -> Option<String> {
+    let blobs = packed_blobs();
+    let moments = reuse_moments();
+    // What is written while the spare waits is like any other write; its end is what counts.
+    let last = moments.len().saturating_sub(40);
+    moments[last..].iter().enumerate().find_map(|(at, (image, model))| {
+        [(Cut::KeepNone, 0), (Cut::KeepAll, 0), (Cut::Random, at as u64)].into_iter().find_map(
+            |(how, seed)| {
+                let looked =
+                    catch_unwind(AssertUnwindSafe(|| look_at(&image.cut(how, seed), &blobs, model, 1)));
+                let why = looked.unwrap_or_else(|_| Err("panicked".to_owned())).err()?;
+                Some(format!("moment {at} {how:?}: {why}"))
+            },
+        )
+    })
+}
+
+#[test]
+fn a_segment_that_is_written_over_holds_at_every_moment() {
+    assert_eq!(broken_reuse(), None);
 }
 
 #[test]

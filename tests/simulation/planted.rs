@@ -1,5 +1,6 @@
 //! Bugs planted on purpose: the simulation that lets one of them live proves nothing.
 
+use crate::images::broken_reuse;
 use crate::random::outcome;
 use crate::run::Plan;
 use runtime::planted::{BUGS, Bug, plant};
@@ -17,6 +18,13 @@ fn severity(bug: Bug, seed: u64) -> u64 {
 }
 
 fn caught(bug: Bug) -> Option<(u64, String)> {
+    if bug == Bug::IncarnationUnchecked {
+        // Seen only when the power goes in the moment in which a segment is about to be written over.
+        plant(Some(bug));
+        let broken = broken_reuse();
+        plant(None);
+        return broken.map(|why| (0, why));
+    }
     (1..=SEEDS_MAX).find_map(|seed| {
         let plan = Plan { seed, operations: OPERATIONS, severity: Some(severity(bug, seed)) };
         plant(Some(bug));

@@ -188,12 +188,12 @@ impl Index {
             let mut names: Vec<(Digest, u64)> = live.map(|(d, e)| (*d, e.size)).collect();
             let room = limit - page.len();
             if names.len() > room {
-                names.select_nth_unstable_by(room, |a, b| a.0.cmp(&b.0));
+                if !planted::is(Bug::ListUnsorted) {
+                    names.select_nth_unstable_by(room, |a, b| a.0.cmp(&b.0));
+                }
                 names.truncate(room);
             }
-            if !planted::is(Bug::ListUnsorted) {
-                names.sort_unstable();
-            }
+            names.sort_unstable();
             page.extend(names);
             if page.len() == limit {
                 break;

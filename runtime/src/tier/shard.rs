@@ -204,6 +204,8 @@ struct State {
     pins: usize,
     /// Found damaged on disk: a put of the same object mends it.
     damaged: HashSet<Digest>,
+    /// With an older copy on a disk that went out before that could be said to be gone: a deletion would not last.
+    outdated: HashSet<Digest>,
     locked: HashMap<Digest, Vec<Waker>>,
     /// Where objects came from, those that are gone included.
     origins: Origins,
@@ -223,6 +225,7 @@ impl State {
             awaited: HashMap::new(),
             pins: 0,
             damaged: HashSet::new(),
+            outdated: HashSet::new(),
             locked: HashMap::new(),
             origins: Origins::new(quota_bytes, plan.map.columns()),
             next_sequence,

@@ -7,7 +7,7 @@ use super::super::names::{EXTENT_BYTES, Names, PACKED_BYTES_MAX};
 use super::super::object::{Incoming, ObjectWriter, WriteError, disk_bytes};
 use super::super::record::{Record, Said, packed_bytes};
 use super::held::take_held;
-use super::{Held, Key, PutError, Shard, Stored};
+use super::{Held, Key, PutError, ReadError, Shard, Stored};
 use crate::io::Io;
 use crate::planted::{self, Bug};
 use crate::shards::SHARDS;
@@ -165,8 +165,10 @@ impl<I: Io> Shard<I> {
     /// Deletes an object and forgets where it came from; false if there was neither. Readers under way finish.
     pub async fn delete(&self, digest: Digest) -> Result<bool, PutError> {
         let _lock = self.lock(digest).await;
-        // An older copy on a disk that could not be read would come back with it.
-        self.maybe_lost(&digest).map_err(|e| PutError::Stopped(e.to_string()))?;
+        // An older copy on a disk that does not work would come back with it.
+        let outdated = self.inner.state.borrow().outdated.contains(&digest);
+        let known = if outdated { Err(ReadError::Out(digest)) } else { self.maybe_lost(&digest) };
+        known.map_err(|e| PutError::Stopped(e.to_string()))?;
         let could_come_back = self.forget_any_origin(digest).await?;
         if self.lookup(&digest).is_none() {
             return Ok(could_come_back);
@@ -342,6 +344,7 @@ impl<I: Io> Shard<I> {
             Record { said: Said::Deleted, sequence, ..super::super::checkpoint::record_of(*digest, old) };
         if let Err(e) = self.append_index(&disk, &record).await {
             tracing::warn!(%digest, error = %e, "the older copy on another disk is not recorded as gone");
+            self.inner.state.borrow_mut().outdated.insert(*digest);
         }
     }
 
