@@ -115,6 +115,7 @@ const BATCH: Batch = Batch {
     records: 0,
     first: 41,
     synced: 41,
+    before: None,
 };
 
 fn record(at: usize, data: &[u8]) -> Frame {

@@ -1,7 +1,7 @@
 //! A byte budget shared by columns: reserve before use, release after. Called by the tier for disk bytes.
 //!
 //! Invariant: a reservation that would pass the limit is refused, whatever the interleaving. The limit is the quota, or less
-//! while the file system has less room than that.
+//! while the file system has less room than that. A reserve below the limit is for those who make room.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,6 +16,7 @@ pub struct Budget {
 struct Inner {
     quota: u64,
     limit: AtomicU64,
+    reserve: AtomicU64,
     used: AtomicU64,
 }
 
@@ -23,7 +24,13 @@ impl Budget {
     /// A budget of `limit` bytes, none used.
     pub fn new(limit: u64) -> Budget {
         let (quota, limit) = (limit, AtomicU64::new(limit));
-        Budget { inner: Arc::new(Inner { quota, limit, used: AtomicU64::new(0) }) }
+        let (reserve, used) = (AtomicU64::new(0), AtomicU64::new(0));
+        Budget { inner: Arc::new(Inner { quota, limit, reserve, used }) }
+    }
+
+    /// The last `bytes` below the limit are only for who takes them to give back more.
+    pub fn set_reserve(&self, bytes: u64) {
+        self.inner.reserve.store(bytes, Ordering::Relaxed);
     }
 
     /// There is room for `bytes` more and no further, whatever the quota says; it holds until this is called again.
@@ -32,9 +39,18 @@ impl Budget {
         self.inner.limit.store(limit, Ordering::Relaxed);
     }
 
-    /// Takes `bytes`, or nothing.
+    /// Takes `bytes`, or nothing; not from the reserve.
     pub fn try_reserve(&self, bytes: u64) -> bool {
-        let take = |used: u64| used.checked_add(bytes).filter(|&sum| sum <= self.limit());
+        self.take(bytes, self.limit().saturating_sub(self.inner.reserve.load(Ordering::Relaxed)))
+    }
+
+    /// Takes `bytes`, or nothing: for work that makes room.
+    pub fn try_reserve_all(&self, bytes: u64) -> bool {
+        self.take(bytes, self.limit())
+    }
+
+    fn take(&self, bytes: u64, limit: u64) -> bool {
+        let take = |used: u64| used.checked_add(bytes).filter(|&sum| sum <= limit);
         self.inner.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
     }
 
@@ -63,6 +79,16 @@ impl Budget {
     pub fn limit(&self) -> u64 {
         self.inner.limit.load(Ordering::Relaxed)
     }
+
+    /// Bytes that [`Budget::try_reserve`] may still take.
+    pub fn room(&self) -> u64 {
+        self.limit().saturating_sub(self.inner.reserve.load(Ordering::Relaxed)).saturating_sub(self.used())
+    }
+
+    /// Some of the reserve is in use.
+    pub fn is_short(&self) -> bool {
+        self.used() + self.inner.reserve.load(Ordering::Relaxed) > self.limit()
+    }
 }
 
 #[cfg(test)]
@@ -75,6 +101,16 @@ mod tests {
         assert!(b.try_reserve(60) && !b.try_reserve(41) && b.try_reserve(40));
         b.release(100);
         assert_eq!((b.used(), b.try_reserve(u64::MAX)), (0, false));
+    }
+
+    #[test]
+    fn the_reserve_is_for_those_who_make_room() {
+        let b = Budget::new(100);
+        b.set_reserve(10);
+        assert!(b.try_reserve(90) && !b.is_short() && b.room() == 0);
+        assert!(!b.try_reserve(1) && b.try_reserve_all(10) && !b.try_reserve_all(1) && b.is_short());
+        b.release(30);
+        assert!(b.room() == 20 && b.try_reserve(20) && !b.try_reserve(1));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::buffer::Arena;
 use crate::clock::Clock;
 use crate::io::Io;
 use crate::mesh::Doorbell;
-use crate::ring::{Inbox, Ring, RingIo, drive};
+use crate::ring::{Inbox, Ring, RingIo, drive, settle};
 use crate::stall::Stalls;
 use glommio::{CpuSet, ExecutorJoinHandle, LocalExecutorBuilder, Placement, PoolPlacement};
 use std::cell::{Cell, RefCell};
@@ -301,6 +301,7 @@ where
     let driver = glommio::spawn_local(drive(ring.clone(), bell, polled, spin_ns, stop.clone())).detach();
     spawn_run_delay_sampler(&column);
     let outcome = column.live(set_up).await;
+    settle(&ring).await;
     stop.set(true);
     ring.kick();
     driver.await;

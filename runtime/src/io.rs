@@ -127,7 +127,7 @@ pub trait File: Clone + 'static {
         len: usize,
         offset: u64,
     ) -> impl Future<Output = (io::Result<()>, Buffer)>;
-    /// Writes and syncs as one linked submission: `Ok` means on stable storage.
+    /// Writes and syncs in one submission: `Ok` means on stable storage.
     fn write_sync(
         &self,
         buf: Buffer,

@@ -15,7 +15,7 @@
 //! left in a recycled file names another segment and is never taken for new. Records are numbered without gaps (`sequence`).
 //!
 //! Path of a record in: `append` queues it and gives its sequence (*appended*); the committer writes all that is queued as
-//! one batch, linked with a sync, then wakes the callers (*synced*). At the next start `scan` reads the batches back; a new
+//! one batch, synced in the same operation (RWF_DSYNC), then wakes the callers (*synced*). At the next start `scan` reads the batches back; a new
 //! instance begins, the old one's segments stay until their owner releases them.
 //!
 //! Invariants
@@ -39,5 +39,5 @@ pub use batch::{
 pub(crate) use memory::buffer_in_time;
 pub use scan::{Found, ScanError, ScanPlan, Scanned, What, peek, scan};
 pub use segment::{Reading, Segment};
-pub use store::{Store, is_full, parse_name, segment_path};
+pub use store::{MakingRoom, Store, is_full, parse_name, segment_path};
 pub use writer::{Appended, Journal, JournalError, JournalPlan, Mark, Written};

@@ -13,6 +13,7 @@
 //! 4. COOP_TASKRUN, not DEFER_TASKRUN: on Linux 6.18 a deferred ring loses wake-ups when one of its operations waits on
 //!    another eventfd.
 
+mod blocking;
 mod conn;
 mod core;
 mod driver;
@@ -23,6 +24,7 @@ mod listener;
 mod queue;
 mod receive;
 
+pub use blocking::settle;
 pub use conn::{Chunk, RingConn};
 pub use core::{Cqe, Ring};
 pub use driver::{Inbox, drive};

@@ -32,6 +32,7 @@ fn batch(purpose: Purpose, items: &[(Frame, &[u8])]) -> Vec<u8> {
         records: 0,
         first,
         synced: 7,
+        before: Some(8),
     };
     let mut bytes = vec![0; batch_bytes(items.iter().map(|(frame, _)| frame))];
     encode_batch(SEED, head, items, &mut bytes);

@@ -450,6 +450,51 @@ fn packs_are_listed_reclaimed_and_checkpointed_and_nothing_is_lost() {
     }
 }
 
+/// A pack dies when nothing in it is wanted, whatever its place in the journal: those before it are as whole as they were.
+#[test]
+fn a_pack_that_is_gone_is_no_damage_of_the_one_before_it() {
+    let base = tempfile::tempdir_in("/var/tmp").expect("a directory on a disk");
+    let root = base.path().join("data");
+    let fill_root = root.clone();
+    on_column(move |column| {
+        let root = fill_root.clone();
+        async move {
+            let disks = [disk_of(&column, &root, 24 << 20).await];
+            let tier = open_all(&column, &disks, 1).await.expect("recovers").remove(0);
+            churn(&column, &tier, 0, 400).await;
+        }
+    });
+    let names = std::fs::read_dir(&root).expect("listed").map(|e| e.expect("an entry").file_name());
+    let mut packs: Vec<String> = names.filter_map(|n| n.into_string().ok()).collect();
+    // As if they had not been listed in the index yet.
+    for index in packs.extract_if(.., |n| !n.starts_with("pack-")).filter(|n| n.starts_with("index-")) {
+        std::fs::remove_file(root.join(index)).expect("removed");
+    }
+    packs.sort();
+    assert!(packs.len() >= 3, "{packs:?}");
+    std::fs::remove_file(root.join(&packs[1])).expect("removed");
+    on_column(move |column| {
+        let root = root.clone();
+        async move {
+            let disks = [disk_of(&column, &root, 24 << 20).await];
+            let tier = open_all(&column, &disks, 1).await.expect("nothing is damaged").remove(0);
+            let mut found = 0;
+            for n in 0..400 {
+                let data = numbered(n);
+                match tier.get(&digest_of(&data)).await.expect("read") {
+                    Some(Found::Read(bytes)) => {
+                        assert_eq!(bytes, data);
+                        found += 1;
+                    }
+                    None => {}
+                    _ => panic!("{n} is small and not in RAM"),
+                }
+            }
+            assert!((200..390).contains(&found), "{found} of 400: those of one pack are gone");
+        }
+    });
+}
+
 #[test]
 fn a_directory_is_held_once_and_reopens() {
     let base = tempfile::tempdir_in("/var/tmp").expect("a directory on a disk");

@@ -68,6 +68,39 @@ fn a_full_quota_is_507_until_something_is_deleted() {
     must_fill_and_free(node, (100_000, 4 << 20), 32 << 20);
 }
 
+/// A disk half full takes any number of replacements: what is deleted here and there comes back as room.
+#[test]
+fn small_blobs_replaced_at_random_find_room() {
+    const CLIENTS: u64 = 8;
+    let mut node = Setup::new().arg("--disk-quota=64MiB").start();
+    let clients = (0..CLIENTS).map(|number| {
+        let mut client = node.client();
+        std::thread::spawn(move || {
+            let mut rng = Rng::new(number);
+            let mut next = number;
+            let mut put = |rng: &mut Rng, client: &mut Client| {
+                next += CLIENTS;
+                let body = content::bytes(next, rng.size(10_000, 60_000));
+                let replied = client.call(&Request::new("PUT", "/blobs").body(&body));
+                assert_eq!(replied.status, 201, "blob {next}: {}", replied.text());
+                Digest::of(&body)
+            };
+            let mut stored: Vec<Digest> = (0..100).map(|_| put(&mut rng, &mut client)).collect();
+            for _ in 0..600 {
+                let at = rng.size(0, 99);
+                assert_eq!(client.delete(&stored[at]), 204);
+                stored[at] = put(&mut rng, &mut client);
+            }
+            for digest in stored {
+                assert!(Digest::of(&client.get(&digest)) == digest, "another content");
+            }
+        })
+    });
+    let clients: Vec<_> = clients.collect();
+    clients.into_iter().for_each(|client| client.join().expect("every PUT found room"));
+    node.stop();
+}
+
 #[test]
 fn a_quota_full_of_small_blobs_is_507_until_something_is_deleted() {
     let node = Setup::new().arg("--disk-quota=64MiB").start();

@@ -5,7 +5,8 @@
 //! batch    = batch header (64 B), record heads, data of each record, zeros up to the boundary
 //!            magic "BSLJ" u32 · version u16 · purpose u16 · journal u32 (number of its first segment) · segment u32
 //!            · payload bytes u32 · heads bytes u32 · records u32 · zeros u32 · first u64 (sequence of its first record)
-//!            · synced u64 (all before this sequence was synced when this was written) · zeros [12]
+//!            · synced u64 (all before this sequence was synced when this was written)
+//!            · after u32 (number of the journal's segment before this one, plus one; 0: this is its first) · zeros [8]
 //!            · CRC32C of the directory's seed and the 60 B before
 //! record   = head: data bytes u32 · CRC32C of the data u32 · kind u8 · version u8 · shard u8 · meta bytes u8
 //!            · CRC32C of these 12 B, the meta and the sequence as u64 · meta, padded to a multiple of 8
@@ -135,6 +136,8 @@ pub struct Batch {
     pub first: u64,
     /// Everything before this sequence was synced when this batch was written.
     pub synced: u64,
+    /// The journal's segment before this one. It may be gone: segments nobody wants are removed in any order.
+    pub before: Option<u32>,
 }
 
 /// Why bytes are not what they should be.
@@ -179,6 +182,7 @@ impl Batch {
         out[24..28].copy_from_slice(&self.records.to_le_bytes());
         out[32..40].copy_from_slice(&self.first.to_le_bytes());
         out[40..48].copy_from_slice(&self.synced.to_le_bytes());
+        out[48..52].copy_from_slice(&self.before.map_or(0, |n| n + 1).to_le_bytes());
         let crc = crc32c_append(seed, &out[..60]);
         out[60..64].copy_from_slice(&crc.to_le_bytes());
     }
@@ -206,6 +210,7 @@ impl Batch {
             records: u32_at(bytes, 24),
             first: u64_at(bytes, 32),
             synced: u64_at(bytes, 40),
+            before: u32_at(bytes, 48).checked_sub(1),
         };
         let sound = batch.heads_bytes <= batch.payload_bytes
             && u64::from(batch.records) * HEAD_BYTES as u64 <= u64::from(batch.heads_bytes)

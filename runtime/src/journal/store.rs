@@ -10,7 +10,8 @@
 //!
 //! Invariants
 //! 1. Disk bytes are taken from the budget before a file is made and given back after it is gone.
-//! 2. A segment becomes a spare only when nobody reads its bytes any more.
+//! 2. The budget's reserve is for the segments that others are moved to: without it a full disk could not be made room on.
+//! 3. A segment becomes a spare only when nobody reads its bytes any more.
 
 use super::batch::Purpose;
 use super::segment::Segment;
@@ -75,6 +76,18 @@ struct Inner<I: Io> {
     next_number: Cell<u32>,
     number_step: u32,
     written_bytes: Cell<u64>,
+    /// Of those who make room now.
+    makers: Cell<u32>,
+}
+
+/// While it lives, new segments may be made of the budget's reserve.
+pub struct MakingRoom<I: Io>(Store<I>);
+
+impl<I: Io> Drop for MakingRoom<I> {
+    fn drop(&mut self) {
+        let makers = &self.0.inner.makers;
+        makers.set(makers.get() - 1);
+    }
 }
 
 impl<I: Io> Clone for Store<I> {
@@ -102,6 +115,7 @@ impl<I: Io> Store<I> {
                 next_number: Cell::new(first_number),
                 number_step,
                 written_bytes: Cell::new(0),
+                makers: Cell::new(0),
             }),
         }
     }
@@ -124,6 +138,19 @@ impl<I: Io> Store<I> {
     /// The disk budget.
     pub fn budget(&self) -> &Budget {
         &self.inner.budget
+    }
+
+    /// Records are about to be moved out of a segment, which then goes.
+    pub fn making_room(&self) -> MakingRoom<I> {
+        let makers = &self.inner.makers;
+        makers.set(makers.get() + 1);
+        MakingRoom(self.clone())
+    }
+
+    /// Takes disk bytes for a segment.
+    fn try_reserve(&self, disk_bytes: u64) -> bool {
+        let Inner { budget, makers, .. } = &*self.inner;
+        if makers.get() > 0 { budget.try_reserve_all(disk_bytes) } else { budget.try_reserve(disk_bytes) }
     }
 
     /// Adds a segment that recovery found.
@@ -196,7 +223,7 @@ impl<I: Io> Store<I> {
         let Inner { io, root, budget, .. } = &*self.inner;
         if unbounded {
             budget.adopt(disk_bytes);
-        } else if !budget.try_reserve(disk_bytes) {
+        } else if !self.try_reserve(disk_bytes) {
             return Err(io::ErrorKind::StorageFull.into());
         }
         let path = segment_path(root, purpose, number);

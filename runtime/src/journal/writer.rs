@@ -77,6 +77,8 @@ struct State<F> {
     active: Option<Active<F>>,
     /// Number of the first segment, once there is one.
     journal: Option<u32>,
+    /// The segment before the active one.
+    before: Option<u32>,
     next_sequence: u64,
     mark: Option<Mark>,
     written_bytes: u64,
@@ -135,6 +137,7 @@ impl<I: Io> Journal<I> {
             committing: false,
             active: None,
             journal: None,
+            before: None,
             next_sequence: 0,
             mark: None,
             written_bytes: 0,
@@ -277,6 +280,7 @@ impl<I: Io> Journal<I> {
             first: state.next_sequence,
             // One batch is under way at a time: whatever was written before is synced.
             synced: state.next_sequence,
+            before: state.before,
         }
     }
 
@@ -292,6 +296,7 @@ impl<I: Io> Journal<I> {
 
     fn seal(&self, active: Active<I::File>) {
         active.segment.seal();
+        self.inner.state.borrow_mut().before = Some(active.segment.number);
         if let Some(hear) = &*self.inner.on_sealed.borrow() {
             hear(active.segment);
         }

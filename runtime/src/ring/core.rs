@@ -64,9 +64,9 @@ pub struct Ring {
     slots: RefCell<Vec<Slot>>,
     free: Cell<u32>,
     unsubmitted: Cell<u32>,
-    /// Linked operations are queued: their submission must not be parted.
-    has_links: Cell<bool>,
     in_flight: Cell<u32>,
+    /// Calls on blocking threads.
+    blocking: Rc<Cell<usize>>,
     driver: RefCell<Option<Waker>>,
     kicked: Cell<bool>,
     receive: ReceiveBuffers,
@@ -98,8 +98,8 @@ impl Ring {
             slots: RefCell::new(Vec::new()),
             free: Cell::new(NO_SLOT),
             unsubmitted: Cell::new(0),
-            has_links: Cell::new(false),
             in_flight: Cell::new(0),
+            blocking: Rc::default(),
             driver: RefCell::new(None),
             kicked: Cell::new(false),
             receive,
@@ -174,27 +174,6 @@ impl Ring {
         Op { ring: self.clone(), slot, held: Some(held) }
     }
 
-    /// Starts two operations of which the second runs only when the first succeeded whole. Each owns its part of `held`
-    /// until it completes.
-    pub fn linked<T: 'static, U: 'static>(
-        self: &Rc<Ring>,
-        first: squeue::Entry,
-        second: squeue::Entry,
-        held: (T, U),
-    ) -> (Op<T>, Op<U>) {
-        let (capacity, len) = {
-            let queue = self.io().submission();
-            (queue.capacity(), queue.len())
-        };
-        // A link must not be cut by a submission between its halves.
-        if capacity - len < 2 {
-            self.submit();
-        }
-        self.has_links.set(true);
-        let first = self.op(first.flags(squeue::Flags::IO_LINK), held.0);
-        (first, self.op(second, held.1))
-    }
-
     /// Starts an operation that completes many times.
     pub fn multi(self: &Rc<Ring>, entry: squeue::Entry) -> Multi {
         let slot = self.take_slot(Slot::Multi { queue: VecDeque::new(), waker: None, done: false });
@@ -240,6 +219,10 @@ impl Ring {
         self.unsubmitted.get() > 0 || self.io().submission().taskrun()
     }
 
+    pub(super) fn blocking_calls(&self) -> Rc<Cell<usize>> {
+        self.blocking.clone()
+    }
+
     /// Operations under way.
     pub fn in_flight(&self) -> u32 {
         self.in_flight.get()
@@ -247,7 +230,7 @@ impl Ring {
 
     /// Hands all but the last part of a burst to the kernel. Errors are left to the call for the last.
     fn submit_parts(&self) {
-        while !self.has_links.get() && self.io().submission().len() as u32 > SUBMIT_PART {
+        while self.io().submission().len() as u32 > SUBMIT_PART {
             // SAFETY: as in `submit`.
             let entered = unsafe { self.io().submitter().enter::<libc::sigset_t>(SUBMIT_PART, 0, 0, None) };
             if entered.is_err() {
@@ -282,11 +265,7 @@ impl Ring {
                 _ => panic!("io_uring_enter: {e}"),
             }
         }
-        let left = self.io().submission().len() as u32;
-        self.unsubmitted.set(left);
-        if left == 0 {
-            self.has_links.set(false);
-        }
+        self.unsubmitted.set(self.io().submission().len() as u32);
     }
 
     /// What completions write while [`Ring::set_eventfd`] is on.

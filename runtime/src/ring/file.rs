@@ -1,6 +1,7 @@
-//! Files on the ring: whole transfers, linked write and sync, blocking calls moved off the column. Every operation that may
+//! Files on the ring: whole transfers, synced writes, blocking calls moved off the column. Every operation that may
 //! reach the disk has passed its device's queue by class.
 
+use super::blocking::blocking;
 use super::core::Ring;
 use super::fixed::FileNumber;
 use super::queue::{DiskQueue, Permit};
@@ -117,14 +118,22 @@ impl RingFile {
         entry.flags(flags)
     }
 
-    fn write_entry(&self, buf: &Buffer, from: usize, to: usize, offset: u64) -> squeue::Entry {
+    /// Writes `from..to` of `buf`; `how` is of RWF_*.
+    fn write_entry(
+        &self,
+        (buf, from, to): (&Buffer, usize, usize),
+        offset: u64,
+        how: libc::c_int,
+    ) -> squeue::Entry {
         assert!(to <= buf.capacity() && from < to, "write of {from}..{to} in a buffer of {}", buf.capacity());
         let (fd, flags) = self.target();
         let (at, len) = (buf[from..to].as_ptr(), to - from);
         let offset = offset + from as u64;
         let entry = match self.inner.ring.registered().buffer_of(at, len) {
-            Some(number) => opcode::WriteFixed::new(fd, at, len as u32, number).offset(offset).build(),
-            None => opcode::Write::new(fd, at, len as u32).offset(offset).build(),
+            Some(number) => {
+                opcode::WriteFixed::new(fd, at, len as u32, number).offset(offset).rw_flags(how).build()
+            }
+            None => opcode::Write::new(fd, at, len as u32).offset(offset).rw_flags(how).build(),
         };
         entry.flags(flags)
     }
@@ -147,7 +156,7 @@ impl RingFile {
                 Ok(permit) => permit,
                 Err(e) => return (Err(e), buf),
             };
-            let entry = self.write_entry(&buf, done, to, offset);
+            let entry = self.write_entry((&buf, done, to), offset, 0);
             let (cqe, (back, _permit)) = self.inner.ring.op(entry, (buf, permit)).await;
             buf = back;
             match cqe.result() {
@@ -219,15 +228,13 @@ impl File for RingFile {
             Ok(permit) => permit,
             Err(e) => return (Err(e), buf),
         };
-        let write = self.write_entry(&buf, 0, len, offset);
-        // The sync completes last, so it holds the permit of both.
-        let (write, sync) = self.inner.ring.linked(write, self.sync_entry(), (buf, permit));
-        let (written, buf) = write.await;
-        let (synced, permit) = sync.await;
+        // One operation does both: linked with an fsync it takes a worker thread twice, one after the other.
+        let entry = self.write_entry((&buf, 0, len), offset, libc::RWF_DSYNC);
+        let (written, (buf, permit)) = self.inner.ring.op(entry, (buf, permit)).await;
         drop(permit);
         match written.result() {
-            Ok(n) if n == len => (synced.result().map(drop), buf),
-            // A short write breaks the link (the sync is ECANCELED): the rest is written and synced.
+            Ok(n) if n == len => (Ok(()), buf),
+            // A short write: the rest is written and all of it synced.
             Ok(n) => {
                 let (rest, buf) = self.write_rest(buf, n, len, offset).await;
                 match rest {
@@ -254,7 +261,7 @@ impl File for RingFile {
     async fn truncate(&self, len: u64) -> io::Result<()> {
         // ftruncate is in io_uring only since 6.9; it is rare here, so the blocking pool does it.
         let fd = self.inner.fd.as_ref().expect("open until dropped").try_clone()?;
-        glommio::executor().spawn_blocking(move || rustix::fs::ftruncate(&fd, len)).await.map_err(Into::into)
+        blocking(&self.inner.ring, move || rustix::fs::ftruncate(&fd, len)).await.map_err(Into::into)
     }
 
     async fn size(&self) -> io::Result<u64> {

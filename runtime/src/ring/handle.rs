@@ -1,5 +1,6 @@
 //! [`RingIo`]: the seam over the ring, glommio's timers and its blocking pool.
 
+use super::blocking::blocking;
 use super::core::Ring;
 use super::file::{RingFile, c_path, open_flags};
 use super::listener::{Listener, bind, connect};
@@ -130,7 +131,7 @@ impl Io for RingIo {
         }
         let host = host.to_owned();
         let look_up = move || (host.as_str(), port).to_socket_addrs().map(Iterator::collect);
-        glommio::executor().spawn_blocking(look_up).await
+        blocking(&self.inner.ring, look_up).await
     }
 
     async fn open(&self, path: &Path, how: Open) -> io::Result<RingFile> {
@@ -171,12 +172,12 @@ impl Io for RingIo {
 
     async fn list_dir(&self, dir: &Path) -> io::Result<Vec<(String, u64)>> {
         let dir = dir.to_owned();
-        glommio::executor().spawn_blocking(move || list(&dir)).await
+        blocking(&self.inner.ring, move || list(&dir)).await
     }
 
     async fn free_bytes(&self, dir: &Path) -> io::Result<u64> {
         let dir = dir.to_owned();
-        glommio::executor().spawn_blocking(move || free(&dir)).await
+        blocking(&self.inner.ring, move || free(&dir)).await
     }
 
     async fn pin_resident(
@@ -192,7 +193,7 @@ impl Io for RingIo {
             return Ok(None);
         };
         let path = path.to_owned();
-        glommio::executor().spawn_blocking(move || Resident::pin(&path, offset, len, loan, verify)).await
+        blocking(&self.inner.ring, move || Resident::pin(&path, offset, len, loan, verify)).await
     }
 }
 

@@ -223,6 +223,7 @@ impl<I: Io> CheckpointWriter<I> {
             records: 0,
             first: self.records,
             synced: 0,
+            before: None,
         };
         encode_batch(self.store.seed(), batch, frames, &mut buf);
         self.file.write_at(buf, bytes, self.at).await.0?;

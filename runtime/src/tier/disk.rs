@@ -18,6 +18,8 @@ use std::sync::Arc;
 pub const DISKS_MAX: usize = 16;
 
 const INDEX_SEGMENT_BYTES: u32 = 1 << 20;
+/// Each column may move a pack to a new one on a disk that is full otherwise; all of them have no more than this part of it.
+const RESERVE_PART_MIN: u64 = 16;
 /// What a column remembers requests for on a disk: an object for each of so many bytes of its share, at most so many.
 const REMEMBERED_BYTES: u64 = 1 << 20;
 const REMEMBERED_MAX: u64 = 1 << 18;
@@ -86,7 +88,10 @@ impl<I: Io> Disk<I> {
             let on_stop = Box::new(move |reason| on_out(number, reason));
             Journal::new(store.clone(), JournalPlan { purpose, segment_bytes, unbounded }, on_stop)
         };
-        let pack = journal(Purpose::Pack, pack_segment_bytes(plan.budget.limit()), false);
+        let pack_bytes = pack_segment_bytes(plan.budget.limit());
+        let pack = journal(Purpose::Pack, pack_bytes, false);
+        let reserve_bytes = u64::from(pack_bytes) * columns as u64;
+        plan.budget.set_reserve(reserve_bytes.min(plan.budget.limit() / RESERVE_PART_MIN));
         // Deletions must go on when the quota is used up: they are what frees it.
         let index = journal(Purpose::Index, INDEX_SEGMENT_BYTES, true);
         Rc::new(Disk {
@@ -144,6 +149,6 @@ impl<I: Io> Disk<I> {
 
     /// Bytes that fit yet.
     pub fn room_bytes(&self) -> u64 {
-        self.store.budget().limit().saturating_sub(self.store.budget().used())
+        self.store.budget().room()
     }
 }

@@ -279,19 +279,18 @@ impl<I: Io> Survey<'_, I> {
         Ok(())
     }
 
-    /// By segment: with which sequence the next one of the same journal starts.
+    /// By segment: with which sequence the one that was begun after it starts. If that is gone, nothing is known.
     async fn reach(
         &self,
         purpose: Purpose,
         numbers: impl Iterator<Item = u32>,
     ) -> Result<HashMap<u32, u64>, RecoverError> {
-        let mut last: HashMap<u32, u32> = HashMap::new();
         let mut reach = HashMap::new();
         for number in numbers {
             let path = segment_path(self.root, purpose, number);
             let first = peek(self.io, self.seed, &path, purpose, number).await;
             let Some(first) = first.map_err(|e| RecoverError::Io(path, e))? else { continue };
-            if let Some(before) = last.insert(first.journal, number) {
+            if let Some(before) = first.before {
                 reach.insert(before, first.first);
             }
         }

@@ -250,6 +250,8 @@ struct Inner<I: Io> {
     /// The last start had journals to read: a checkpoint saves the next one that.
     stale: Cell<bool>,
     checkpointing: Cell<bool>,
+    /// Who waits for packs being rewritten to make room; the first began it.
+    reclaiming: RefCell<Vec<Oneshot<u64>>>,
     ram_hits: Cell<u64>,
     disk_hits: Cell<u64>,
     evictions: Cell<u64>,
@@ -293,6 +295,7 @@ impl<I: Io> Shard<I> {
                 loaded: Cell::new(false),
                 others_loading: recovered.loading,
                 checkpointing: Cell::new(false),
+                reclaiming: RefCell::default(),
                 ram_hits: Cell::new(0),
                 disk_hits: Cell::new(0),
                 evictions: Cell::new(0),

@@ -10,7 +10,17 @@ fn frame(kind: u8, meta: &[u8], data: &[u8]) -> Frame {
 
 fn head(first: u64) -> Batch {
     let (purpose, journal, segment, synced) = (Purpose::Pack, 3, 9, first);
-    Batch { purpose, journal, segment, payload_bytes: 0, heads_bytes: 0, records: 0, first, synced }
+    Batch {
+        purpose,
+        journal,
+        segment,
+        payload_bytes: 0,
+        heads_bytes: 0,
+        records: 0,
+        first,
+        synced,
+        before: None,
+    }
 }
 
 fn encode(first: u64, items: &[(Frame, &[u8])]) -> (Vec<u8>, Vec<u32>) {

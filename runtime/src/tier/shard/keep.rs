@@ -28,6 +28,8 @@ const MOVED_AT_ONCE: usize = 64;
 const RECLAIMS_AT_ONCE: usize = 32;
 /// When a put found the disk full, packs are rewritten that have this much or less in them.
 const RECLAIM_WHEN_FULL: f64 = 0.9;
+/// It rewrites packs of at most this part of the quota before it tries again.
+const RECLAIM_PART_MAX: u64 = 16;
 
 /// Of a pack, the part that is still wanted below which it is rewritten: low while there is room, for then it may die by
 /// itself; high when the space is needed. Rewriting at 0.2 costs a quarter of what it frees.
@@ -170,11 +172,31 @@ impl<I: Io> Shard<I> {
         if worst.is_retired() { worst.disk_bytes } else { 0 }
     }
 
-    /// Makes room for `bytes` by rewriting packs, the emptiest first; returns how many came back.
+    /// Makes room for `bytes` by rewriting packs, the emptiest first; returns how many came back. Who comes while that is
+    /// under way waits for it: all of them want the same packs.
     pub(super) async fn reclaim(&self, bytes: u64) -> u64 {
+        let (give, freed) = Oneshot::new();
+        let is_first = {
+            let reclaiming = &mut *self.inner.reclaiming.borrow_mut();
+            reclaiming.push(give);
+            reclaiming.len() == 1
+        };
+        if is_first {
+            // A task of its own: a client that goes away must not leave it half done.
+            let me = self.clone();
+            self.inner.io.spawn("reclaim", async move {
+                let freed = me.reclaim_now(bytes).await;
+                me.inner.reclaiming.take().iter().for_each(|waiting| waiting.set(freed));
+            });
+        }
+        freed.await
+    }
+
+    async fn reclaim_now(&self, bytes: u64) -> u64 {
         let mut freed = 0;
         for disk in self.inner.disks.iter().filter(|d| d.out().is_none()) {
             self.remove_dead_packs(disk).await;
+            let bytes = bytes.min(disk.store.budget().limit() / RECLAIM_PART_MAX);
             while freed < bytes {
                 match self.reclaim_one(disk, Some(RECLAIM_WHEN_FULL)).await {
                     0 => break,
@@ -187,6 +209,7 @@ impl<I: Io> Shard<I> {
 
     /// Moves what this column still wants of a pack to its own.
     async fn move_out(&self, disk: &Rc<Disk<I>>, segment: &Arc<Segment>) -> Result<(), PutError> {
+        let _making_room = disk.store.making_room();
         let mut from = Some(Mark { segment: segment.number, offset: 0, sequence: 0 });
         while let Some(mark) = from {
             let (found, next) = self.read_step(disk, segment, mark).await.map_err(PutError::from_io)?;

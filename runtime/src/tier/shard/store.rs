@@ -30,6 +30,10 @@ impl<I: Io> Shard<I> {
         }
         let keep = self.promised(&digest, keep);
         let disk = self.choose_disk(hash_of(&digest), packed_bytes(data.len() as u64))?;
+        if disk.store.budget().is_short() {
+            // The pack that is being written is for what is moved out of others.
+            return Err(PutError::NoSpace);
+        }
         let record = Record {
             said: Said::Packed,
             digest,
