@@ -205,8 +205,16 @@ impl<I: Io> Shard<I> {
         Ok(old.size)
     }
 
+    /// Whether no disk that is out may have an older copy of what is deleted here, which was promised more.
+    fn deletions_last(&self) -> bool {
+        self.knows_all() && self.inner.state.borrow().outdated.is_empty()
+    }
+
     /// Deletes objects whose time is over. Called now and then; looks at one shard at a time.
     pub async fn sweep_expired(&self) -> Result<(), PutError> {
+        if !self.deletions_last() {
+            return Ok(());
+        }
         for shard in 0..SHARDS {
             let now_ms = self.inner.io.unix_ms();
             let gone = self.inner.state.borrow().index.expired(shard, now_ms, SWEEP_MAX);
@@ -230,7 +238,7 @@ impl<I: Io> Shard<I> {
         // All columns make room on the same disk: spread over several it would not hold what is to come.
         let working = self.inner.disks.iter().filter(|d| d.out().is_none());
         let Some(disk) = working.max_by_key(|d| (d.room_bytes(), d.number)).cloned() else { return Ok(0) };
-        while freed < bytes {
+        while freed < bytes && self.deletions_last() {
             let victims = disk.policy.borrow_mut().victims(bytes - freed, |digest| self.is_held(digest));
             if victims.is_empty() {
                 break;
