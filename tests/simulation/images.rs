@@ -84,7 +84,8 @@ fn every_crash_image_of_every_short_workload_holds() {
 
 /// Large packed blobs of one client: two sets that fill packs.
 fn packed_blobs() -> Rc<Vec<Vec<Blob>>> {
-    Rc::new(vec![(0..2 * SET).map(|n| Blob::new(8, n as u64 + 1, 60_000)).collect()])
+    let size = |n: usize| if n < 2 * SET { 60_000 } else { 70_000 };
+    Rc::new(vec![(0..=2 * SET).map(|n| Blob::new(8, n as u64 + 1, size(n))).collect()])
 }
 
 /// A pack of the first set dies and becomes a spare, a checkpoint forgets its deletions, and the second set is written over
@@ -103,6 +104,11 @@ fn reuse_moments() -> Vec<(Image, Model)> {
         }
         for own in 0..SET {
             worker.delete(own).await;
+        }
+        // Records enough in the index for another checkpoint, and none in the packs.
+        for more in 0..300 {
+            let asked = Asked { ttl_ms: Some(3_600_000 + more * 1000), ..Asked::default() };
+            worker.put_as(2 * SET, asked).await;
         }
         io.sleep(2_500_000_000).await;
         for own in SET..2 * SET {
@@ -133,8 +139,8 @@ fn reuse_moments() -> Vec<(Image, Model)> {
 pub fn broken_reuse() -> Option<String> {
     let blobs = packed_blobs();
     let moments = reuse_moments();
-    // What is written while the spare waits is like any other write; its end is what counts.
-    let last = moments.len().saturating_sub(40);
+    // Nothing happens to the spare until it is taken.
+    let last = moments.len().saturating_sub(60);
     moments[last..].iter().enumerate().find_map(|(at, (image, model))| {
         [(Cut::KeepNone, 0), (Cut::KeepAll, 0), (Cut::Random, at as u64)].into_iter().find_map(
             |(how, seed)| {
