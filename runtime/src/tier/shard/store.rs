@@ -205,22 +205,23 @@ impl<I: Io> Shard<I> {
         Ok(old.size)
     }
 
-    /// Whether it can be deleted without being asked for: its disk works, and no disk that is out may have an older copy
-    /// that was promised more.
-    fn may_drop(&self, digest: &Digest, entry: &Entry) -> bool {
-        let works = self.inner.disks[usize::from(entry.disk)].out().is_none();
-        works && self.knows_all() && !self.inner.state.borrow().outdated.contains(digest)
+    /// Whether no disk that is out may have an older copy of what is deleted here, which was promised more.
+    fn deletions_last(&self) -> bool {
+        self.knows_all() && self.inner.state.borrow().outdated.is_empty()
     }
 
     /// Deletes objects whose time is over. Called now and then; looks at one shard at a time.
     pub async fn sweep_expired(&self) -> Result<(), PutError> {
+        if !self.deletions_last() {
+            return Ok(());
+        }
         for shard in 0..SHARDS {
             let now_ms = self.inner.io.unix_ms();
             let gone = self.inner.state.borrow().index.expired(shard, now_ms, SWEEP_MAX);
             for digest in gone {
                 let _lock = self.lock(digest).await;
-                let still = self.lookup_any(&digest).filter(|e| e.is_expired(now_ms));
-                if still.is_some_and(|e| self.may_drop(&digest, &e)) {
+                let works = |e: &Entry| self.inner.disks[usize::from(e.disk)].out().is_none();
+                if self.lookup_any(&digest).is_some_and(|e| e.is_expired(now_ms) && works(&e)) {
                     self.remove(digest).await?;
                 }
             }
@@ -236,7 +237,7 @@ impl<I: Io> Shard<I> {
         // All columns make room on the same disk: spread over several it would not hold what is to come.
         let working = self.inner.disks.iter().filter(|d| d.out().is_none());
         let Some(disk) = working.max_by_key(|d| (d.room_bytes(), d.number)).cloned() else { return Ok(0) };
-        while freed < bytes {
+        while freed < bytes && self.deletions_last() {
             let victims = disk.policy.borrow_mut().victims(bytes - freed, |digest| self.is_held(digest));
             if victims.is_empty() {
                 break;
@@ -265,7 +266,7 @@ impl<I: Io> Shard<I> {
     async fn evict_one(&self, disk: &Rc<Disk<I>>, digest: Digest) -> Result<u64, PutError> {
         let _lock = self.lock(digest).await;
         // What was deleted, or stored for good since, is not the object that was chosen.
-        let chosen = |e: &Entry| e.may_go() && e.disk == disk.number && self.may_drop(&digest, e);
+        let chosen = |e: &Entry| e.may_go() && e.disk == disk.number;
         let Some(entry) = self.lookup_any(&digest).filter(chosen) else { return Ok(0) };
         assert!(entry.evictable, "only what may be dropped is dropped");
         self.remove(digest).await
