@@ -229,8 +229,14 @@ impl Run {
         self.broken().map_or(Ok(()), Err)
     }
 
-    fn stop(&mut self, node: Node) {
-        self.stop_clients();
+    /// Clients finish, then the node; a node that has failed is stopped at once, as the binary does: who waits for it is cut off.
+    fn stop(&mut self, mut node: Node) {
+        self.shared.stop.set(true);
+        let shared = self.shared.clone();
+        self.twin.run_until(LIMIT_NS, || {
+            node.watch();
+            shared.running.get() == 0 || node.failure().is_some()
+        });
         boot::stop(&self.twin, node);
     }
 
