@@ -180,10 +180,11 @@ impl Model {
         self.update(number, now, "deleted", |state| State { must_ms: 0, gone_ms: 0, ..state });
     }
 
-    /// The node said that there is nothing to delete. An expired blob comes back when the calendar does.
-    pub fn delete_missed(&mut self, number: u64, now: Moment) {
+    /// The node said that there is nothing to delete. An expired blob comes back when the calendar does, which may have been
+    /// ahead when the node looked.
+    pub fn delete_missed(&mut self, number: u64, (asked, now): (Moment, Moment)) {
         self.update(number, now, "nothing to delete", |state| {
-            let gone_ms = state.gone_ms.min(now.unix_ms);
+            let gone_ms = state.gone_ms.min(now.unix_ms.max(asked.unix_ms));
             State { must_ms: 0, gone_ms, ..state }
         });
     }

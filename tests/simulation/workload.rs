@@ -251,7 +251,8 @@ impl Worker {
         let blob = &shared.blobs[self.me][own];
         let line = format!("DELETE {}", blob.digest.path());
         let before = shared.model.borrow().state(blob.number);
-        shared.model.borrow_mut().delete_asked(blob.number, shared.now());
+        let asked = shared.now();
+        shared.model.borrow_mut().delete_asked(blob.number, asked);
         let answer = self.client.call(&line, "", &[]).await;
         let now = shared.now();
         match answer {
@@ -267,7 +268,7 @@ impl Worker {
                     let history = shared.model.borrow().history_of(blob.number);
                     self.violate(format!("{line}: 404 for a blob stored for good{history}"));
                 }
-                shared.model.borrow_mut().delete_missed(blob.number, now);
+                shared.model.borrow_mut().delete_missed(blob.number, (asked, now));
             }
             other => self.failed_change(blob.number, &line, &other).await,
         }
