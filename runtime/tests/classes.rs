@@ -1,16 +1,17 @@
 //! The classes on the real ring: a flood from below does not take the device from what is more urgent. Latencies are compared
 //! within one run, since disks differ. `BASALT_WITHOUT_CLASSES=1` lifts the limits, and both floods must then fail.
 
+mod on_column;
+
+use on_column::on_column;
 use runtime::classes::Limits;
-use runtime::column::{Body, Column, Plan, start};
+use runtime::column::Column;
 use runtime::io::{Class, File, Io, Open};
-use runtime::mesh::Doorbell;
 use runtime::ring::RingFile;
 use std::cell::Cell;
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::sync::{Arc, Mutex};
 
 const MIB: usize = 1 << 20;
 const FILE_BYTES: usize = 256 * MIB;
@@ -21,29 +22,6 @@ const WARM_UP_NS: u64 = 100_000_000;
 const RATIO_MAX: f64 = 60.0;
 /// Latencies measured with and without a flood.
 const ROUNDS: usize = 300;
-
-/// Runs a future on a column of its own and gives back what it returns.
-fn on_column<T, F, Fut>(work: F) -> T
-where
-    T: Send + 'static,
-    F: Fn(Column) -> Fut + Clone + Send + 'static,
-    Fut: Future<Output = T> + 'static,
-{
-    let result = Arc::new(Mutex::new(None));
-    let give = result.clone();
-    let plan = Plan { cpus: vec![0], arena_bytes: 160 << 20, spin_ns: 0 };
-    let bell = Arc::new(Doorbell::new().expect("eventfd"));
-    let columns = start(&plan, vec![bell], move |column| {
-        let (give, work) = (give.clone(), work.clone());
-        async move {
-            let value = work(column).await;
-            *give.lock().expect("only writer") = Some(value);
-            Ok(Box::pin(async {}) as Body)
-        }
-    });
-    columns.expect("the column starts").join();
-    result.lock().expect("the column has ended").take().expect("a result")
-}
 
 fn a_directory_on_a_disk() -> tempfile::TempDir {
     let base = std::env::var_os("BASALT_TEST_DIR").map_or_else(|| PathBuf::from("/var/tmp"), PathBuf::from);

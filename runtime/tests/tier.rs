@@ -1,16 +1,18 @@
 //! The tier on the real ring: what was stored is there after a restart, whatever the number of columns; damage in the last
 //! batch is a torn tail, damage before it an error that names file and offset.
 
+mod on_column;
+
 use bytes::Bytes;
+use on_column::on_column;
 use runtime::budget::Budget;
-use runtime::column::{Body, Column, Plan as Columns, start};
+use runtime::column::Column;
 use runtime::io::Io;
-use runtime::mesh::Doorbell;
 use runtime::ring::RingIo;
 use runtime::shards::ShardMap;
 use runtime::tier::{
-    DataDir, DataDirError, Digest, DiskPlan, Found, Guard, Keep, Names, Plan, RecoverError, Shard, Stored,
-    WRITE_BYTES, recover_all,
+    DataDir, Digest, DiskPlan, Found, Guard, Keep, Names, Plan, RecoverError, Shard, Stored, WRITE_BYTES,
+    recover_all,
 };
 use sha2::{Digest as _, Sha256};
 use std::future::Future;
@@ -18,32 +20,9 @@ use std::io;
 use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 const QUOTA: u64 = 1 << 30;
-
-/// Runs a future on a column of its own and gives back what it returns.
-fn on_column<T, F, Fut>(work: F) -> T
-where
-    T: Send + 'static,
-    F: Fn(Column) -> Fut + Clone + Send + 'static,
-    Fut: Future<Output = T> + 'static,
-{
-    let result = Arc::new(Mutex::new(None));
-    let give = result.clone();
-    let plan = Columns { cpus: vec![0], arena_bytes: 128 << 20, spin_ns: 0 };
-    let bell = Arc::new(Doorbell::new().expect("eventfd"));
-    let columns = start(&plan, vec![bell], move |column| {
-        let (give, work) = (give.clone(), work.clone());
-        async move {
-            let value = work(column).await;
-            *give.lock().expect("only writer") = Some(value);
-            Ok(Box::pin(async {}) as Body)
-        }
-    });
-    columns.expect("the column starts").join();
-    result.lock().expect("the column has ended").take().expect("a result")
-}
 
 fn plan(column: &Column, disks: &[DiskPlan], map: ShardMap, index: usize) -> Plan {
     let arena = column.io.arena();
@@ -493,52 +472,6 @@ fn a_pack_that_is_gone_is_no_damage_of_the_one_before_it() {
             assert!((200..390).contains(&found), "{found} of 400: those of one pack are gone");
         }
     });
-}
-
-#[test]
-fn a_directory_is_held_once_and_reopens() {
-    let base = tempfile::tempdir_in("/var/tmp").expect("a directory on a disk");
-    let root = base.path().join("new").join("data");
-    on_column(move |column| {
-        let root = root.clone();
-        async move {
-            let first = DataDir::open(&column.io, &root, Guard::Flock).await.expect("fresh");
-            let second = DataDir::open(&column.io, &root, Guard::Flock).await;
-            assert!(matches!(second, Err(DataDirError::InUse(_))));
-            drop(first);
-            DataDir::open(&column.io, &root, Guard::Flock).await.expect("reopens");
-        }
-    });
-}
-
-#[test]
-fn figures_of_the_device_may_be_there_first() {
-    let dir = tempfile::tempdir_in("/var/tmp").expect("a directory on a disk");
-    std::fs::write(dir.path().join("device.toml"), "version = 1\n").expect("write");
-    let root = dir.path().to_owned();
-    let opened = on_column(move |column| {
-        let root = root.clone();
-        async move { DataDir::open(&column.io, &root, Guard::Flock).await }
-    });
-    assert!(opened.expect("opens").names().device().exists());
-}
-
-#[test]
-fn directories_newer_foreign_or_damaged_are_left_untouched() {
-    for (file, text, newer) in
-        [("FORMAT", "basalt-tier 7\nshards 256\n", true), ("FORMAT", "?", false), ("notes.txt", "", false)]
-    {
-        let dir = tempfile::tempdir_in("/var/tmp").expect("a directory on a disk");
-        std::fs::write(dir.path().join(file), text).expect("write");
-        let root = dir.path().to_owned();
-        let refused = on_column(move |column| {
-            let root = root.clone();
-            async move { DataDir::open(&column.io, &root, Guard::Flock).await.map(|_| ()) }
-        });
-        let refused = refused.expect_err("refused");
-        assert_eq!(matches!(refused, DataDirError::Newer(_, 7)), newer, "{refused}");
-        assert_eq!(std::fs::read_dir(dir.path()).expect("list").count(), 1, "{file} {text:?} was touched");
-    }
 }
 
 const ORIGIN: &str = "http://example.org/a?b=1";

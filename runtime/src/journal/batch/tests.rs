@@ -1,3 +1,5 @@
+//! Batches are read back as written, any damage is noticed, and what version 1 wrote stays readable.
+
 use super::*;
 use proptest::prelude::*;
 

@@ -1,3 +1,5 @@
+//! What sequential readers get ahead, what random ones do not, and the bounds of both.
+
 use super::*;
 use hashbrown::HashSet;
 use proptest::prelude::*;
