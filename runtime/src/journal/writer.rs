@@ -187,11 +187,6 @@ impl<I: Io> Journal<I> {
         self.inner.state.borrow().written_bytes
     }
 
-    /// Why the journal has stopped, if it has.
-    pub fn stopped(&self) -> Option<Rc<str>> {
-        self.inner.state.borrow().stopped.clone()
-    }
-
     async fn commit_all(&self) {
         while let Some(group) = self.take_group() {
             if let Err(e) = self.commit(&group).await {

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 const LOOK: Duration = Duration::from_millis(1);
 /// A disk that does not answer for so long keeps no node from ending.
-const WAIT_MAX: u32 = 10_000;
+const LOOKS_MAX: u32 = 10_000;
 
 struct UnderWay(Rc<Cell<usize>>);
 
@@ -43,7 +43,7 @@ pub(super) async fn blocking<T: Send + 'static>(ring: &Ring, work: impl FnOnce()
 /// Waits until no call is under way.
 pub async fn settle(ring: &Ring) {
     let calls = ring.blocking_calls();
-    for _ in 0..WAIT_MAX {
+    for _ in 0..LOOKS_MAX {
         if calls.get() == 0 {
             return;
         }

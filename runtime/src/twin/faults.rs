@@ -102,11 +102,6 @@ impl FaultPlan {
         self.rates_ppm[fault as usize] = ppm;
         self
     }
-
-    /// A rate.
-    pub fn rate_ppm(&self, fault: Fault) -> u32 {
-        self.rates_ppm[fault as usize]
-    }
 }
 
 /// The plan at work.
