@@ -10,11 +10,16 @@
 //! A disk that is gone for good is given up by deleting its line from every DISKS file: that is for a person to say.
 
 use super::data_dir::{DataDir, DataDirError, seed_of};
+use super::disk::DISKS_MAX;
 use super::names::Names;
-use super::text_file::{read_text, write_text};
+use super::text_file::{TEXT_BYTES_MAX, read_text, write_text};
 use crate::io::Io;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+
+/// Characters kept of a path: it is a hint for people, and the file is bounded.
+const PATH_CHARS_MAX: usize = 512;
+const _: () = assert!(DISKS_MAX * (4 * PATH_CHARS_MAX + 16) <= TEXT_BYTES_MAX);
 
 /// One line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,7 +80,8 @@ pub async fn remember<'d, I: Io>(
     dirs: impl Iterator<Item = &'d DataDir> + Clone,
 ) -> Result<(), DataDirError> {
     let member = |dir: &DataDir| {
-        let path = dir.names().root().display().to_string().replace('\n', "?");
+        let path = dir.names().root().display().to_string();
+        let path = path.chars().map(|c| if c.is_control() { '?' } else { c }).take(PATH_CHARS_MAX).collect();
         Member { seed: dir.seed(), path }
     };
     let members: Vec<Member> = dirs.clone().map(member).collect();
