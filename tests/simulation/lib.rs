@@ -19,31 +19,19 @@
 //!
 //! `BASALT_SEED=7` replays one seed; `BASALT_SEEDS=1000 BASALT_OPS=2000` is the soak.
 
-#[cfg(test)]
+#![cfg(test)]
+
 mod abandon;
-#[cfg(test)]
 mod boot;
-#[cfg(test)]
 mod boundaries;
-#[cfg(test)]
 mod client;
-#[cfg(test)]
 mod flips;
-#[cfg(test)]
 mod images;
-#[cfg(test)]
 mod model;
-#[cfg(test)]
 mod origin;
-#[cfg(test)]
 mod planted;
-#[cfg(test)]
 mod random;
-#[cfg(test)]
 mod run;
-#[cfg(test)]
 mod script;
-#[cfg(test)]
 mod sweep;
-#[cfg(test)]
 mod workload;
