@@ -20,6 +20,8 @@ use std::io;
 use std::rc::Rc;
 
 const SECOND_NS: u64 = 1_000_000_000;
+/// Room for the head of a usual answer, which a connection keeps: growing to it anew costs six allocations a request.
+const HEAD_BYTES: usize = 512;
 
 /// Bounds of a listener on one column.
 #[derive(Clone, Debug)]
@@ -169,9 +171,10 @@ impl<I: Io, S: Service<I>> Server<I, S> {
             return;
         }
         let mut input = Input::new();
-        let mut out = Vec::new();
+        let mut out = Vec::with_capacity(HEAD_BYTES);
+        let mut idle_from_ns = inner.io.now_ns();
         loop {
-            match self.serve_one(&mut conn, &mut input, &mut out, guard).await {
+            match self.serve_one(&mut conn, &mut input, &mut out, (guard, &mut idle_from_ns)).await {
                 Ok(true) => {}
                 Ok(false) => {
                     self.linger(&mut conn, &mut input, guard).await;
@@ -180,9 +183,9 @@ impl<I: Io, S: Service<I>> Server<I, S> {
                 // The peer is gone or was hung up on.
                 Err(_) => return,
             }
-            // An idle connection holds nothing.
-            if input.bytes().is_empty() && out.capacity() > 512 {
-                out = Vec::new();
+            // An idle connection holds no more than room for a usual head.
+            if input.bytes().is_empty() && out.capacity() > HEAD_BYTES {
+                out = Vec::with_capacity(HEAD_BYTES);
             }
         }
     }
@@ -193,15 +196,13 @@ impl<I: Io, S: Service<I>> Server<I, S> {
         conn: &mut I::Conn,
         input: &mut Input<I::Conn>,
         out: &mut Vec<u8>,
-        guard: &Guard,
+        (guard, idle_from_ns): (&Guard, &mut u64),
     ) -> io::Result<bool> {
         let inner = &*self.inner;
-        let routed = match self.read_head(conn, input, guard).await? {
-            Some(routed) => routed,
-            None => return Ok(false),
+        let Some((start_ns, (request, framing))) = self.read_head(conn, input, guard, *idle_from_ns).await?
+        else {
+            return Ok(false);
         };
-        let start_ns = inner.io.now_ns();
-        let (request, framing) = routed;
         let date = self.date(start_ns);
         let mut exchange = Exchange {
             io: &inner.io,
@@ -226,10 +227,9 @@ impl<I: Io, S: Service<I>> Server<I, S> {
             Err(refusal) => refuse(&mut exchange, &refusal).await,
         };
         let (status, sent, received) = (exchange.status, exchange.sent_bytes, exchange.received_bytes);
-        if outcome.is_ok() {
-            inner.service.on_answered(status, sent, received, inner.io.now_ns() - start_ns);
-        }
         outcome?;
+        *idle_from_ns = inner.io.now_ns();
+        inner.service.on_answered(status, sent, received, *idle_from_ns - start_ns);
         let framing = exchange.framing;
         if !framing.keep_alive || inner.stopping.get() {
             return Ok(false);
@@ -237,29 +237,31 @@ impl<I: Io, S: Service<I>> Server<I, S> {
         Ok(discard(&framing.body, conn, input).await)
     }
 
-    /// The next head, routed; `None` when the connection is to be closed (it has been told why).
+    /// The next head, routed, and when it was there; `None` when the connection is to be closed (it has been told why).
     async fn read_head(
         &self,
         conn: &mut I::Conn,
         input: &mut Input<I::Conn>,
         guard: &Guard,
-    ) -> io::Result<Option<Routed<S::Request>>> {
+        idle_from_ns: u64,
+    ) -> io::Result<Option<(u64, Routed<S::Request>)>> {
         let inner = &*self.inner;
         let mut scanned = 0;
         if input.bytes().is_empty() {
-            guard.set(inner.io.now_ns() + inner.limits.idle_wait_ns, Hangup::Receive, true);
+            guard.set(idle_from_ns + inner.limits.idle_wait_ns, Hangup::Receive, true);
             if inner.stopping.get() || !input.more(conn).await? {
                 return Ok(None);
             }
         }
-        guard.set(inner.io.now_ns() + inner.limits.head_wait_ns, Hangup::Receive, false);
+        let mut now_ns = inner.io.now_ns();
+        guard.set(now_ns + inner.limits.head_wait_ns, Hangup::Receive, false);
         loop {
             if head_may_end(input.bytes(), scanned) || scanned == 0 {
                 match parse_head(input.bytes()) {
                     Ok(Parsed::Complete(head)) => {
                         let (routed, used) = (self.route(&head), head.len_bytes);
                         input.consume(used);
-                        return Ok(Some(routed));
+                        return Ok(Some((now_ns, routed)));
                     }
                     Ok(Parsed::Partial) => {}
                     Err(e) => {
@@ -277,6 +279,7 @@ impl<I: Io, S: Service<I>> Server<I, S> {
                 }
                 return Ok(None);
             }
+            now_ns = inner.io.now_ns();
         }
     }
 

@@ -32,7 +32,8 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-/// How long a column looks for more work before it waits in the kernel: longer only burns CPU that a neighbour could use.
+/// How long a column looks for messages of others before it waits in the kernel: longer only burns CPU that a neighbour
+/// could use. A column alone has nobody to wait for (GET of 64 KiB: 11.7 us of CPU a request with it, 11.4 without).
 const SPIN_NS: u64 = 2_000;
 /// Memory of the column that recovers, when that is all it does.
 const RECOVERY_BYTES: usize = 64 << 20;
@@ -74,7 +75,11 @@ pub(crate) fn serve(settings: Settings) -> Result<(), Error> {
     let wrap_send = send.clone();
     forward(wrap_send, Event::Signal).map_err(|e| Error::runtime("signals cannot be received").why(e))?;
     let (disks, recovered) = recover_disks(&cpus, dirs)?;
-    let plan = Plan { cpus: cpus.clone(), arena_bytes: memory_each as usize, spin_ns: SPIN_NS };
+    let plan = Plan {
+        cpus: cpus.clone(),
+        arena_bytes: memory_each as usize,
+        spin_ns: if cpus.len() > 1 { SPIN_NS } else { 0 },
+    };
     let devices = devices::device_limits(&disks, cpus.len());
     let node = NodePlan {
         blob_listen: settings.blob_listen,

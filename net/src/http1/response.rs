@@ -112,6 +112,13 @@ impl<'o> ResponseHead<'o> {
         self
     }
 
+    /// Appends fields of ours that never change, each with its CRLF.
+    pub fn fields(self, lines: &'static [u8]) -> Self {
+        debug_assert!(lines.ends_with(b"\r\n"), "fields {}", lines.escape_ascii());
+        self.out.extend_from_slice(lines);
+        self
+    }
+
     /// Appends Content-Length.
     ///
     /// RFC 9110 §8.6: a server "MUST NOT send" it with 1xx and 204; there nothing is appended.

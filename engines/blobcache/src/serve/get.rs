@@ -30,8 +30,7 @@ fn etag(digest: &Digest) -> [u8; ETAG_BYTES] {
 fn entity_fields<'o>(head: ResponseHead<'o>, digest: &Digest) -> ResponseHead<'o> {
     // Content never changes under its digest.
     head.header("ETag", &etag(digest))
-        .header("Accept-Ranges", b"bytes")
-        .header("Cache-Control", b"public, max-age=31536000, immutable")
+        .fields(b"Accept-Ranges: bytes\r\nCache-Control: public, max-age=31536000, immutable\r\n")
 }
 
 impl<I: Io> BlobService<I> {

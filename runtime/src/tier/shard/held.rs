@@ -19,9 +19,12 @@ use std::sync::Arc;
 /// Extents read in at a time; each occupies the blocking pool for some milliseconds.
 const PROMOTIONS_MAX: usize = 8;
 /// Packed objects from this size on are pinned when asked for again: sendfile then costs less than the copy.
-const PIN_BYTES_MIN: usize = 48 << 10;
-/// Packed objects pinned at a time (vm.max_map_count is 65530 for the whole process).
+const PIN_BYTES_MIN: usize = 4 << 10;
+/// From here on it costs much less.
+const PIN_BYTES_LARGE: usize = 48 << 10;
+/// Packed objects pinned at a time (vm.max_map_count is 65530 for the whole process), and what of them is for large ones.
 const PINS_MAX: usize = 4096;
+const PINS_LARGE: usize = PINS_MAX / 2;
 
 impl<I: Io> Shard<I> {
     /// A packed object's bytes, if they are in RAM: the fast path, without waiting.
@@ -47,8 +50,9 @@ impl<I: Io> Shard<I> {
         bump(&self.inner.ram_hits);
         match &state.held[entry.held as usize] {
             Some(Held::Packed(bytes)) => {
-                let large = bytes.len() >= PIN_BYTES_MIN && was_asked_for && self.inner.plan.shared_pages;
-                let pin = large && state.promoting.len() < PROMOTIONS_MAX && state.pins < PINS_MAX;
+                let worth = bytes.len() >= PIN_BYTES_MIN && was_asked_for && self.inner.plan.shared_pages;
+                let pins_max = if bytes.len() < PIN_BYTES_LARGE { PINS_MAX - PINS_LARGE } else { PINS_MAX };
+                let pin = worth && state.promoting.len() < PROMOTIONS_MAX && state.pins < pins_max;
                 let pin = pin && state.promoting.insert((*digest, 0));
                 Some((Found::Packed(bytes.clone()), pin))
             }
