@@ -10,11 +10,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
-/// What the kernel asks of a reader's buffer at least (`FUSE_MIN_READ_BUFFER` of include/uapi/linux/fuse.h).
-pub const BUFFER_BYTES_MIN: usize = 8192;
-
-/// What a request carries before the data of a WRITE: `fuse_in_header` and `fuse_write_in`.
-pub const WRITE_HEAD_BYTES: usize = 80;
+use crate::reply::HEADER_BYTES;
+use crate::wire::READ_BUFFER_BYTES_MIN;
 
 /// Buffers of one reply: its head and what the body is made of. Replies of more parts are put together by the caller.
 pub const BODY_PARTS_MAX: usize = 15;
@@ -95,7 +92,7 @@ impl Device {
     /// Reads one request. Requests that vanished while they were read are passed over.
     pub fn receive(&self, buffer: &mut [u8]) -> io::Result<Received> {
         assert!(
-            buffer.len() >= BUFFER_BYTES_MIN,
+            buffer.len() >= READ_BUFFER_BYTES_MIN,
             "a buffer of {} bytes is refused by the kernel",
             buffer.len()
         );
@@ -113,7 +110,7 @@ impl Device {
 
     /// Writes one reply or notification: `head` begins with `fuse_out_header`, whose length covers head and body.
     pub fn send(&self, head: &[u8], body: &[&[u8]]) -> io::Result<Sent> {
-        assert!(head.len() >= crate::OUT_HEADER_BYTES, "a reply begins with its header");
+        assert!(head.len() >= HEADER_BYTES, "a reply begins with its header");
         assert!(body.len() <= BODY_PARTS_MAX, "{} parts of a body", body.len());
         let mut parts = [IoSlice::new(&[]); 1 + BODY_PARTS_MAX];
         parts[0] = IoSlice::new(head);

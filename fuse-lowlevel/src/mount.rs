@@ -118,7 +118,7 @@ impl Mounted {
     }
 
     /// Lets the kernel read ahead so much at once: without it cached reads come in 128 KiB, whatever INIT agreed on. For
-    /// files opened from now on. Needs root.
+    /// files opened from now on, and only after INIT was answered, which lowers it again. Needs root.
     pub fn set_read_ahead(&self, kib: u32) -> io::Result<()> {
         std::fs::write(format!("/sys/class/bdi/{}/read_ahead_kb", self.device), kib.to_string())
     }

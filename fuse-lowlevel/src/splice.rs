@@ -11,21 +11,26 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, SpliceFlags};
+use thiserror::Error;
 
 use crate::device::{Device, Sent};
+use crate::reply::HEADER_BYTES;
 
 /// Why nothing was sent. The request is still open: answer it another way.
-#[derive(Debug)]
+#[derive(Debug, Error)]
 pub enum SpliceError {
     /// More pages than the pipe has slots.
+    #[error("the reply has more pages than the pipe has slots")]
     TooLong,
     /// The file ends, or its pages could not be had, before the whole length.
+    #[error("the file gave only {had_bytes} bytes")]
     Short {
         /// What of the data there was.
         had_bytes: usize,
     },
     /// A system call failed.
-    System(io::Error),
+    #[error("splice: {0}")]
+    System(#[from] io::Error),
 }
 
 impl From<Errno> for SpliceError {
@@ -33,18 +38,6 @@ impl From<Errno> for SpliceError {
         SpliceError::System(errno.into())
     }
 }
-
-impl std::fmt::Display for SpliceError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            SpliceError::TooLong => write!(f, "the reply has more pages than the pipe has slots"),
-            SpliceError::Short { had_bytes } => write!(f, "the file gave only {had_bytes} bytes"),
-            SpliceError::System(error) => write!(f, "splice: {error}"),
-        }
-    }
-}
-
-impl std::error::Error for SpliceError {}
 
 /// The pipe of one queue.
 #[derive(Debug)]
@@ -98,13 +91,13 @@ impl SplicePipe {
         offset: u64,
         length: usize,
     ) -> Result<Sent, SpliceError> {
-        assert!(head.len() >= crate::OUT_HEADER_BYTES && head.len() <= self.page_bytes);
+        assert!(head.len() >= HEADER_BYTES && head.len() <= self.page_bytes);
         if !self.fits(offset, length) {
             return Err(SpliceError::TooLong);
         }
         let ends = match self.ends.take() {
             Some(ends) => ends,
-            None => Ends::new(self.slots * self.page_bytes).map_err(SpliceError::System)?,
+            None => Ends::new(self.slots * self.page_bytes)?,
         };
         ends.fill(head, file, offset, length)?;
         let sent = ends.flush(device, head.len() + length)?;

@@ -20,15 +20,13 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use io_uring::{IoUring, cqueue, squeue};
 
-use command::{ENTRY_HEADER_BYTES, Iovecs};
+use command::Iovecs;
 use memory::Memory;
 pub use support::{enabled, possible_cpus};
 
-use crate::OUT_HEADER_BYTES;
 use crate::device::Device;
-
-/// A payload's least, whatever INIT agreed on (`FUSE_MIN_READ_BUFFER`).
-pub const PAYLOAD_BYTES_MIN: usize = crate::device::BUFFER_BYTES_MIN;
+use crate::reply::HEADER_BYTES;
+use crate::wire::READ_BUFFER_BYTES_MIN;
 
 /// Entries of one `Queues`: more could not be told apart from a mistake in the depth.
 pub const ENTRIES_MAX: usize = 4096;
@@ -98,7 +96,7 @@ impl Queues {
     pub fn new(device: &Device, shape: &Shape) -> io::Result<Queues> {
         let entries = shape.queues.len() * usize::from(shape.depth);
         assert!(entries > 0 && entries <= ENTRIES_MAX, "{entries} entries");
-        assert!(shape.payload_bytes >= PAYLOAD_BYTES_MIN, "the kernel refuses smaller payloads");
+        assert!(shape.payload_bytes >= READ_BUFFER_BYTES_MIN, "the kernel refuses smaller payloads");
         let memory = Memory::new(entries, shape.payload_bytes)?;
         let size = u32::try_from(entries).expect("at most ENTRIES_MAX").next_power_of_two();
         let ring = IoUring::builder().setup_coop_taskrun().setup_taskrun_flag().build(size)?;
@@ -171,7 +169,7 @@ impl Queues {
         let header = self.memory.header(index);
         let payload_bytes = command::payload_length(header).min(self.memory.payload_bytes());
         Arrived {
-            header: &header[..crate::IN_HEADER_BYTES],
+            header: &header[..command::IN_HEADER_BYTES],
             argument: &header[command::ARGUMENT],
             payload: &self.memory.payload(index)[..payload_bytes],
         }
@@ -188,7 +186,7 @@ impl Queues {
     /// Goes to the kernel with the next `submit`.
     pub fn commit(&mut self, entry: EntryId, head: &[u8], body: &[&[u8]]) {
         let index = self.ours(entry);
-        let (out_header, fixed) = head.split_at(OUT_HEADER_BYTES);
+        let (out_header, fixed) = head.split_at(HEADER_BYTES);
         let payload = self.memory.payload_mut(index);
         let mut end = 0;
         for part in std::iter::once(&fixed).chain(body) {
@@ -201,9 +199,9 @@ impl Queues {
     /// Answers with the first `length` bytes of the payload as they are.
     pub fn commit_in_place(&mut self, entry: EntryId, out_header: &[u8], length: usize) {
         let index = self.ours(entry);
-        assert!(out_header.len() == OUT_HEADER_BYTES && length <= self.memory.payload_bytes());
+        assert!(out_header.len() == HEADER_BYTES && length <= self.memory.payload_bytes());
         let header = self.memory.header_mut(index);
-        header[..OUT_HEADER_BYTES].copy_from_slice(out_header);
+        header[..HEADER_BYTES].copy_from_slice(out_header);
         command::set_payload_length(header, length);
         let commit_id = command::commit_id(header);
         let sqe = command::commit(self.device_number(), index, self.queue_of(index), commit_id);
@@ -315,5 +313,3 @@ impl Drop for Queues {
         }
     }
 }
-
-const _: () = assert!(ENTRY_HEADER_BYTES == 288);

@@ -4,13 +4,14 @@
 //! nothing, so the question is asked by a thread with a time limit. That thread is left behind if the limit passes (once the
 //! stuck daemon has read the question not even a signal frees it), which is why the caller should then give up altogether.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
-use std::{fmt, io};
 
 use rustix::fs::{AtFlags, CWD, StatxFlags};
 use rustix::io::Errno;
+use thiserror::Error;
 
 use super::table;
 
@@ -28,49 +29,20 @@ pub struct Stale {
 }
 
 /// Why the directory cannot be mounted on.
-#[derive(Debug)]
+#[derive(Debug, Error)]
 pub enum StaleError {
     /// Another process serves it.
+    #[error("{} is mounted and served by a running process: stop it, or choose another directory", .0.display())]
     Live(PathBuf),
     /// A mount is there whose process does not answer.
+    #[error("{} is mounted by a process that does not answer: end that process, then `umount -l` it", .0.display())]
     Silent(PathBuf),
     /// More dead mounts than we take away at once.
+    #[error("{} carries more than {LAYERS_MAX} dead mounts: `umount -l` them", .0.display())]
     TooMany(PathBuf),
     /// A system call failed.
-    System(io::Error),
-}
-
-impl fmt::Display for StaleError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            StaleError::Live(dir) => {
-                let dir = dir.display();
-                write!(
-                    f,
-                    "{dir} is mounted and served by a running process: stop it, or choose another directory"
-                )
-            }
-            StaleError::Silent(dir) => {
-                let dir = dir.display();
-                write!(
-                    f,
-                    "{dir} is mounted by a process that does not answer: end that process, then `umount -l {dir}`"
-                )
-            }
-            StaleError::TooMany(dir) => {
-                write!(f, "{} carries more than {LAYERS_MAX} dead mounts: `umount -l` them", dir.display())
-            }
-            StaleError::System(error) => write!(f, "looking for stale mounts: {error}"),
-        }
-    }
-}
-
-impl std::error::Error for StaleError {}
-
-impl From<io::Error> for StaleError {
-    fn from(error: io::Error) -> StaleError {
-        StaleError::System(error)
-    }
+    #[error("looking for stale mounts: {0}")]
+    System(#[from] io::Error),
 }
 
 /// Takes away the dead mounts of `fuse.<subtype>` that lie on top of `directory`. Mounts of other types are left alone.

@@ -1,28 +1,42 @@
 //! The two commands of FUSE over io_uring and the header of an entry, byte by byte.
 //!
-//! Layouts of include/uapi/linux/fuse.h: `fuse_uring_req_header` (288 bytes: in_out 128, op_in 128, then
-//! `fuse_uring_ent_in_out`: flags u64, commit_id u64, payload_sz u32, padding u32, reserved u64) and `fuse_uring_cmd_req`
-//! (flags u64, commit_id u64, qid u16, padding), which lies at byte 48 of the SQE and is why it must have 128.
+//! The header is `UringReqHeader` of `wire`, read and written by place, as it lies in memory that is not always ours. A
+//! command's own part, `UringCmdReq`, lies at byte 48 of the SQE, which is why that must have 128.
 
+use std::mem::offset_of;
 use std::ops::Range;
 use std::os::fd::RawFd;
 
 use io_uring::squeue::Entry128;
+use zerocopy::IntoBytes;
 
 use super::memory::Memory;
+use crate::wire::input::InHeader;
+use crate::wire::ring::{
+    CMD_COMMIT_AND_FETCH, CMD_REGISTER, HEADER_AREA_BYTES, UringCmdReq, UringEntInOut, UringReqHeader,
+};
 
-pub const ENTRY_HEADER_BYTES: usize = 288;
+pub const ENTRY_HEADER_BYTES: usize = size_of::<UringReqHeader>();
+
+/// Of `fuse_in_header`, at the start of `in_out`.
+pub const IN_HEADER_BYTES: usize = size_of::<InHeader>();
 
 /// `op_in`.
-pub const ARGUMENT: Range<usize> = 128..256;
+pub const ARGUMENT: Range<usize> = place(offset_of!(UringReqHeader, op_in), HEADER_AREA_BYTES);
 
-const COMMIT_ID: Range<usize> = 264..272;
-const PAYLOAD_LENGTH: Range<usize> = 272..276;
+const ENTRY_AT: usize = offset_of!(UringReqHeader, ring_ent_in_out);
+const COMMIT_ID: Range<usize> = place(ENTRY_AT + offset_of!(UringEntInOut, commit_id), 8);
+const PAYLOAD_LENGTH: Range<usize> = place(ENTRY_AT + offset_of!(UringEntInOut, payload_sz), 4);
+
+const fn place(start: usize, length: usize) -> Range<usize> {
+    start..start + length
+}
+
+/// Where the command's own part lies in an SQE.
+const COMMAND: Range<usize> = place(48, size_of::<UringCmdReq>());
 
 const SQE_BYTES: usize = 128;
 const IORING_OP_URING_CMD: u8 = 46;
-const FUSE_IO_URING_CMD_REGISTER: u32 = 1;
-const FUSE_IO_URING_CMD_COMMIT_AND_FETCH: u32 = 2;
 
 /// `FUSE_URING_IOV_SEGS`: header and payload.
 const IOVECS_PER_ENTRY: usize = 2;
@@ -47,11 +61,11 @@ impl Iovecs {
 }
 
 pub fn register(device: RawFd, index: usize, queue: u16, iovecs: u64) -> Entry128 {
-    sqe(device, FUSE_IO_URING_CMD_REGISTER, index, queue, 0, iovecs)
+    sqe(device, CMD_REGISTER, index, queue, 0, iovecs)
 }
 
 pub fn commit(device: RawFd, index: usize, queue: u16, commit_id: u64) -> Entry128 {
-    sqe(device, FUSE_IO_URING_CMD_COMMIT_AND_FETCH, index, queue, commit_id, 0)
+    sqe(device, CMD_COMMIT_AND_FETCH, index, queue, commit_id, 0)
 }
 
 /// By hand, as io-uring's own builder of the command leaves no way to set the SQE's length.
@@ -64,8 +78,8 @@ fn sqe(device: RawFd, command: u32, index: usize, queue: u16, commit_id: u64, io
     bytes[16..24].copy_from_slice(&iovecs.to_ne_bytes());
     bytes[24..28].copy_from_slice(&iovec_count.to_ne_bytes());
     bytes[32..40].copy_from_slice(&(index as u64).to_ne_bytes());
-    bytes[56..64].copy_from_slice(&commit_id.to_ne_bytes());
-    bytes[64..66].copy_from_slice(&queue.to_ne_bytes());
+    let part = UringCmdReq { flags: 0, commit_id, qid: queue, padding: [0; 6] };
+    bytes[COMMAND].copy_from_slice(part.as_bytes());
     // SAFETY: `Entry128` is `repr(C)` over the kernel's SQE, of integers only, for which every bit pattern is valid; the
     // sizes are equal or this does not compile.
     unsafe { std::mem::transmute::<[u8; SQE_BYTES], Entry128>(bytes) }

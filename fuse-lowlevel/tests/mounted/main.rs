@@ -3,6 +3,8 @@
 //! The tree answered here is built from the kernel's header by hand, so that the transports are tested without our own wire
 //! types. Clients are other programs; no thread that serves touches its own mount; every scene has a time limit.
 
+#![allow(clippy::unwrap_used, reason = "a test that fails here says where")]
+
 mod files;
 mod scene;
 
