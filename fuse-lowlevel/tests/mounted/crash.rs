@@ -1,0 +1,78 @@
+//! A process killed while it serves: what it leaves is recognised and cleaned, what lives is left alone.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use fuse_lowlevel::mount::{Stale, StaleError, clean_stale, mount};
+
+use crate::files::*;
+use crate::scene::*;
+
+const DIRECTORY: &str = "FUSE_LOWLEVEL_TEST_DIRECTORY";
+
+/// Not a test of its own: the process that the others kill.
+#[test]
+#[ignore = "run by the other tests as a process of its own"]
+fn serve_until_killed() {
+    let directory = std::env::var_os(DIRECTORY).expect("set by the test that starts us");
+    let (device, _mounted) = mount(Path::new(&directory), &options()).unwrap();
+    println!("\nmounted");
+    Files::new(0, 0).serve(&device);
+}
+
+pub fn start_server(scene: &Scene) -> Child {
+    let mut server = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "crash::serve_until_killed", "--ignored", "--nocapture"])
+        .env(DIRECTORY, &scene.directory)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(server.stdout.take().unwrap()).lines();
+    assert!(lines.map_while(Result::ok).any(|line| line == "mounted"), "the server did not come up");
+    server
+}
+
+#[test]
+fn a_killed_server_leaves_a_mount_that_is_cleaned() {
+    let scene = Scene::new();
+    let subtype = options().subtype;
+    assert_eq!(clean_stale(&scene.directory, &subtype).unwrap(), Stale { removed: 0 });
+    let mut server = start_server(&scene);
+    assert!(scene.read("data") == pattern());
+    assert!(matches!(clean_stale(&scene.directory, &subtype), Err(StaleError::Live(_))));
+    let stuck = start("cat", [scene.file("stuck").as_os_str()]);
+    server.kill().unwrap();
+    server.wait().unwrap();
+    assert!(!finish(stuck), "its reader is released");
+    assert!(scene.is_mounted(), "a kill leaves the mount");
+    assert_eq!(clean_stale(&scene.directory, "another").unwrap(), Stale { removed: 0 });
+    assert!(scene.is_mounted(), "not ours by its type");
+    assert_eq!(clean_stale(&scene.directory, &subtype).unwrap(), Stale { removed: 1 });
+    assert!(!scene.is_mounted());
+    let (_device, _mounted) = mount(&scene.directory, &options()).unwrap();
+}
+
+#[test]
+fn dead_mounts_on_each_other_are_all_cleaned() {
+    let scene = Scene::new();
+    let (first, outer) = mount(&scene.directory, &options()).unwrap();
+    let (second, inner) = mount(&scene.directory, &options()).unwrap();
+    assert_ne!(outer.device_number(), inner.device_number());
+    drop((first, second));
+    let removed = clean_stale(&scene.directory, &options().subtype).unwrap().removed;
+    assert_eq!(removed, 2);
+    assert!(!scene.is_mounted());
+    drop((outer, inner));
+}
+
+#[test]
+fn a_silent_server_is_not_waited_for_and_not_cleaned() {
+    let scene = Scene::new();
+    // INIT is never answered.
+    let (_device, mut mounted) = mount(&scene.directory, &options()).unwrap();
+    assert!(matches!(clean_stale(&scene.directory, &options().subtype), Err(StaleError::Silent(_))));
+    assert!(scene.is_mounted());
+    mounted.abort().unwrap();
+    mounted.unmount().unwrap();
+}
