@@ -1,6 +1,7 @@
 //! Requests to the owner of a blob, and its replies: plain data that travels between columns.
 
 use crate::fetch::{Progress, Seen};
+use crate::mount::ask::{NodeReply, NodeRequest};
 use bytes::Bytes;
 use runtime::metrics::Snapshot;
 use runtime::tier::{Digest, Extent, Found, Incoming, Keep, Object, PutError, ReadError, Stored};
@@ -46,6 +47,8 @@ pub enum Request {
     List(Option<Digest>, usize),
     /// A reader found the file damaged.
     Damaged(Digest),
+    /// What a mount wants to know of a blob, by connection.
+    Node(usize, NodeRequest),
     /// Counts, for the ops listener.
     Scrape,
 }
@@ -76,6 +79,8 @@ pub enum Reply {
     Kept(Result<(), PutError>),
     /// To `Damaged`, `Remember` and `FetchLeave`.
     Noted,
+    /// To `Node`.
+    Node(NodeReply),
     /// To `Scrape`.
     Snapshot(Box<Snapshot>),
 }

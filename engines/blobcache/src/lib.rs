@@ -6,6 +6,7 @@
 //! | `serve` | HTTP ↔ `api`; picks the owning column (`route`, `get`, `put`, `list` are its parts) |
 //! | `shard` | the owner: answers requests of every column from the tier |
 //! | `fetch` | blobs from origins, each once however many ask |
+//! | `mount` | blobs as files: answers of the kernel's FUSE operations |
 //! | `limits`, `permits`, `metrics` | bounds; whose turn it is; counts |
 //!
 //! State, log and recovery are the tier's (`runtime::tier`): a blob is a tier object and nothing more.
@@ -25,7 +26,9 @@
 //! 5. A blob stored is never evicted from disk unless it was fetched or put with `durability=none`; when the
 //!    others use the quota up, PUT is 507.
 //!
-//! Not here yet: names (`/files`), gRPC, the mount.
+//! Path of a read of a mounted file: `mount`.
+//!
+//! Not here yet: names (`/files`), gRPC.
 
 #![forbid(unsafe_code)]
 
@@ -33,6 +36,7 @@ pub mod api;
 pub mod fetch;
 mod limits;
 pub mod metrics;
+pub mod mount;
 mod permits;
 pub mod serve;
 pub mod shard;

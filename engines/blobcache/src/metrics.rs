@@ -16,12 +16,15 @@
 //!   the quotas.
 
 mod computed;
+pub mod mount;
 pub mod reads;
 
 pub use computed::computed;
 
+use mount::{Mounts, Requests};
 use reads::Reads;
 use runtime::metrics::{Counter, Family, Gauge, Histogram, LATENCY_SECONDS, Registry, Snapshot};
+use std::rc::Rc;
 
 static REQUESTS: Family =
     Family::counter("blobcache_http_requests_total", "Requests answered, by class of status.");
@@ -88,7 +91,7 @@ static STALLS: Family = Family::counter("basalt_stalls_total", "Task polls of 10
 
 /// The handles of one column.
 pub struct Metrics {
-    registry: Registry,
+    registry: Rc<Registry>,
     requests: [Counter; 5],
     sent: Counter,
     received: Counter,
@@ -111,6 +114,8 @@ pub struct Metrics {
     stalls: Counter,
     /// Reads by level.
     pub reads: Reads,
+    /// What mounts read of this column's blobs.
+    pub mount: Mounts,
     pub(crate) l2_bytes: Counter,
     pub(crate) fetches: Counter,
     pub(crate) fetch_joined: Counter,
@@ -123,7 +128,7 @@ pub struct Metrics {
 impl Metrics {
     /// Registers the handles of column `column`.
     pub fn new(column: usize) -> Metrics {
-        let registry = Registry::new(column as u32);
+        let registry = Rc::new(Registry::new(column as u32));
         let class = |name| registry.counter(&REQUESTS, &[("code", name)]);
         Metrics {
             requests: [class("1xx"), class("2xx"), class("3xx"), class("4xx"), class("5xx")],
@@ -147,6 +152,7 @@ impl Metrics {
             scrub_seconds: registry.gauge(&SCRUB_SECONDS, &[]),
             stalls: registry.counter(&STALLS, &[]),
             reads: Reads::new(&registry),
+            mount: Mounts::default(),
             l2_bytes: registry.counter(&L2_BYTES, &[]),
             fetches: registry.counter(&FETCHES, &[]),
             fetch_joined: registry.counter(&FETCH_JOINED, &[]),
@@ -156,6 +162,12 @@ impl Metrics {
             refetches: registry.counter(&REFETCHES, &[]),
             registry,
         }
+    }
+
+    /// There is a mount whose requests come by this rung.
+    pub fn requests(&self, rung: &'static str) -> Requests {
+        self.mount.register(&self.registry);
+        Requests::new(self.registry.clone(), rung)
     }
 
     /// Counts an answered request.

@@ -5,15 +5,17 @@
 use crate::api::{Reply, Request};
 use crate::fetch::Fetches;
 use crate::metrics::Metrics;
+use crate::mount::ask::CONNECTIONS_MAX;
+use crate::mount::nodes::{Hooks, Nodes};
 use runtime::call::{CallBusy, Caller, Letter, Respond};
 use runtime::io::Io;
 use runtime::mesh::Port;
 use runtime::metrics::Sample;
 use runtime::ring::Inbox;
-use runtime::shards::ShardMap;
+use runtime::shards::{Shard as ShardNumber, ShardMap};
 use runtime::tier::{Digest, ObjectWriter, ReadError, Shard, Stretch, WriteError};
-use std::cell::Cell;
-use std::rc::Rc;
+use std::cell::{Cell, OnceCell};
+use std::rc::{Rc, Weak};
 
 /// Dropped at once when the disk is full and nothing says how large a blob is: a segment's worth.
 pub const EVICT_BYTES: u64 = 64 << 20;
@@ -28,6 +30,9 @@ pub struct Owner<I: Io> {
     /// What is fetched from origins.
     pub fetches: Fetches<I>,
     seen: Seen,
+    /// By connection of the mounts.
+    nodes: [OnceCell<Nodes<I>>; CONNECTIONS_MAX],
+    me: Weak<Owner<I>>,
 }
 
 /// What a scrape shows of the column beside the engine's own counts.
@@ -41,7 +46,32 @@ pub struct Seen {
 impl<I: Io> Owner<I> {
     /// The owner of what `tier` holds.
     pub fn new(io: I, tier: Shard<I>, metrics: Metrics, fetches: Fetches<I>, seen: Seen) -> Rc<Owner<I>> {
-        Rc::new(Owner { io, tier, metrics, fetches, seen })
+        let nodes = [const { OnceCell::new() }; CONNECTIONS_MAX];
+        Rc::new_cyclic(|me| Owner { io, tier, metrics, fetches, seen, nodes, me: me.clone() })
+    }
+
+    /// Itself, for tasks that go on.
+    pub(crate) fn me(&self) -> Rc<Owner<I>> {
+        self.me.upgrade().expect("it is being called")
+    }
+
+    /// There is such a connection of a mount from here on.
+    pub(crate) fn mount(&self, connection: usize, hooks: Hooks) {
+        let nodes = Nodes::new(connection, hooks);
+        assert!(self.nodes[connection].set(nodes).is_ok(), "connection {connection} is there already");
+    }
+
+    /// What this column owns of a connection, if there is one.
+    pub(crate) fn nodes(&self, connection: usize) -> Option<&Nodes<I>> {
+        self.nodes[connection].get()
+    }
+
+    fn count_mounts(&self) {
+        let mut held = [0; 4];
+        for nodes in self.nodes.iter().filter_map(OnceCell::get) {
+            held.iter_mut().zip(nodes.counts()).for_each(|(sum, count)| *sum += count);
+        }
+        self.metrics.mount.refresh(held);
     }
 
     /// The machine.
@@ -51,7 +81,7 @@ impl<I: Io> Owner<I> {
 
     /// Answers at once what needs no waiting; gives the request back otherwise.
     fn answer_now(&self, request: Request) -> Result<Reply, Request> {
-        if !self.tier.is_ready() && !matches!(request, Request::Scrape) {
+        if !self.tier.is_ready() && !matches!(request, Request::Scrape | Request::Node(..)) {
             return Err(request);
         }
         self.answer_known(request)
@@ -84,7 +114,12 @@ impl<I: Io> Owner<I> {
                 self.tier.on_damaged(&digest);
                 Ok(Reply::Noted)
             }
+            Request::Node(connection, request) => self
+                .node_now(connection, request)
+                .map(Reply::Node)
+                .map_err(|request| Request::Node(connection, request)),
             Request::Scrape => {
+                self.count_mounts();
                 let (stats, stalls) = (self.tier.stats(), (self.seen.stalls)());
                 let mut snapshot = self.metrics.snapshot(&stats, stalls, self.io.now_ns());
                 snapshot.samples.extend((self.seen.more)());
@@ -97,7 +132,8 @@ impl<I: Io> Owner<I> {
     /// Reads wait for their own shard, everything else for all that recovery has yet to read.
     async fn know(&self, request: &Request) -> Result<(), ReadError> {
         match request {
-            Request::Scrape => Ok(()),
+            // A mount's waits for what it needs.
+            Request::Scrape | Request::Node(..) => Ok(()),
             Request::Get(digest) | Request::Size(digest) | Request::Extent { digest, .. } => {
                 self.tier.load(digest).await
             }
@@ -126,7 +162,11 @@ impl<I: Io> Owner<I> {
             Err(Request::Commit(digest, incoming, keep)) => {
                 Reply::Stored(self.tier.commit_object(digest, incoming, keep).await)
             }
-            Err(Request::Delete(digest)) => Reply::Deleted(self.tier.delete(digest).await),
+            Err(Request::Delete(digest)) => {
+                self.before_delete(&digest).await;
+                Reply::Deleted(self.tier.delete(digest).await)
+            }
+            Err(Request::Node(connection, request)) => Reply::Node(self.node(connection, request).await),
             Err(Request::Keep(digest, keep)) => Reply::Kept(self.tier.keep(digest, keep).await),
             Err(Request::Remember(digest, url)) => {
                 if let Err(error) = self.tier.remember_origin(digest, &url).await {
@@ -202,13 +242,29 @@ impl<I: Io> Columns<I> {
         }
     }
 
+    /// As [`Columns::ask_column`], of what does not wait behind a full lane but comes back.
+    pub async fn ask_column_back(&self, column: usize, request: Request) -> Result<Reply, Request> {
+        if column == self.here {
+            return Ok(self.owner.answer(request).await);
+        }
+        match self.caller.call(column, request) {
+            Ok(reply) => Ok(reply.await),
+            Err(CallBusy(request)) => Err(request),
+        }
+    }
+
+    /// Asks the owner of a shard, if it is here and need not wait; gives the request back otherwise.
+    pub fn ask_now(&self, shard: ShardNumber, request: Request) -> Result<Reply, Request> {
+        if self.map.owner(shard) == self.here { self.owner.answer_now(request) } else { Err(request) }
+    }
+
     /// The number of this column.
     pub fn here(&self) -> usize {
         self.here
     }
 
     /// The column that owns a shard.
-    pub fn owner_of(&self, shard: runtime::shards::Shard) -> usize {
+    pub fn owner_of(&self, shard: ShardNumber) -> usize {
         self.map.owner(shard)
     }
 

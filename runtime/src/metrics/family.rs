@@ -26,6 +26,8 @@ pub enum Kind {
 pub enum Unit {
     /// Recorded in nanoseconds, shown in seconds; name ends in `_seconds`.
     Seconds,
+    /// Recorded in nanoseconds, shown in milliseconds; name ends in `_ms`. For names that somebody else has given.
+    Milliseconds,
     /// Recorded and shown in bytes; name ends in `_bytes`.
     Bytes,
 }
@@ -35,6 +37,7 @@ impl Unit {
     pub(super) fn recorded_per_shown(self) -> f64 {
         match self {
             Unit::Seconds => 1e9,
+            Unit::Milliseconds => 1e6,
             Unit::Bytes => 1.0,
         }
     }
@@ -66,6 +69,12 @@ impl Family {
     #[must_use]
     pub const fn seconds(name: &'static str, help: &'static str, bounds: &'static [f64]) -> Self {
         Self::new(name, help, Kind::Histogram(Unit::Seconds, bounds))
+    }
+
+    /// A histogram of durations, with `bounds` in milliseconds; `name` ends in `_ms`.
+    #[must_use]
+    pub const fn milliseconds(name: &'static str, help: &'static str, bounds: &'static [f64]) -> Self {
+        Self::new(name, help, Kind::Histogram(Unit::Milliseconds, bounds))
     }
 
     /// A histogram of sizes, with `bounds` in bytes; `name` ends in `_bytes`.
@@ -109,6 +118,7 @@ impl Family {
         if let Kind::Histogram(unit, bounds) = self.kind {
             let suffix = match unit {
                 Unit::Seconds => "_seconds",
+                Unit::Milliseconds => "_ms",
                 Unit::Bytes => "_bytes",
             };
             assert!(name.ends_with(suffix), "{name} does not end in {suffix}");

@@ -100,10 +100,21 @@ impl<I: Io> ObjectReader<I> {
 
     /// Reads from `at` towards `end`, at most one buffer; the range says which bytes of the buffer are the answer.
     pub async fn read(&self, at: u64, end: u64) -> Result<(Buffer, Range<usize>), ReadError> {
+        self.read_at_most(at, end, READ_BYTES).await
+    }
+
+    /// As [`ObjectReader::read`], into a buffer of at most `len_max` bytes, which are whole blocks.
+    pub async fn read_at_most(
+        &self,
+        at: u64,
+        end: u64,
+        len_max: usize,
+    ) -> Result<(Buffer, Range<usize>), ReadError> {
         assert!(at < end && end <= self.size, "read of {at}..{end} in {} bytes", self.size);
+        assert!(len_max >= BLOCK_BYTES && len_max.is_multiple_of(BLOCK_BYTES), "a buffer of {len_max} bytes");
         let first = at / BLOCK_BYTES as u64;
         let start = first * BLOCK_BYTES as u64;
-        let end = end.min(start + READ_BYTES as u64);
+        let end = end.min(start + len_max as u64);
         // Whole blocks, since that is what the checksums are of.
         let blocks_end = end.next_multiple_of(BLOCK_BYTES as u64).min(self.size);
         let len = (blocks_end - start) as usize;

@@ -14,6 +14,7 @@ use crate::shards::SHARDS;
 use bytes::Bytes;
 use crc32c::crc32c;
 use std::io;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 
@@ -310,6 +311,13 @@ impl<I: Io> Shard<I> {
     /// The size of an object that is there, not damaged, and on a disk that works.
     pub fn whole_size(&self, digest: &Digest) -> Option<u64> {
         self.whole(digest).map(|e| e.size)
+    }
+
+    /// The file of an object, and a number that tells it from an earlier or later one of the same digest. `None`: it has none
+    /// of its own, or none that may be given away as it is.
+    pub fn file(&self, digest: &Digest) -> Option<(PathBuf, u64)> {
+        let entry = self.whole(digest).filter(|e| e.place == Place::Object)?;
+        Some((self.inner.disks[usize::from(entry.disk)].names.object(digest), entry.sequence))
     }
 
     pub(super) fn next_sequence(&self) -> u64 {
