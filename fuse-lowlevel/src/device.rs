@@ -59,6 +59,12 @@ pub enum Sent {
 pub struct BackingId(i32);
 
 impl BackingId {
+    /// One that `open_backing` gave, from its number.
+    pub fn from_open(id: i32) -> BackingId {
+        assert!(id > 0, "{id} is no backing id");
+        BackingId(id)
+    }
+
     /// As `fuse_open_out.backing_id` wants it.
     pub fn get(self) -> i32 {
         self.0

@@ -114,7 +114,11 @@ pub fn start_on(
     };
     let bells: Vec<Arc<Doorbell>> =
         (0..columns).map(|_| Arc::new(Doorbell::new().expect("an eventfd"))).collect();
-    let mut node = twin.start(columns, COLUMN_BYTES, wire::<TwinIo>(plan, &bells, recovered));
+    let mut node = twin.start(
+        columns,
+        COLUMN_BYTES,
+        wire::<TwinIo>(plan, &bells, recovered, |_, _| Ok(Default::default())),
+    );
     twin.run_until(LIMIT_NS, || {
         look(twin);
         node.watch();

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use fuse_lowlevel::mount::DeviceNumber;
 
 use crate::config::flags::ServeFlags;
 use crate::error::Error;
@@ -64,6 +65,12 @@ pub enum Verb {
     Config(ConfigVerb),
     /// Load this machine or a server and print latencies
     Bench(BenchArgs),
+    /// Unmount when standard input ends; `serve` starts this for the case that it is killed
+    #[command(hide = true, name = crate::node::mount::guard::VERB)]
+    UnmountAfter {
+        /// Pairs of a mount's number and its directory
+        mounts: Vec<OsString>,
+    },
     /// Print the version and how it was built
     Version,
     /// Print a completion script for a shell
@@ -171,6 +178,16 @@ pub enum ConfigVerb {
         #[command(flatten)]
         config: ServeFlags,
     },
+}
+
+/// Reads the pairs of `unmount-after`.
+pub fn pairs(words: &[OsString]) -> Result<Vec<(DeviceNumber, PathBuf)>, Error> {
+    let read = |pair: &[OsString]| match pair {
+        [number, directory] => Some((number.to_str()?.parse().ok()?, PathBuf::from(directory))),
+        _ => None,
+    };
+    let pairs: Option<Vec<_>> = words.chunks(2).map(read).collect();
+    pairs.ok_or_else(|| Error::usage("pairs of a mount's number and its directory are wanted"))
 }
 
 /// Refuses `--cpus` wherever it stands as a flag: Docker made it a quantity, and here CPUs are named.

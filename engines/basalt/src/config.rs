@@ -58,6 +58,8 @@ pub struct Settings {
     pub verify: Verify,
     /// Certificate authorities for origins beside the system's, as a PEM file.
     pub origin_ca: Option<PathBuf>,
+    /// Where blobs are shown as files.
+    pub mounts: Mounts,
     /// The engines to run, each once.
     pub engines: Vec<Engine>,
     /// Whether a listener may be reachable from outside without TLS.
@@ -141,6 +143,53 @@ impl Engine {
                 "no engine is called `{name}`; this build has: blob (not built yet: {})",
                 ENGINES_NOT_BUILT.join(", ")
             )),
+        }
+    }
+}
+
+/// Where blobs are shown as files, and how.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Mounts {
+    /// A mount with handles: the kernel may be given files.
+    pub handles: Option<PathBuf>,
+    /// A mount of what never changes: no handles, so that opening a file in the page cache costs no request.
+    pub immutable: Option<PathBuf>,
+    /// How requests come.
+    pub rung: Rung,
+    /// Users other than the daemon's may look in.
+    pub allow_other: bool,
+}
+
+/// How the kernel's requests come, the fastest first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Rung {
+    /// The fastest that works.
+    #[default]
+    Auto,
+    /// The kernel must be able to read large files itself; otherwise as `Auto`.
+    Passthrough,
+    /// All over FUSE's own rings.
+    Uring,
+    /// All over cloned devices.
+    Clone,
+    /// All over one reading thread.
+    Thread,
+}
+
+impl Rung {
+    /// Reads a rung's name.
+    ///
+    /// # Errors
+    ///
+    /// The text names none.
+    pub fn parse(text: &str) -> Result<Rung, String> {
+        match text {
+            "auto" => Ok(Rung::Auto),
+            "passthrough" => Ok(Rung::Passthrough),
+            "uring" => Ok(Rung::Uring),
+            "clone" => Ok(Rung::Clone),
+            "thread" => Ok(Rung::Thread),
+            _ => Err(format!("`{text}` is none of auto, passthrough, uring, clone, thread")),
         }
     }
 }

@@ -62,6 +62,7 @@ fn run(verb: Verb) -> Result<(), Error> {
             output::print(config::show::show(&config, origin))
         }
         Verb::Bench(args) => bench::run(args),
+        Verb::UnmountAfter { mounts } => node::mount::guard::run(&cli::pairs(&mounts)?),
         Verb::Version => output::print(manual::version()),
         Verb::Completions { shell } => output::print(manual::completions(shell)),
         Verb::Man { verb } => output::print(manual::page(verb.as_deref())?),

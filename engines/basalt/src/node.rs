@@ -5,6 +5,7 @@
 
 pub mod columns;
 mod devices;
+pub mod mount;
 mod ops;
 
 use crate::config::Settings;
@@ -97,9 +98,11 @@ pub(crate) fn serve(settings: Settings) -> Result<(), Error> {
         trust,
         drained: Arc::default(),
     };
-    let mut running = columns::start_all(&plan, node, devices, recovered).map_err(Error::runtime)?;
+    let (mounts, connections) = mount::make(&settings, &cpus)?;
+    let mut running =
+        columns::start_all(&plan, node, devices, recovered, connections).map_err(Error::runtime)?;
     watch(&mut running, send);
-    wait(running, &events)
+    wait(running, &events, &mounts)
 }
 
 fn trust(settings: &Settings) -> Result<Trust, Error> {
@@ -285,7 +288,7 @@ fn watch(columns: &mut Columns, events: Sender<Event>) {
 }
 
 /// Waits for the end: a signal drains, a failed column stops the rest, a second signal exits at once.
-fn wait(columns: Columns, events: &Receiver<Event>) -> Result<(), Error> {
+fn wait(columns: Columns, events: &Receiver<Event>, mounts: &mount::Mounts) -> Result<(), Error> {
     let reason = loop {
         match events.recv() {
             Ok(Event::Signal(Signal::Reload)) => tracing::info!("nothing to reload yet"),
@@ -298,6 +301,7 @@ fn wait(columns: Columns, events: &Receiver<Event>) -> Result<(), Error> {
         }
     };
     tracing::info!("draining: requests under way finish, none is taken");
+    mounts.leave();
     columns.stop();
     let (done, ended) = channel();
     std::thread::spawn(move || {

@@ -23,6 +23,18 @@ impl std::fmt::Display for DeviceNumber {
     }
 }
 
+/// What is not `major:minor`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("a file system's number is two numbers with a colon between them")]
+pub struct NoDeviceNumber;
+
+impl std::str::FromStr for DeviceNumber {
+    type Err = NoDeviceNumber;
+    fn from_str(text: &str) -> Result<DeviceNumber, NoDeviceNumber> {
+        parse_device(text.as_bytes()).ok_or(NoDeviceNumber)
+    }
+}
+
 /// One mount.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Entry {

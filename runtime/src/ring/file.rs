@@ -14,7 +14,7 @@ use rustix::fs::OFlags;
 use std::cell::OnceCell;
 use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::rc::Rc;
@@ -64,6 +64,12 @@ pub(super) async fn open_flags(ring: &Rc<Ring>, path: &Path, flags: OFlags) -> i
     let fd = cqe.result()?;
     // SAFETY: a fresh descriptor from a successful openat, owned by nobody else.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+impl AsFd for RingFile {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.inner.fd.as_ref().expect("open until dropped").as_fd()
+    }
 }
 
 impl RingFile {

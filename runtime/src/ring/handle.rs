@@ -18,7 +18,7 @@ use rustix::fs::OFlags;
 use std::future::Future;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
@@ -59,6 +59,13 @@ impl RingIo {
     /// Bounds this column's disk I/O in flight on the device under `dirs`: files opened from now on by paths that begin so.
     pub fn limit_device(&self, dirs: &[PathBuf], limits: Limits) {
         self.inner.ring.disks().add_device(dirs, limits);
+    }
+
+    /// Waits until a descriptor can be read (or has ended, or failed: a read tells). It stays open until then.
+    pub async fn readable(&self, watched: impl AsFd + Unpin + 'static) -> io::Result<()> {
+        let entry = opcode::PollAdd::new(Fd(watched.as_fd().as_raw_fd()), libc::POLLIN as u32).build();
+        let (cqe, _watched) = self.inner.ring.op(entry, watched).await;
+        cqe.result().map(drop)
     }
 
     /// Polls that took too long, by task name.

@@ -8,7 +8,7 @@ use std::num::NonZeroU64;
 use std::path::PathBuf;
 
 use super::size::{Amount, Bytes, parse_size_bytes};
-use super::{DataDir, Engine, LogFormat, Settings, Verify, file_system_bytes};
+use super::{DataDir, Engine, LogFormat, Rung, Settings, Verify, file_system_bytes};
 use runtime::tier::DISKS_MAX;
 
 /// The shape of a key's value.
@@ -83,10 +83,11 @@ pub fn find(name: &str) -> Option<&'static Key> {
 const MACHINE: &str = "Machine";
 const LISTENERS: &str = "Listeners";
 const ORIGINS: &str = "Origins";
+const MOUNTS: &str = "Mounts";
 const LOGS: &str = "Logs";
 
 /// The table, in the order in which help and `config show` list it.
-pub static KEYS: [Key; 17] = [
+pub static KEYS: [Key; 21] = [
     Key {
         name: "cpuset",
         value_name: "CPULIST",
@@ -307,6 +308,58 @@ pub static KEYS: [Key; 17] = [
         understood: None,
     },
     Key {
+        name: "mount",
+        value_name: "DIR",
+        kind: Kind::Text,
+        default: "none",
+        help: "Show blobs as files here; the kernel reads the large ones itself",
+        heading: MOUNTS,
+        set: |settings, values| {
+            settings.mounts.handles = directory(one(values)?);
+            Ok(())
+        },
+        understood: None,
+    },
+    Key {
+        name: "mount-ro",
+        value_name: "DIR",
+        kind: Kind::Text,
+        default: "none",
+        help: "The same without handles: the fastest for many small files",
+        heading: MOUNTS,
+        set: |settings, values| {
+            settings.mounts.immutable = directory(one(values)?);
+            Ok(())
+        },
+        understood: None,
+    },
+    Key {
+        name: "fuse-rung",
+        value_name: "RUNG",
+        kind: Kind::Text,
+        default: "auto",
+        help: "How requests of mounts come: auto, passthrough, uring, clone or thread",
+        heading: MOUNTS,
+        set: |settings, values| {
+            settings.mounts.rung = Rung::parse(one(values)?)?;
+            Ok(())
+        },
+        understood: None,
+    },
+    Key {
+        name: "fuse-allow-other",
+        value_name: "BOOL",
+        kind: Kind::Switch,
+        default: "false",
+        help: "Let users other than the daemon's look into mounts",
+        heading: MOUNTS,
+        set: |settings, values| {
+            settings.mounts.allow_other = parse_switch(one(values)?)?;
+            Ok(())
+        },
+        understood: None,
+    },
+    Key {
         name: "log-format",
         value_name: "FORMAT",
         kind: Kind::Text,
@@ -389,6 +442,10 @@ fn parse_rate(text: &str) -> Result<Option<NonZeroU64>, String> {
         return Ok(None);
     }
     parse_size_bytes(text).map(NonZeroU64::new)
+}
+
+fn directory(text: &str) -> Option<PathBuf> {
+    (text != "none").then(|| PathBuf::from(text))
 }
 
 fn parse_verify(values: &[String]) -> Result<Verify, String> {

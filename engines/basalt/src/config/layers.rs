@@ -166,6 +166,7 @@ impl Stack {
             blob_listen: unset,
             ops_listen: unset,
             origin_ca: None,
+            mounts: super::Mounts::default(),
             engines: Vec::new(),
             insecure: false,
             prefetch: true,

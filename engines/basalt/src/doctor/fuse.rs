@@ -7,6 +7,7 @@ use std::path::Path;
 use super::Line;
 use super::machine::{CAP_SYS_ADMIN, has_capability};
 use crate::machine::kernel_version;
+use crate::node::mount::rung_of_this_machine;
 
 const DEVICE: &str = "/dev/fuse";
 const ENABLE_URING: &str = "/sys/module/fuse/parameters/enable_uring";
@@ -23,7 +24,13 @@ pub fn report() -> Vec<Line> {
         device(),
         passthrough(version, has_capability(CAP_SYS_ADMIN)),
         over_uring(version, enable_uring.as_deref(), Path::new("/sys/module/fuse").exists()),
+        rung(),
     ]
+}
+
+/// What `serve --mount` takes if nothing is forced.
+fn rung() -> Line {
+    Line::ok("fuse rung", format!("{} (--fuse-rung auto)", rung_of_this_machine().name()))
 }
 
 fn device() -> Line {

@@ -2,6 +2,7 @@
 
 use super::devices::DeviceLimits;
 use super::doorbells;
+use super::mount::{self, Attached, Connection};
 use super::ops::OpsService;
 use crate::config::size::Bytes;
 use blobcache::api::{Reply, Request};
@@ -71,11 +72,13 @@ type Letters = Port<Letter<Request, Reply>>;
 /// A column's set-up under way.
 pub type SetUp = Pin<Box<dyn Future<Output = Result<Body, String>>>>;
 
-/// What every column of a node runs first, on either machine. `bells[k]` wakes column `k`.
+/// What every column of a node runs first, on either machine. `bells[k]` wakes column `k`; `attach` adds what one machine only
+/// has: mounts.
 pub fn wire<I: Io>(
     node: NodePlan,
     bells: &[Arc<Doorbell>],
     recovered: Vec<Recovered>,
+    attach: impl Fn(&Column<I>, &Rc<blobcache::Columns<I>>) -> Result<Attached, String> + Clone + Send + 'static,
 ) -> impl Fn(Column<I>) -> SetUp + Clone + Send + 'static {
     let ports: Vec<Letters> = letters(bells);
     // Each column takes its own part once.
@@ -83,10 +86,10 @@ pub fn wire<I: Io>(
     let parts = Arc::new(Mutex::new(parts));
     move |column| {
         let part = parts.lock().expect("columns only take from it")[column.index].take();
-        let node = Rc::new(node.clone());
+        let (node, attach) = (Rc::new(node.clone()), attach.clone());
         Box::pin(async move {
             let (port, recovered) = part.expect("a column is set up once");
-            set_up(column, node, port, recovered).await
+            set_up(column, node, port, recovered, attach).await
         })
     }
 }
@@ -97,9 +100,11 @@ pub(super) fn start_all(
     node: NodePlan,
     devices: Vec<DeviceLimits>,
     recovered: Vec<Recovered>,
+    connections: Vec<Connection>,
 ) -> Result<Columns, String> {
     let bells = doorbells(plan.cpus.len()).map_err(|e| e.to_string())?;
-    let set_up = wire(node, &bells, recovered);
+    let attach = move |column: &Column, columns: &_| mount::attach(&connections, column, columns);
+    let set_up = wire(node, &bells, recovered, attach);
     start(plan, bells, move |column| {
         devices.iter().for_each(|device| column.io.limit_device(&device.dirs, device.limits));
         set_up(column)
@@ -116,6 +121,7 @@ async fn set_up<I: Io>(
     node: Rc<NodePlan>,
     port: Letters,
     recovered: Recovered,
+    attach: impl Fn(&Column<I>, &Rc<blobcache::Columns<I>>) -> Result<Attached, String>,
 ) -> Result<Body, String> {
     let memory_each = node.memory_bytes / node.map.columns() as u64;
     let io_bytes = io_bytes(memory_each);
@@ -160,7 +166,8 @@ async fn set_up<I: Io>(
         }
         _ => None,
     };
-    Ok(Box::pin(run(column, node, tier, blobs, blob_listener, ops)))
+    let attached = attach(&column, &columns)?;
+    Ok(Box::pin(run(column, node, tier, (blobs, attached), blob_listener, ops)))
 }
 
 type Ops<I> = (Server<I, OpsService<I>>, <I as Io>::Listener);
@@ -169,7 +176,7 @@ async fn run<I: Io>(
     column: Column<I>,
     node: Rc<NodePlan>,
     tier: Shard<I>,
-    blobs: Server<I, BlobService<I>>,
+    (blobs, attached): (Server<I, BlobService<I>>, Attached),
     listener: I::Listener,
     ops: Option<Ops<I>>,
 ) {
@@ -188,6 +195,7 @@ async fn run<I: Io>(
         column.io.sleep(DRAIN_LOOK_NS).await;
         blobs.drain();
     }
+    attached.drain().await;
     node.drained.fetch_add(1, Ordering::AcqRel);
     while node.drained.load(Ordering::Acquire) < node.map.columns() && column.io.now_ns() < due_ns {
         column.io.sleep(DRAIN_LOOK_NS).await;

@@ -1,0 +1,145 @@
+//! The node's mounts: made before the columns start, served by every column, taken away after the last request.
+//!
+//! Called by `node`. Order of a start: what a crash left is cleaned (`place`), the directory is mounted and INIT agreed on
+//! (`connect`), a process that outlives us waits to unmount (`guard`); then each column serves its queue (`serve`, `device`,
+//! `rings`, `thread`); a thread watches the columns' pulse (`watchdog`). Order of a stop: the mounts leave the tree, so that
+//! nobody comes in; those who have files open are served until the columns have drained; then the devices close.
+//!
+//! Invariant: after a mount is made no thread of this process looks into its directory, whatever asks for it: the answer
+//! would have to come from the thread that waits for it.
+
+mod backing;
+mod connect;
+mod device;
+pub mod guard;
+mod interrupts;
+mod place;
+mod rings;
+mod serve;
+mod thread;
+mod watchdog;
+
+pub(crate) use connect::rung_of_this_machine;
+pub use serve::Attached;
+pub(super) use serve::attach;
+
+use crate::config::{Mounts as Wanted, Rung, Settings};
+use crate::error::Error;
+use blobcache::mount::{Kind, Looks};
+use fuse_lowlevel::Agreed;
+use fuse_lowlevel::device::Device;
+use fuse_lowlevel::mount::Mounted;
+use guard::Guard;
+use interrupts::Interrupts;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use thread::Inlets;
+use watchdog::{Pulse, Watchdog};
+
+/// How requests of a connection come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Transport {
+    /// FUSE over io_uring: queues of this many CPUs, whoever owns a column or not.
+    Rings {
+        /// CPUs that could ever be online.
+        possible: u16,
+    },
+    /// A cloned device a column, polled by its ring.
+    Clones,
+    /// One thread that reads the device.
+    Thread,
+}
+
+impl Transport {
+    /// The label of the metrics.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Transport::Rings { .. } => "uring",
+            Transport::Clones => "clone",
+            Transport::Thread => "thread",
+        }
+    }
+}
+
+/// A connection as every column is told of it.
+#[derive(Clone)]
+pub(super) struct Connection {
+    number: usize,
+    device: Arc<Device>,
+    agreed: Agreed,
+    transport: Transport,
+    kind: Kind,
+    looks: Looks,
+    /// The CPU of each column.
+    cpus: Arc<[usize]>,
+    interrupts: Arc<Interrupts>,
+    inlets: Option<Arc<Inlets>>,
+    ttl_ms: Option<u64>,
+    disk_reads_max: usize,
+    pulse: Arc<Pulse>,
+}
+
+/// The mounts of this process. Dropping them unmounts.
+pub(super) struct Mounts {
+    mounted: Vec<Arc<Mutex<Mounted>>>,
+    /// Of a directory that is still mounted when we are gone.
+    _guard: Option<Guard>,
+    _watchdog: Option<Watchdog>,
+}
+
+impl Mounts {
+    /// Nobody comes in any more; those inside stay.
+    pub(super) fn leave(&self) {
+        for mounted in &self.mounted {
+            let mounted = &mut *mounted.lock().expect("nobody panics with it");
+            if let Err(error) = mounted.unmount() {
+                tracing::warn!(directory = %mounted.directory().display(), %error, "not unmounted");
+            }
+        }
+    }
+}
+
+/// Makes the mounts that are asked for.
+pub(super) fn make(settings: &Settings, cpus: &[usize]) -> Result<(Mounts, Vec<Connection>), Error> {
+    let Wanted { handles, immutable, .. } = &settings.mounts;
+    let mut mounts = Mounts { mounted: Vec::new(), _guard: None, _watchdog: None };
+    let mut connections = Vec::new();
+    let pulse = Arc::new(Pulse::new(cpus.len()));
+    let data: Vec<&Path> = settings.data_dirs.iter().map(|dir| dir.path.as_path()).collect();
+    for (directory, is_immutable) in [(handles, false), (immutable, true)] {
+        let Some(directory) = directory else { continue };
+        place::prepare(directory, &data)?;
+        let number = connections.len();
+        let (connection, mounted) =
+            connect::connect(directory, is_immutable, number, settings, cpus, pulse.clone())?;
+        let passthrough = matches!(connection.kind, Kind::Handles { passthrough: true });
+        tracing::info!(
+            directory = %mounted.directory().display(),
+            rung = connection.transport.name(),
+            passthrough,
+            request_bytes = connection.agreed.max_request_bytes,
+            "mounted"
+        );
+        mounts.mounted.push(Arc::new(Mutex::new(mounted)));
+        connections.push(connection);
+    }
+    if !mounts.mounted.is_empty() {
+        mounts._guard = Some(Guard::start(&mounts.mounted)?);
+        mounts._watchdog = Some(Watchdog::start(pulse, mounts.mounted.clone())?);
+    }
+    Ok((mounts, connections))
+}
+
+fn failed(directory: &Path, why: impl std::fmt::Display) -> Error {
+    Error::runtime(format!("cannot mount on {}", directory.display())).why(why)
+}
+
+/// Whether a rung that was asked for is this transport, or leaves the choice.
+fn allows(rung: Rung, transport: Transport) -> bool {
+    match rung {
+        Rung::Auto | Rung::Passthrough => !matches!(transport, Transport::Thread),
+        Rung::Uring => matches!(transport, Transport::Rings { .. }),
+        Rung::Clone => transport == Transport::Clones,
+        Rung::Thread => transport == Transport::Thread,
+    }
+}

@@ -1,0 +1,132 @@
+//! Requests over FUSE's own ring of this column: that of its CPU's queue, and of CPUs that have no column.
+//!
+//! Called by `serve::attach` for the transport `uring`. The kernel's ring is polled by the column's; a batch of replies goes
+//! with one system call. FORGET and INTERRUPT do not come by rings: column 0 reads them from the device.
+
+use super::connect::RING_DEPTH;
+use super::device;
+use super::serve::{Served, Step, Target};
+use fuse_lowlevel::uring::{EntryId, Queues, Shape};
+use fuse_lowlevel::{Encoded, Request};
+use runtime::io::Io;
+use std::cell::RefCell;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
+
+/// Requests answered before the replies go and other work of the column gets its turn.
+const BATCH: usize = 16;
+
+/// The ring, shared by the loop and the requests that wait.
+pub(super) struct Rings {
+    queues: RefCell<Queues>,
+}
+
+/// The queues that the column of `cpus[column]` serves.
+fn shares(cpus: &[usize], column: usize, possible: u16) -> Vec<u16> {
+    let of = |queue: u16| {
+        let cpu = usize::from(queue);
+        cpus.iter().position(|&owned| owned == cpu).unwrap_or(cpu % cpus.len())
+    };
+    (0..possible).filter(|&queue| of(queue) == column).collect()
+}
+
+pub(super) fn start(served: &Rc<Served>, column: usize, possible: u16) -> io::Result<()> {
+    let connection = &served.connection;
+    if column == 0 {
+        device::start(served, connection.device.clone_queue()?)?;
+    }
+    let queues = shares(&connection.cpus, column, possible);
+    if queues.is_empty() {
+        return Ok(());
+    }
+    let payload_bytes = connection.agreed.max_request_bytes as usize;
+    let mut queues = Queues::new(&connection.device, &Shape { queues, depth: RING_DEPTH, payload_bytes })?;
+    queues.register()?;
+    let polled = Rc::new(queues.as_fd().try_clone_to_owned()?);
+    let rings = Rc::new(Rings { queues: RefCell::new(queues) });
+    let me = served.clone();
+    served.io.spawn("mount-rings", async move {
+        if let Err(error) = serve(&me, &rings, polled).await {
+            tracing::error!(%error, "a mount is served no more: its ring cannot be used");
+        }
+        me.on_ended();
+    });
+    Ok(())
+}
+
+async fn serve(served: &Rc<Served>, rings: &Rc<Rings>, polled: Rc<OwnedFd>) -> io::Result<()> {
+    while !served.is_stopping() {
+        rings.queues.borrow_mut().submit()?;
+        let mut batch = 0;
+        while batch < BATCH
+            && let Some(entry) = rings.take()
+        {
+            rings.on_entry(served, entry);
+            batch += 1;
+        }
+        if batch > 0 {
+            // Others of the column, too; what has arrived meanwhile is taken then.
+            rings.submit();
+            served.io.yield_now().await;
+            continue;
+        }
+        if rings.queues.borrow().is_over() {
+            return Ok(());
+        }
+        if rings.queues.borrow_mut().has_completions()? {
+            continue;
+        }
+        if let Some(readable) = served.until_stopped(served.io.readable(polled.clone())).await {
+            readable?;
+        }
+    }
+    Ok(())
+}
+
+impl Rings {
+    fn take(&self) -> Option<EntryId> {
+        self.queues.borrow_mut().take()
+    }
+
+    fn on_entry(self: &Rc<Rings>, served: &Rc<Served>, entry: EntryId) {
+        let step = {
+            let queues = self.queues.borrow();
+            let arrived = queues.request(entry);
+            served.begin(Request::parse(arrived.header, arrived.argument, arrived.payload))
+        };
+        // What nobody waits for does not come over rings; an entry comes back only by a reply.
+        assert!(!matches!(step, Step::Nothing), "a request without a reply came over a ring");
+        served.go_on(step, Target::Entry(self.clone(), entry));
+    }
+
+    /// Puts the reply into its entry; it goes with the next `submit`.
+    pub(super) fn commit(&self, entry: EntryId, reply: &Encoded<'_>) -> bool {
+        self.queues.borrow_mut().commit(entry, reply.head(), &[reply.body()]);
+        true
+    }
+
+    pub(super) fn submit(&self) {
+        if let Err(error) = self.queues.borrow_mut().submit() {
+            tracing::error!(%error, "replies could not be handed to the kernel");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_queue_has_one_column_and_a_column_its_own_cpus() {
+        for (cpus, possible) in [(vec![0], 2), (vec![1], 2), (vec![0, 1], 2), (vec![2, 5, 7], 8)] {
+            let mut all: Vec<u16> =
+                (0..cpus.len()).flat_map(|column| shares(&cpus, column, possible)).collect();
+            for (column, &cpu) in cpus.iter().enumerate() {
+                assert!(shares(&cpus, column, possible).contains(&(cpu as u16)));
+            }
+            all.sort_unstable();
+            assert_eq!(all, (0..possible).collect::<Vec<_>>());
+        }
+    }
+}

@@ -1,0 +1,311 @@
+//! One connection on one column: requests → the engine → replies, however they come and go.
+//!
+//! Called by the transports (`device`, `rings`, `thread`), which bring requests and say where their replies go. What the engine
+//! can answer at once is answered in the same poll; the rest waits in a task of its own, where an INTERRUPT ends it.
+//!
+//! Invariants
+//! 1. Every request that wants a reply gets exactly one, and what was begun for a reply that nobody took is undone (`Answer`).
+//! 2. Of a request that waits only what it needs is kept: the buffer it came in is free at once.
+
+use super::backing;
+use super::interrupts::Pending;
+use super::rings::Rings;
+use super::{Connection, Transport, device, rings, thread};
+use blobcache::mount::nodes::Hooks;
+use blobcache::mount::{Answer, Begun, Later, Mount, Options};
+use fuse_lowlevel::device::{Device, Sent};
+use fuse_lowlevel::uring::EntryId;
+use fuse_lowlevel::{Malformed, Operation, Reply, Request};
+use futures_lite::future::or;
+use runtime::column::Column;
+use runtime::io::Io;
+use runtime::ring::RingIo;
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+
+/// How long requests under way may take once nothing new is taken.
+const DRAIN_NS: u64 = 5_000_000_000;
+const DRAIN_LOOK_NS: u64 = 10_000_000;
+
+/// Where a reply goes.
+#[derive(Clone)]
+pub(super) enum Target {
+    /// To the device that the request was read from.
+    Device(Arc<Device>),
+    /// Into the entry that it came in.
+    Entry(Rc<Rings>, EntryId),
+}
+
+/// A connection as one column serves it.
+pub(super) struct Served {
+    pub(super) io: RingIo,
+    pub(super) connection: Connection,
+    mount: Rc<Mount<RingIo>>,
+    pending: Pending,
+    under_way: Cell<usize>,
+    stop: Stop,
+}
+
+/// What is to be done about a request, by its number.
+pub(super) enum Step {
+    /// Nobody waits for a reply.
+    Nothing,
+    /// It is not understood: the errno.
+    Refuse(u64, i32),
+    /// It is answered, once the kernel was given the file that the answer may name.
+    Answer(u64, Answer<RingIo>),
+    /// It has to wait.
+    Later(u64, Later),
+}
+
+/// Says once, to all loops, that nothing new is to be taken.
+#[derive(Default)]
+struct Stop {
+    is_set: Cell<bool>,
+    waiting: RefCell<Vec<Waker>>,
+}
+
+/// The mounts of a column, for whoever starts and stops it.
+#[derive(Default)]
+pub struct Attached {
+    served: Vec<Rc<Served>>,
+}
+
+/// Serves the connections on a column from now on.
+pub(in super::super) fn attach(
+    connections: &[Connection],
+    column: &Column<RingIo>,
+    columns: &Rc<blobcache::Columns<RingIo>>,
+) -> Result<Attached, String> {
+    let mut attached = Attached::default();
+    for connection in connections {
+        let served = Served::new(connection.clone(), column, columns.clone());
+        let started = match connection.transport {
+            Transport::Rings { possible } => rings::start(&served, column.index, possible),
+            Transport::Clones => device::start_clone(&served),
+            Transport::Thread => thread::start(&served, column.index),
+        };
+        started.map_err(|e| format!("the mount on column {}: {e}", column.index))?;
+        served.clone().hear_interrupts(column.index);
+        attached.served.push(served);
+    }
+    if !connections.is_empty() {
+        connections[0].pulse.beat_on(column);
+    }
+    Ok(attached)
+}
+
+impl Attached {
+    /// Takes nothing new, and waits for what is under way.
+    pub(in super::super) async fn drain(&self) {
+        for served in &self.served {
+            served.stop.set();
+        }
+        for served in &self.served {
+            let due_ns = served.io.now_ns() + DRAIN_NS;
+            while served.under_way.get() > 0 && served.io.now_ns() < due_ns {
+                served.io.sleep(DRAIN_LOOK_NS).await;
+            }
+        }
+    }
+}
+
+impl Served {
+    fn new(
+        connection: Connection,
+        column: &Column<RingIo>,
+        columns: Rc<blobcache::Columns<RingIo>>,
+    ) -> Rc<Served> {
+        let device = connection.device.clone();
+        let hooks = Hooks {
+            close_backing: Rc::new(move |id| backing::close(&device, id)),
+            ttl_ms: connection.ttl_ms,
+            disk_reads_max: connection.disk_reads_max,
+            columns: columns.count(),
+        };
+        let options = Options {
+            connection: connection.number,
+            kind: connection.kind,
+            looks: connection.looks,
+            rung: connection.transport.name(),
+            hooks,
+        };
+        Rc::new(Served {
+            io: column.io.clone(),
+            mount: Mount::new(columns, options),
+            connection,
+            pending: Pending::default(),
+            under_way: Cell::new(0),
+            stop: Stop::default(),
+        })
+    }
+
+    /// What is to be done about a request. Borrows nothing of it, so that its memory can take the reply.
+    pub(super) fn begin(self: &Rc<Self>, request: Result<Request<'_>, Malformed>) -> Step {
+        let request = match request {
+            Ok(request) => request,
+            Err(malformed) => {
+                tracing::warn!(%malformed, "a request of the kernel is not understood");
+                return malformed
+                    .answer()
+                    .map_or(Step::Nothing, |(unique, errno)| Step::Refuse(unique, errno));
+            }
+        };
+        if let Operation::Interrupt { unique } = request.operation {
+            if !self.pending.interrupt(unique) {
+                self.connection.interrupts.tell(unique);
+            }
+            return Step::Nothing;
+        }
+        match self.mount.begin(&request) {
+            Begun::Done(answer) => Step::Answer(request.unique, answer),
+            Begun::Later(later) => Step::Later(request.unique, later),
+        }
+    }
+
+    /// Does it.
+    pub(super) fn go_on(self: &Rc<Self>, step: Step, target: Target) {
+        match step {
+            Step::Nothing => {}
+            Step::Refuse(unique, errno) => {
+                target.send(unique, &Reply::Error(errno));
+            }
+            Step::Answer(unique, answer) if answer.backing_file().is_none() => send(answer, unique, &target),
+            Step::Answer(unique, answer) => {
+                self.spawn(unique, target, async move |me| me.with_backing(answer).await);
+            }
+            Step::Later(unique, later) => {
+                self.spawn(unique, target, async move |me| me.finish(later).await);
+            }
+        }
+    }
+
+    fn spawn<F>(self: &Rc<Self>, unique: u64, target: Target, answer: F)
+    where
+        F: AsyncFnOnce(Rc<Self>) -> Answer<RingIo> + 'static,
+    {
+        self.under_way.set(self.under_way.get() + 1);
+        let me = self.clone();
+        self.io.spawn("mount-request", async move {
+            let interrupted = me.pending.enter(unique);
+            let answered = async { Some(answer(me.clone()).await) };
+            let cut_off = async {
+                interrupted.await;
+                None
+            };
+            match or(answered, cut_off).await {
+                Some(answer) => send(answer, unique, &target),
+                None => {
+                    target.send(unique, &Reply::Error(EINTR));
+                }
+            }
+            target.flush();
+            me.pending.leave(unique);
+            me.under_way.set(me.under_way.get() - 1);
+        });
+    }
+
+    async fn finish(self: Rc<Self>, later: Later) -> Answer<RingIo> {
+        let answer = self.mount.finish(later).await;
+        self.with_backing(answer).await
+    }
+
+    /// Gives the kernel the file that the answer is to name, if it is to name one.
+    async fn with_backing(self: Rc<Self>, answer: Answer<RingIo>) -> Answer<RingIo> {
+        let Some(path) = answer.backing_file().map(ToOwned::to_owned) else { return answer };
+        let made = backing::make(&self.io, &self.connection.device, &path).await;
+        self.mount.on_backing(answer, made).await
+    }
+
+    /// INTERRUPTs that another column read.
+    fn hear_interrupts(self: Rc<Self>, column: usize) {
+        let io = self.io.clone();
+        io.spawn("mount-interrupts", async move {
+            let interrupts = self.connection.interrupts.clone();
+            while self.until_stopped(interrupts.told(&self.io, column)).await.is_some() {
+                for unique in interrupts.take(column) {
+                    self.pending.interrupt(unique);
+                }
+            }
+        });
+    }
+
+    /// The connection is over: unmounted, or aborted.
+    pub(super) fn on_ended(&self) {
+        self.mount.end();
+    }
+
+    /// Nothing new is to be taken.
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stop.is_set.get()
+    }
+
+    /// What the future gives, or nothing when the column stops.
+    pub(super) async fn until_stopped<T>(&self, future: impl Future<Output = T>) -> Option<T> {
+        or(async { Some(future.await) }, async {
+            self.stop.wait().await;
+            None
+        })
+        .await
+    }
+}
+
+/// errno(3): of a request whose caller was interrupted.
+const EINTR: i32 = 4;
+
+fn send(answer: Answer<RingIo>, unique: u64, target: &Target) {
+    answer.send(|reply| target.send(unique, reply));
+}
+
+impl Target {
+    /// Whether the kernel took it.
+    fn send(&self, unique: u64, reply: &Reply<'_>) -> bool {
+        let encoded = reply.encode(unique);
+        match self {
+            Target::Device(device) => match device.send(encoded.head(), &[encoded.body()]) {
+                Ok(sent) => sent == Sent::Delivered,
+                Err(error) => {
+                    tracing::warn!(%error, "the kernel refused a reply");
+                    // It still waits: no reply is worse than an error.
+                    let failed = Reply::Error(EIO).encode(unique);
+                    let _ = device.send(failed.head(), &[]);
+                    false
+                }
+            },
+            Target::Entry(rings, entry) => rings.commit(*entry, &encoded),
+        }
+    }
+
+    /// Replies that were put aside to go together go now.
+    fn flush(&self) {
+        if let Target::Entry(rings, _) = self {
+            rings.submit();
+        }
+    }
+}
+
+/// errno(3).
+const EIO: i32 = 5;
+
+impl Stop {
+    fn set(&self) {
+        self.is_set.set(true);
+        self.waiting.borrow_mut().drain(..).for_each(Waker::wake);
+    }
+
+    async fn wait(&self) {
+        std::future::poll_fn(|cx| {
+            if self.is_set.get() {
+                return Poll::Ready(());
+            }
+            let waiting = &mut *self.waiting.borrow_mut();
+            if !waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
+                waiting.push(cx.waker().clone());
+            }
+            Poll::Pending
+        })
+        .await;
+    }
+}
