@@ -46,7 +46,8 @@ fn serve(device: &Device) -> Result<(), Box<dyn Error>> {
 
 fn answer<'a>(request: &Request, page: &'a mut [u8]) -> Reply<'a> {
     match request.operation {
-        Operation::Init(offer) => match negotiate(&offer, &Wants::default()) {
+        // No flags: READDIRPLUS, for one, is then not asked.
+        Operation::Init(offer) => match negotiate(&offer, &Wants { flags: 0, ..Wants::default() }) {
             Ok(Answer::Agreed(agreed)) => Reply::Init(agreed.reply()),
             Ok(Answer::Version(version)) => Reply::Init(version),
             Err(refusal) => Reply::Error(refusal.errno()),
