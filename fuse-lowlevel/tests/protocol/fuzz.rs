@@ -9,7 +9,7 @@ fn requests() -> Vec<Vec<u8>> {
     all().into_iter().map(|(_, bytes)| bytes).collect()
 }
 
-fn repair(input: &mut Vec<u8>) {
+fn repair(input: &mut [u8]) {
     let len = (input.len() as u32).to_ne_bytes();
     if let Some(field) = input.get_mut(..4) {
         field.copy_from_slice(&len);
@@ -41,13 +41,18 @@ fn check(request: &Request, bytes: &[u8]) {
 
 #[test]
 fn requests_of_the_device() {
-    fuzz("request", &requests(), repair, |bytes| {
-        let parsed = Request::parse_whole(bytes);
-        if let Ok(request) = &parsed {
-            check(request, bytes);
-        }
-        parsed.is_ok()
-    });
+    fuzz(
+        "request",
+        &requests(),
+        |input| repair(input),
+        |bytes| {
+            let parsed = Request::parse_whole(bytes);
+            if let Ok(request) = &parsed {
+                check(request, bytes);
+            }
+            parsed.is_ok()
+        },
+    );
 }
 
 /// The argument's area is taken from the same bytes, so that it lies.

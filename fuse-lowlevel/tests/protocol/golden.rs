@@ -14,7 +14,8 @@ pub fn captures() -> Vec<(&'static str, Vec<u8>)> {
 fn capture(line: &'static str) -> (&'static str, Vec<u8>) {
     let (name, hex) = line.split_once(' ').expect("name and bytes");
     let digits = hex.as_bytes().chunks(2);
-    let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).expect("hexadecimal");
+    let byte =
+        |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).expect("ASCII"), 16).expect("hexadecimal");
     (name, digits.map(byte).collect())
 }
 
