@@ -4,6 +4,7 @@
 //! canonicalize), since the answer would have to come from the caller itself. What is mounted is learnt from mountinfo only.
 
 mod helper;
+mod keeper;
 mod options;
 mod stale;
 pub mod table;
@@ -16,6 +17,7 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags};
 
+pub use keeper::unmount_after;
 pub use options::Options;
 pub use stale::{Stale, StaleError, clean_stale};
 pub use table::DeviceNumber;

@@ -1,10 +1,10 @@
 //! A process killed while it serves: what it leaves is recognised and cleaned, what lives is left alone.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 
-use fuse_lowlevel::mount::{Stale, StaleError, clean_stale, mount};
+use fuse_lowlevel::mount::{Stale, StaleError, clean_stale, mount, unmount_after};
 
 use crate::files::*;
 use crate::scene::*;
@@ -21,16 +21,39 @@ fn serve_until_killed() {
     Files::new(0, 0).serve(&device);
 }
 
-pub fn start_server(scene: &Scene) -> Child {
+fn start_server(scene: &Scene) -> Child {
+    start_server_with_lifeline(scene).0
+}
+
+/// Its output ends when it does.
+fn start_server_with_lifeline(scene: &Scene) -> (Child, BufReader<ChildStdout>) {
     let mut server = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "crash::serve_until_killed", "--ignored", "--nocapture"])
         .env(DIRECTORY, &scene.directory)
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let lines = BufReader::new(server.stdout.take().unwrap()).lines();
-    assert!(lines.map_while(Result::ok).any(|line| line == "mounted"), "the server did not come up");
-    server
+    let mut output = BufReader::new(server.stdout.take().unwrap());
+    let up = output.by_ref().lines().map_while(Result::ok).any(|line| line == "mounted");
+    assert!(up, "the server did not come up");
+    (server, output)
+}
+
+#[test]
+fn a_keeper_unmounts_after_a_kill() {
+    let scene = Scene::new();
+    let (mut server, lifeline) = start_server_with_lifeline(&scene);
+    let subtype = options().subtype;
+    std::thread::scope(|threads| {
+        let keeper = threads.spawn(|| unmount_after(lifeline, &scene.directory, &subtype));
+        assert!(scene.read("data") == pattern());
+        assert!(scene.is_mounted() && !keeper.is_finished());
+        server.kill().unwrap();
+        assert_eq!(keeper.join().unwrap().unwrap(), Stale { removed: 1 });
+        server.wait().unwrap();
+    });
+    assert!(!scene.is_mounted());
+    assert_eq!(unmount_after(&b""[..], &scene.directory, &subtype).unwrap(), Stale { removed: 0 });
 }
 
 #[test]
