@@ -172,6 +172,11 @@ impl<I: Io> Mount<I> {
         }
     }
 
+    /// What the kernel holds of this column's blobs: nodes, lookups, handles, backing ids.
+    pub fn held(&self) -> [u64; 4] {
+        self.columns.local().nodes(self.connection).map_or([0; 4], nodes::Nodes::counts)
+    }
+
     fn columns(&self) -> &Columns<I> {
         &self.columns
     }
