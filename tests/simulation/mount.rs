@@ -23,7 +23,7 @@ use runtime::mesh::{Doorbell, Port};
 use runtime::shards::ShardMap;
 use runtime::tier::{DiskPlan, Guard, Recovered, Shard};
 use runtime::twin::{FaultPlan, Node, Twin, TwinIo};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -489,6 +489,36 @@ fn a_blob_on_its_way_is_read_page_by_page_but_for_its_last() {
         kernels[0].release(entry.node).await;
         kernels[0].forget(entry.node, 1).await;
         io.sleep(30 * SECOND_NS).await;
+        assert_eq!(held(&kernels), [0; 4]);
+    });
+}
+
+#[test]
+fn an_origin_that_hangs_is_an_error_in_time() {
+    rig(8, 2, CACHED).run(async |io, kernels| {
+        let content = content::bytes(1, 20_000_000);
+        let pause_ns = Rc::new(Cell::new(20_000_000));
+        origin::serve_paced(&io, content.clone(), pause_ns.clone());
+        let digest = expired(&io).await;
+        let hang = || pause_ns.set(3600 * SECOND_NS);
+        let took_s = |begun_ns| (io.now_ns() - begun_ns) / SECOND_NS;
+        hang();
+        let begun_ns = io.now_ns();
+        assert_eq!(kernels[0].lookup(&digest).await, Got::Error(libc::EIO));
+        assert!((1..=11).contains(&took_s(begun_ns)), "{} s", took_s(begun_ns));
+        pause_ns.set(20_000_000);
+        let node = kernels[0].must_find(&digest).await.node;
+        assert!(matches!(kernels[1].open(node).await, Got::Opened(_)));
+        assert_eq!(kernels[1].read(node, 0, 4096).await, Got::Data(content[..4096].to_vec()));
+        hang();
+        let begun_ns = io.now_ns();
+        assert_eq!(kernels[1].read(node, 19_000_000, 4096).await, Got::Error(libc::EIO));
+        assert!((1..=22).contains(&took_s(begun_ns)), "{} s", took_s(begun_ns));
+        let begun_ns = io.now_ns();
+        assert_eq!(kernels[0].read(node, 19_000_000, 4096).await, Got::Error(libc::EIO));
+        assert_eq!(took_s(begun_ns), 0, "the kernel asks again for a page that failed");
+        kernels[0].release(node).await;
+        kernels[0].forget(node, 1).await;
         assert_eq!(held(&kernels), [0; 4]);
     });
 }
