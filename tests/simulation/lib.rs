@@ -15,6 +15,7 @@
 //! | `flips` | one byte of a data directory changes, for every kind of file |
 //! | `planted` | bugs planted on purpose, each caught |
 //! | `abandon`, `origin` | fetches given up anywhere, from an origin on the twin |
+//! | `mount` | what a kernel would ask of a mount, without a kernel |
 //! | `boundaries` | who may name the twin |
 //!
 //! `BASALT_SEED=7` replays one seed; `BASALT_SEEDS=1000 BASALT_OPS=2000` is the soak.
@@ -28,6 +29,7 @@ mod client;
 mod flips;
 mod images;
 mod model;
+mod mount;
 mod origin;
 mod planted;
 mod random;

@@ -2,6 +2,7 @@
 
 use runtime::io::{Conn, Io, Listener};
 use runtime::twin::{TwinConn, TwinIo};
+use std::cell::Cell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
@@ -19,24 +20,29 @@ fn addr() -> SocketAddr {
 
 /// Serves `body` from now on, with a pause before each piece.
 pub fn serve(io: &TwinIo, body: Vec<u8>, pause_ns: u64) {
+    serve_paced(io, body, Rc::new(Cell::new(pause_ns)));
+}
+
+/// As [`serve`], the pause being what `pause_ns` holds when it begins.
+pub fn serve_paced(io: &TwinIo, body: Vec<u8>, pause_ns: Rc<Cell<u64>>) {
     let mut listener = io.listen(addr()).expect("nobody else listens there");
     let (tasks, body) = (io.clone(), Rc::new(body));
     io.spawn("origin", async move {
         loop {
             let conn = listener.accept().await.expect("no faults here");
-            tasks.spawn("origin-connection", answer_all(tasks.clone(), conn, body.clone(), pause_ns));
+            tasks.spawn("origin-connection", answer_all(tasks.clone(), conn, body.clone(), pause_ns.clone()));
         }
     });
 }
 
-async fn answer_all(io: TwinIo, mut conn: TwinConn, body: Rc<Vec<u8>>, pause_ns: u64) {
+async fn answer_all(io: TwinIo, mut conn: TwinConn, body: Rc<Vec<u8>>, pause_ns: Rc<Cell<u64>>) {
     let mut unread = Vec::new();
     loop {
         while let Some(end) = unread.windows(4).position(|w| w == b"\r\n\r\n") {
             let head: Vec<u8> = unread.drain(..end + 4).collect();
             let (head, part) = answer(&body, &String::from_utf8_lossy(&head));
             for piece in std::iter::once(head.as_bytes()).chain(part.chunks(PIECE_BYTES)) {
-                io.sleep(pause_ns).await;
+                io.sleep(pause_ns.get()).await;
                 // Clients come and go as they like.
                 if conn.send(piece, &[]).await.is_err() {
                     return;

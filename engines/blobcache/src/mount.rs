@@ -7,7 +7,8 @@
 //! | `nodes` | the owner's part of a connection: lookups, opens, what ends them |
 //! | `read`, `origin` | bytes on the owner: RAM, disk, verified; from an origin as they arrive |
 //! | `ask`, `data`, `failure` | what travels between columns |
-//! | `listing`, `answer`, `deadline` | pages of directories; the reply and what undoes it; waiting, but not for ever |
+//! | `wait`, `listing` | what cannot be answered at once; pages of directories |
+//! | `answer`, `deadline` | the reply and what undoes it; waiting, but not for ever |
 //!
 //! Called by whoever serves a connection, on any column: request → [`Mount::begin`] → an [`Answer`], or a [`Later`] for
 //! [`Mount::finish`] → [`Answer::send`]. The node says which column owns the blob (`inodes`): that one is asked, in one hop.
@@ -39,29 +40,28 @@ mod opens;
 mod origin;
 mod read;
 pub mod tree;
+mod wait;
 
 pub use answer::Answer;
 pub use tree::Looks;
+pub use wait::Later;
 
 use crate::api::{Reply as OwnerReply, Request as OwnerRequest};
 use crate::metrics::mount::{Requests, Timed};
 use crate::shard::Columns;
 use answer::{Asked, Body, Held};
-use ask::{First, NodeReply, NodeRequest, OpenAs, Read};
-use deadline::within;
-use failure::Failure;
-use fuse_lowlevel::wire::flags::open as fopen;
+use ask::{First, NodeRequest, Read};
 use fuse_lowlevel::{Opened, Operation, Reply, Request, StatFs};
-use inodes::{Inode, shard_of};
+use inodes::shard_of;
 use listing::Page;
 use nodes::Hooks;
 use runtime::io::Io;
-use runtime::oneshot::Oneshot;
 use runtime::shards::Shard;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use tree::Named;
+use wait::{Wait, Wanted, xattr};
 
 /// How long a request may take. The kernel's own limit (REQUEST_TIMEOUT), which ends the whole connection, is to be above.
 pub const DEADLINE_NS: u64 = 40_000_000_000;
@@ -113,47 +113,21 @@ pub struct Mount<I: Io> {
     logged: RefCell<VecDeque<(u64, u64)>>,
 }
 
+/// What a request needs.
+enum Sorted<I: Io> {
+    /// A blob, or a page: that has begun.
+    Begun(Begun<I>),
+    /// Nothing more.
+    Known(Result<Body, i32>),
+}
+
 /// What became of a request at once.
+#[allow(clippy::large_enum_variant, reason = "most are answered at once, which is to cost no allocation")]
 pub enum Begun<I: Io> {
     /// It is answered.
     Done(Answer<I>),
     /// It has to wait: [`Mount::finish`] it, as one task among many.
     Later(Later),
-}
-
-/// A request that has to wait.
-pub struct Later {
-    asked: Asked,
-    until_ns: u64,
-    what: Wait,
-}
-
-enum Wait {
-    /// For the owner of a shard.
-    Owner(Shard, NodeRequest, Wanted),
-    /// For all columns.
-    Listing(Page),
-    /// For columns to hear that nodes are forgotten.
-    Forget(BTreeMap<usize, Vec<(u64, u64)>>),
-}
-
-/// What is made of the owner's reply.
-#[derive(Clone, Copy, Debug)]
-enum Wanted {
-    Entry,
-    Attributes,
-    /// A handle of that node.
-    Handle(u64),
-    /// Bytes of that node.
-    Data(u64),
-    /// The digest as an xattr, for so much room.
-    Digest(u32),
-    /// The list of xattrs, the same.
-    XattrList(u32),
-    /// From an offset, data or hole.
-    Seek(u64, u32),
-    /// No more than that it is done.
-    Done,
 }
 
 impl<I: Io> Mount<I> {
@@ -170,6 +144,11 @@ impl<I: Io> Mount<I> {
         if let Some(nodes) = self.columns.local().nodes(self.connection) {
             nodes.clear();
         }
+    }
+
+    /// What the kernel holds of this column's blobs: nodes, lookups, handles, backing ids.
+    pub fn held(&self) -> [u64; 4] {
+        self.columns.local().nodes(self.connection).map_or([0; 4], nodes::Nodes::counts)
     }
 
     fn columns(&self) -> &Columns<I> {
@@ -202,8 +181,8 @@ impl<I: Io> Mount<I> {
             Err(libc::EROFS)
         } else {
             match self.of_tree(asked, request) {
-                Ok(begun) => return begun,
-                Err(done) => done,
+                Sorted::Begun(begun) => return begun,
+                Sorted::Known(body) => body,
             }
         };
         let body = match body {
@@ -214,18 +193,18 @@ impl<I: Io> Mount<I> {
     }
 
     /// What needs a blob, and otherwise the answer.
-    fn of_tree(self: &Rc<Self>, asked: Asked, request: &Request<'_>) -> Result<Begun<I>, Result<Body, i32>> {
+    fn of_tree(self: &Rc<Self>, asked: Asked, request: &Request<'_>) -> Sorted<I> {
         let node = request.node;
         let until_ns = asked.at_ns + DEADLINE_NS - OWNER_SLACK_NS;
-        let of_blob = |what, wanted| Ok(self.ask(asked, Shard(shard_of(node)), what, wanted));
-        let reply = |reply| Err(Ok(Body::Reply(reply)));
+        let of_blob = |what, wanted| Sorted::Begun(self.ask(asked, Shard(shard_of(node)), what, wanted));
+        let reply = |reply| Sorted::Known(Ok(Body::Reply(reply)));
         let is_blob = tree::is_blob(node);
         match request.operation {
             Operation::Lookup { name } => match tree::resolve(node, name) {
                 Named::Directory(found) => reply(Reply::Entry(self.directory_entry(found))),
                 Named::Blob(digest) => {
                     let lookup = NodeRequest::Lookup(digest, until_ns);
-                    Ok(self.ask(asked, digest.shard(), lookup, Wanted::Entry))
+                    Sorted::Begun(self.ask(asked, digest.shard(), lookup, Wanted::Entry))
                 }
                 Named::Nothing => reply(Reply::NoEntry(tree::NEGATIVE_TIMEOUT)),
             },
@@ -240,13 +219,13 @@ impl<I: Io> Mount<I> {
             Operation::GetXattr { name, size_bytes } if is_blob && name == tree::DIGEST_XATTR => {
                 of_blob(NodeRequest::Inode(node), Wanted::Digest(size_bytes))
             }
-            Operation::GetXattr { .. } => Err(Err(libc::ENODATA)),
+            Operation::GetXattr { .. } => Sorted::Known(Err(libc::ENODATA)),
             Operation::ListXattr { size_bytes } if is_blob => {
                 of_blob(NodeRequest::Inode(node), Wanted::XattrList(size_bytes))
             }
-            Operation::ListXattr { size_bytes } => Err(xattr(&[], size_bytes)),
+            Operation::ListXattr { size_bytes } => Sorted::Known(xattr(&[], size_bytes)),
             Operation::Open { .. } if is_blob => match self.kind {
-                Kind::Immutable => Err(Err(libc::ENOSYS)),
+                Kind::Immutable => Sorted::Known(Err(libc::ENOSYS)),
                 Kind::Handles { passthrough } => {
                     of_blob(NodeRequest::Open { node, passthrough, until_ns }, Wanted::Handle(node))
                 }
@@ -264,9 +243,9 @@ impl<I: Io> Mount<I> {
                 let plus = matches!(request.operation, Operation::ReadDirPlus(_));
                 let size_bytes = read.size_bytes as usize;
                 let page = Page { directory: node, cookie: read.offset, size_bytes, plus };
-                Ok(Begun::Later(Later { asked, until_ns, what: Wait::Listing(page) }))
+                Sorted::Begun(Begun::Later(Later { asked, until_ns, what: Wait::Listing(page) }))
             }
-            ref other => Err(self.of_none(other, node)),
+            ref other => Sorted::Known(self.of_none(other, node)),
         }
     }
 
@@ -323,21 +302,17 @@ impl<I: Io> Mount<I> {
         }
     }
 
-    fn forget(
-        self: &Rc<Self>,
-        asked: Asked,
-        nodes: impl Iterator<Item = (u64, u64)>,
-    ) -> Result<Begun<I>, Result<Body, i32>> {
+    fn forget(self: &Rc<Self>, asked: Asked, nodes: impl Iterator<Item = (u64, u64)>) -> Sorted<I> {
         let mut others = self.by_owner(nodes);
         if let Some(ours) = others.remove(&self.columns.here()) {
             // Cannot fail and does not wait.
             let _ = self.columns.local().node_now(self.connection, NodeRequest::Forget(ours));
         }
         if others.is_empty() {
-            return Err(Ok(Body::Silence));
+            return Sorted::Known(Ok(Body::Silence));
         }
         let until_ns = asked.at_ns + DEADLINE_NS;
-        Ok(Begun::Later(Later { asked, until_ns, what: Wait::Forget(others) }))
+        Sorted::Begun(Begun::Later(Later { asked, until_ns, what: Wait::Forget(others) }))
     }
 
     fn by_owner(&self, nodes: impl Iterator<Item = (u64, u64)>) -> BTreeMap<usize, Vec<(u64, u64)>> {
@@ -346,155 +321,6 @@ impl<I: Io> Mount<I> {
             by_owner.entry(self.columns.owner_of(Shard(shard_of(node)))).or_default().push((node, count));
         }
         by_owner
-    }
-
-    /// Answers what had to wait. May be dropped before that.
-    pub async fn finish(self: &Rc<Self>, later: Later) -> Answer<I> {
-        let Later { asked, until_ns, what } = later;
-        // In a task of its own: what was begun on the owner ends, and is undone here if nobody wants it any more.
-        let (give, answer) = Oneshot::new();
-        let me = self.clone();
-        self.io().spawn("mount", async move { give.set(me.wait(asked, until_ns, what).await) });
-        match within(self.io(), until_ns, answer).await {
-            Some(answer) => answer,
-            None => self.failed(asked, 0, &Failure::io("no answer in time")),
-        }
-    }
-
-    async fn wait(self: &Rc<Self>, asked: Asked, until_ns: u64, what: Wait) -> Answer<I> {
-        match what {
-            Wait::Owner(shard, what, wanted) => {
-                let column = self.columns.owner_of(shard);
-                let reply = self.ask_column(column, what, until_ns).await;
-                self.conclude(asked, wanted, reply)
-            }
-            Wait::Listing(page) => match self.list(page).await {
-                Ok((page, nodes)) => Answer::new(self, asked, Body::Text(page), Held::Lookups(nodes)),
-                Err(failure) => self.failed(asked, page.directory, &failure),
-            },
-            Wait::Forget(others) => {
-                for (column, nodes) in others {
-                    self.ask_column(column, NodeRequest::Forget(nodes), u64::MAX).await;
-                }
-                Answer::new(self, asked, Body::Silence, Held::Nothing)
-            }
-        }
-    }
-
-    /// Asks a column, again while it is busy. What it hears must not be lost, so a request that is not heard is made anew.
-    async fn ask_column(&self, column: usize, what: NodeRequest, until_ns: u64) -> NodeReply {
-        let mut request = OwnerRequest::Node(self.connection, what);
-        loop {
-            match self.columns.ask_column_back(column, request).await {
-                Ok(OwnerReply::Node(reply)) => return reply,
-                Ok(_) => unreachable!("a node request has its own reply"),
-                Err(_) if self.io().now_ns() >= until_ns => return NodeReply::Unmounted,
-                Err(back) => {
-                    request = back;
-                    self.io().sleep(BUSY_NS).await;
-                }
-            }
-        }
-    }
-
-    /// Makes the answer of what the owner said.
-    fn conclude(self: &Rc<Self>, asked: Asked, wanted: Wanted, reply: NodeReply) -> Answer<I> {
-        let done = |reply, held| Answer::new(self, asked, Body::Reply(reply), held);
-        match (wanted, reply) {
-            (Wanted::Entry, NodeReply::Entered(Ok(entered))) => {
-                let node = entered.node.expect("a lookup enters or fails");
-                let entry = self.entry_of(node, self.looks.blob(&entered.digest, entered.size));
-                done(Reply::Entry(entry), Held::Lookups(vec![node]))
-            }
-            (Wanted::Entry, NodeReply::Entered(Err(Failure::NoEntry))) => {
-                done(Reply::NoEntry(tree::NEGATIVE_TIMEOUT), Held::Nothing)
-            }
-            (Wanted::Entry, NodeReply::Entered(Err(failure))) => self.failed(asked, 0, &failure),
-            (Wanted::Handle(node), NodeReply::Opened(opened)) => match opened {
-                Ok(OpenAs::Cached) => done(Reply::Opened(cached()), Held::Handle(node)),
-                Ok(OpenAs::Backed(id)) => done(Reply::Opened(backed(id)), Held::Handle(node)),
-                Ok(OpenAs::MakeBacking(path, version)) => {
-                    Answer::new(self, asked, Body::MakeBacking(path, version), Held::Making(node))
-                }
-                Err(failure) => self.failed(asked, node, &failure),
-            },
-            (Wanted::Data(_), NodeReply::Data(Ok(data))) => {
-                Answer::new(self, asked, Body::Data(data), Held::Nothing)
-            }
-            (Wanted::Data(node), NodeReply::Data(Err(failure))) => {
-                // A reader can do nothing about a node that is not to be used any more.
-                self.failed(asked, node, &Failure::io(failure))
-            }
-            (_, NodeReply::Inode(Some(inode))) => {
-                let body =
-                    self.of_inode(wanted, &inode).unwrap_or_else(|errno| Body::Reply(Reply::Error(errno)));
-                Answer::new(self, asked, body, Held::Nothing)
-            }
-            (_, NodeReply::Inode(None)) => done(Reply::Error(libc::ESTALE), Held::Nothing),
-            (Wanted::Done, NodeReply::Noted) => done(Reply::Empty, Held::Nothing),
-            (_, NodeReply::Unmounted) => self.failed(asked, 0, &Failure::io("the owner does not answer")),
-            (wanted, _) => unreachable!("another reply to {wanted:?}"),
-        }
-    }
-
-    fn of_inode(&self, wanted: Wanted, inode: &Inode) -> Result<Body, i32> {
-        match wanted {
-            Wanted::Attributes => {
-                let attributes = self.looks.blob(&inode.digest, inode.size);
-                Ok(Body::Reply(Reply::Attributes(attributes, tree::TIMEOUT)))
-            }
-            Wanted::Digest(room) => xattr(inode.digest.to_string().as_bytes(), room),
-            Wanted::XattrList(room) => xattr(tree::XATTR_LIST, room),
-            Wanted::Seek(offset, whence) => match tree::seek(offset, inode.size, whence) {
-                Some(Ok(at)) => Ok(Body::Reply(Reply::Offset(at))),
-                Some(Err(_)) => Err(libc::EINVAL),
-                None => Err(libc::ENXIO),
-            },
-            wanted => unreachable!("{wanted:?} is not made of an inode"),
-        }
-    }
-
-    /// What came of [`Answer::backing_file`]: the kernel gets the file if it could be given it, else us.
-    pub async fn on_backing(self: &Rc<Self>, answer: Answer<I>, made: std::io::Result<i32>) -> Answer<I> {
-        let (asked, passthrough) = (answer.asked(), false);
-        let until_ns = asked.at_ns + DEADLINE_NS;
-        let (node, version) = answer.take_making().expect("a backing id was asked for");
-        let owner = Shard(shard_of(node));
-        let id = made.inspect_err(|error| tracing::debug!(node, %error, "no backing id")).ok();
-        let told = NodeRequest::Made(node, id.map(|id| (id, version)));
-        let kept = self.ask_column(self.columns.owner_of(owner), told, u64::MAX).await;
-        match (kept, id) {
-            (NodeReply::Kept(true), Some(id)) => {
-                Answer::new(self, asked, Body::Reply(Reply::Opened(backed(id))), Held::Handle(node))
-            }
-            (_, id) => {
-                if let (Some(id), Some(nodes)) = (id, self.columns.local().nodes(self.connection)) {
-                    (nodes.hooks.close_backing)(id);
-                }
-                let open = NodeRequest::Open { node, passthrough, until_ns };
-                let what = Wait::Owner(owner, open, Wanted::Handle(node));
-                self.finish(Later { asked, until_ns, what }).await
-            }
-        }
-    }
-
-    fn failed(self: &Rc<Self>, asked: Asked, node: u64, failure: &Failure) -> Answer<I> {
-        if let Failure::Io(why) = failure {
-            self.log(node, why);
-        }
-        Answer::new(self, asked, Body::Reply(Reply::Error(failure.errno())), Held::Nothing)
-    }
-
-    /// One line for what fails: the kernel asks more than once.
-    fn log(&self, node: u64, why: &str) {
-        let now_ns = self.io().now_ns();
-        let logged = &mut *self.logged.borrow_mut();
-        logged.retain(|&(_, at_ns)| now_ns < at_ns + QUIET_NS);
-        if logged.iter().any(|&(known, _)| known == node) || logged.len() >= QUIET_MAX {
-            return;
-        }
-        logged.push_back((node, now_ns));
-        tracing::warn!(connection = self.connection, node, why, "a request of a mount failed");
     }
 
     fn on_answered(&self, asked: Asked, is_error: bool) {
@@ -523,22 +349,5 @@ async fn tell<I: Io>(columns: &Columns<I>, connection: usize, column: usize, wha
     while let Err(back) = columns.ask_column_back(column, request).await {
         request = back;
         columns.local().io().sleep(BUSY_NS).await;
-    }
-}
-
-fn cached() -> Opened {
-    Opened { handle: 0, flags: fopen::KEEP_CACHE | fopen::NOFLUSH, backing_id: 0 }
-}
-
-fn backed(id: i32) -> Opened {
-    Opened { handle: 0, flags: fopen::PASSTHROUGH | fopen::NOFLUSH, backing_id: id }
-}
-
-/// An xattr, or the list of them, for a caller who has so much room; 0: who asks how much is needed.
-fn xattr(value: &[u8], room: u32) -> Result<Body, i32> {
-    match room as usize {
-        0 => Ok(Body::Reply(Reply::XattrSize(value.len() as u32))),
-        room if room < value.len() => Err(libc::ERANGE),
-        _ => Ok(Body::Text(value.to_vec())),
     }
 }

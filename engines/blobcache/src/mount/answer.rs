@@ -14,6 +14,7 @@ use std::rc::Rc;
 
 /// What is answered.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "an answer lives for one reply, which is to cost no allocation")]
 pub(super) enum Body {
     /// Nobody waits for a reply.
     Silence,

@@ -71,7 +71,9 @@ impl<I: Io> Owner<I> {
     ) -> Result<Arrived<I>, Failure> {
         let expires_ms = nodes.hooks.ttl_ms.map_or(0, |ttl_ms| self.io().unix_ms() + ttl_ms);
         let keep = Keep { expires_ms, evictable: true, pinned: false };
-        let ticket = match self.fetches.want(FetchKey::Digest(*digest), Whence::Remembered, keep).await {
+        // On the heap: a fetch asks owners in its turn, so that its future would hold itself.
+        let wanted = Box::pin(self.fetches.want(FetchKey::Digest(*digest), Whence::Remembered, keep)).await;
+        let ticket = match wanted {
             Wanted::Unknown => return Ok(Arrived::Nowhere),
             Wanted::Stored(_) => return Ok(Arrived::Stored),
             Wanted::Busy => return Err(Failure::io(FetchError::Busy)),
