@@ -1,0 +1,210 @@
+//! Blobs of an origin: read page by page while they arrive; an origin that hangs gives EIO in time, and nobody is held.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tests::blobs::Client as BlobClient;
+use tests::content::{self, Digest};
+use tests::disk;
+use tests::fuse::{self, Client, GONE_DEADLINE, MountPoint, Mounted, name_of};
+use tests::http::Request;
+use tests::node::Node;
+use tests::origin::{Fault, Object, Origin};
+
+use super::text;
+
+/// The daemon gives up before the kernel's own limit; the promise is 40 s, on machines that have time.
+const EIO_DEADLINE: Duration = Duration::from_secs(60);
+const SIZE_BYTES: usize = 24 << 20;
+/// Slept before each 64 KiB: the whole takes some seconds, however many parts come at once.
+const PAUSE: Duration = Duration::from_millis(40);
+
+/// Orders a blob and waits for what comes of it.
+fn fetch(node: &Node, url: &str, digest: &Digest) -> u16 {
+    let order = serde_json::json!({ "url": url, "digest": digest.0 }).to_string();
+    let request = Request::new("POST", "/blobs/fetch").body(order.as_bytes());
+    BlobClient::new(node.setup.blob).try_call(&request).map_or(0, |reply| reply.status)
+}
+
+/// Opens (trying again while there is no such name yet), reads what it is told to and prints it.
+const READ: &str = r#"
+import errno, hashlib, os, signal, sys, time
+path, interval = sys.argv[1], float(sys.argv[2])
+if interval:
+    signal.signal(signal.SIGALRM, lambda *_: None)
+    signal.setitimer(signal.ITIMER_REAL, interval, interval)
+until = time.monotonic() + 30
+while True:
+    try:
+        fd = os.open(path, os.O_RDONLY)
+        break
+    except FileNotFoundError:
+        assert time.monotonic() < until, "the name does not appear while it is fetched"
+        time.sleep(0.05)
+print("size", os.fstat(fd).st_size, flush=True)
+first = os.pread(fd, 65536, 0)
+print("first", hashlib.sha256(first).hexdigest(), flush=True)
+whole, at = hashlib.sha256(), 0
+while part := os.pread(fd, 1 << 20, at):
+    whole.update(part)
+    at += len(part)
+print("whole", whole.hexdigest(), flush=True)
+"#;
+
+fn reader(point: &MountPoint, digest: &Digest, interval: &str) -> Client {
+    Client::spawn(&mut fuse::python(READ, &[text(&point.blob(digest)), interval]))
+}
+
+/// What a reader sees while the blob comes; with an interval in seconds, it is interrupted all the time.
+fn must_be_read_while_it_arrives(rung: &str, interval: &str) {
+    let Some(mounted) = Mounted::start(rung) else { return };
+    let origin = Origin::start();
+    let body = content::bytes(5, SIZE_BYTES);
+    let (digest, first) = (Digest::of(&body), Digest::of(&body[..65_536]));
+    origin.put("/slow", Object { pause: PAUSE, ..Object::new(body) });
+    let (url, node) = (origin.url("/slow"), &mounted.node);
+    thread::scope(|scope| {
+        let order = scope.spawn(|| fetch(node, &url, &digest));
+        while origin.total("/slow") < 1 {
+            thread::sleep(Duration::from_millis(5));
+        }
+        let mut readers = mounted.points().map(|point| reader(point, &digest, interval));
+        for reader in &mut readers {
+            reader.must_say(&format!("size {SIZE_BYTES}"), Duration::from_secs(30));
+            reader.must_say(&format!("first {}", name_of(&first)), Duration::from_secs(30));
+        }
+        assert!(!order.is_finished(), "the first bytes come with the last ones");
+        for reader in readers {
+            let finished = reader.finish(Duration::from_secs(60));
+            assert_eq!(finished.code, 0, "{rung}: {}", finished.stderr);
+            let said = finished.text();
+            assert!(said.contains(&format!("whole {}", name_of(&digest))), "{rung}: wrong bytes: {said}");
+        }
+        assert_eq!(order.join().expect("a reply"), 201);
+    });
+    // Now it is wholly local, and a fresh open may be handed to the kernel.
+    for point in mounted.points() {
+        let said = fuse::tool("sha256sum", &[text(&point.blob(&digest))]);
+        assert!(said.starts_with(name_of(&digest)), "{rung}: {said}");
+    }
+    let parts = SIZE_BYTES.div_ceil(4 << 20) as u32;
+    assert_eq!(origin.total("/slow"), parts, "fetched once, however many read");
+}
+
+#[test]
+fn a_blob_is_read_while_it_arrives_by_default() {
+    must_be_read_while_it_arrives("auto", "0");
+}
+
+#[test]
+fn a_blob_is_read_while_it_arrives_by_a_thread() {
+    must_be_read_while_it_arrives("thread", "0");
+}
+
+#[test]
+fn a_reader_that_is_interrupted_all_the_time_reads_right() {
+    must_be_read_while_it_arrives("auto", "0.02");
+}
+
+/// A blob that was fetched, is damaged on disk, and whose origin no longer answers.
+fn with_hanging_origin(rung: &str) -> Option<(Mounted, Origin, Digest)> {
+    let mut mounted = Mounted::start(rung)?;
+    let origin = Origin::start();
+    let body = content::bytes(6, 9_000_000);
+    let digest = Digest::of(&body);
+    origin.put("/x", Object::new(body.clone()));
+    assert_eq!(fetch(&mounted.node, &origin.url("/x"), &digest), 201);
+    mounted.node.stop();
+    let middle = body.len() / 2;
+    let places = disk::find(&mounted.node.setup.data, &body[middle..middle + 64]);
+    assert!(!places.is_empty(), "it is not on disk as it is");
+    places.iter().for_each(disk::Place::flip);
+    let silent = Fault::Silent(Duration::from_secs(300));
+    origin.put("/x", Object::new(body).fault(silent, u32::MAX));
+    Some((mounted.start_again("TERM"), origin, digest))
+}
+
+#[test]
+fn an_origin_that_hangs_gives_eio_in_time_and_one_line() {
+    let Some((mounted, _origin, digest)) = with_hanging_origin("auto") else { return };
+    let begin = Instant::now();
+    let mut cat = std::process::Command::new("cat");
+    let reader = Client::spawn(cat.arg(mounted.ro.blob(&digest)));
+    // Others are not held up by it.
+    let other = super::put(&mounted.node, 1, 3 << 20);
+    for point in mounted.points() {
+        let asked = Instant::now();
+        let said = fuse::tool("sha256sum", &[text(&point.blob(&other))]);
+        assert!(said.starts_with(name_of(&other)), "{said}");
+        assert!(asked.elapsed() < GONE_DEADLINE, "another reader waited {:?}", asked.elapsed());
+    }
+    let finished = reader.finish(EIO_DEADLINE);
+    assert_eq!(finished.code, 1, "cat read it in {:?}", begin.elapsed());
+    assert!(finished.stderr.contains("Input/output error"), "{}", finished.stderr);
+    let log = mounted.node.stderr();
+    let lines = log.lines().filter(|line| line.contains(name_of(&digest)) && line.contains("origin")).count();
+    assert!(lines <= 2, "one line for the damage and one for the origin: {log}");
+    assert!(log.contains(name_of(&digest)), "nothing is said of it: {log}");
+}
+
+#[test]
+fn a_reader_of_a_hanging_origin_can_be_killed() {
+    for rung in ["uring", "clone", "thread"] {
+        let Some((mounted, origin, digest)) = with_hanging_origin(rung) else { return };
+        let before = origin.total("/x");
+        let mut readers: Vec<_> = (0..4)
+            .map(|_| Client::spawn(std::process::Command::new("cat").arg(mounted.ro.blob(&digest))))
+            .collect();
+        let begin = Instant::now();
+        while origin.total("/x") == before && begin.elapsed() < GONE_DEADLINE {
+            thread::sleep(Duration::from_millis(20));
+        }
+        assert!(origin.total("/x") > before, "{rung}: the origin is not asked");
+        for reader in &mut readers {
+            assert!(!reader.has_ended(), "{rung}: it does not wait");
+            assert!(reader.kill_within(GONE_DEADLINE), "{rung}: a reader cannot be killed");
+        }
+        fuse::tool("stat", &[text(&mounted.ro.blob(&digest))]);
+    }
+}
+
+/// The origin stops answering in the middle: what has come is read, the rest is EIO, and no wrong byte.
+#[test]
+fn what_came_before_the_origin_hung_is_right() {
+    let Some(mounted) = Mounted::start("auto") else { return };
+    let origin = Origin::start();
+    let body = content::bytes(8, SIZE_BYTES);
+    let digest = Digest::of(&body);
+    let twin = mounted.node.setup.path("twin");
+    std::fs::write(&twin, &body).expect("written");
+    let silent = Object::new(body.clone()).fault(Fault::Silent(Duration::from_secs(300)), u32::MAX);
+    origin.put("/half", Object { becomes: Some((2, Box::new(silent))), ..Object::new(body) });
+    let (url, node) = (origin.url("/half"), &mounted.node);
+    thread::scope(|scope| {
+        let order = scope.spawn(|| fetch(node, &url, &digest));
+        while origin.total("/half") < 3 && !order.is_finished() {
+            thread::sleep(Duration::from_millis(5));
+        }
+        let args = [format!("{}={}", text(&mounted.ro.blob(&digest)), text(&twin))];
+        let half = Client::spawn(&mut fuse::python(HALF, &[&args[0]]));
+        let finished = half.finish(2 * EIO_DEADLINE);
+        assert_eq!(finished.code, 0, "{}", finished.stderr);
+        assert_ne!(order.join().expect("a reply"), 201);
+    });
+}
+
+/// Reads from the start on until EIO, which must come; everything before it must be right.
+const HALF: &str = r#"
+import errno, os, sys
+path, twin = sys.argv[1].split("=")
+expected = open(twin, "rb").read()
+at = 0
+try:
+    fd = os.open(path, os.O_RDONLY)
+    while part := os.pread(fd, 262144, at):
+        assert part == expected[at : at + len(part)], f"wrong bytes at {at}"
+        at += len(part)
+    raise AssertionError(f"no error, but the end after {at} of {len(expected)} bytes")
+except OSError as error:
+    assert error.errno in (errno.EIO, errno.ENOENT), error
+"#;
