@@ -57,6 +57,11 @@ def copied_onto(fd):
         os.copy_file_range(source.fileno(), fd, 10)
 
 
+def cloned_onto(fd):
+    with open(os.path.join(tree, other), "rb") as source:
+        fcntl.ioctl(fd, FICLONE, source.fileno())
+
+
 def rename_flags(flags, to):
     return lambda: call("renameat2", -100, blob.encode(), -100, to.encode(), flags)
 
@@ -132,7 +137,7 @@ TABLE = [
     ("ftruncate", EINVAL, by_descriptor(lambda fd: os.ftruncate(fd, 0))),
     ("fallocate", EBADF, by_descriptor(lambda fd: os.posix_fallocate(fd, 0, 4096))),
     ("copy_file_range onto it", EBADF, by_descriptor(copied_onto)),
-    ("clone onto it", EBADF, by_descriptor(lambda fd: fcntl.ioctl(fd, FICLONE, os.open("/proc/self/exe", 0)))),
+    ("clone onto it", EBADF, by_descriptor(cloned_onto)),
     ("a writable map", EACCES, by_descriptor(shared_writable_map)),
     ("a map made writable", EACCES, by_descriptor(made_writable_later)),
 ]

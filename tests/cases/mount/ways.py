@@ -49,10 +49,6 @@ def by_sendfile(fd, size):
     return copied(lambda to, left: os.sendfile(to, fd, None, left), size)
 
 
-def by_copy_file_range(fd, size):
-    return copied(lambda to, left: os.copy_file_range(fd, to, left), size)
-
-
 def by_splice(fd, size):
     source, sink = os.pipe()
 
@@ -113,8 +109,7 @@ def without_cache(fd, size):
     return by_read(fd, size)
 
 
-WAYS = [by_read, by_mmap, by_private_mmap, by_direct, by_sendfile, by_copy_file_range, by_splice, backwards, by_pieces,
-        without_cache]
+WAYS = [by_read, by_mmap, by_private_mmap, by_direct, by_sendfile, by_splice, backwards, by_pieces, without_cache]
 for path in sys.argv[1:]:
     for way in WAYS:
         fd = os.open(path, os.O_RDONLY)
