@@ -1,5 +1,7 @@
 //! kill -9 under load, again and again: no program stuck, no mount left, and the next start finds its place.
 
+use std::fs;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use tests::content::{self, Rng};
@@ -52,6 +54,46 @@ fn must_survive_kills(rung: &str) {
     for point in mounted.points() {
         fuse::must_hold(include_str!("tree.py"), &[point.text(), text(&manifest)]);
     }
+}
+
+/// Descriptors of the node beyond this many more than before are leaked, not cached.
+const DESCRIPTORS_SLACK: usize = 64;
+
+/// Readers are killed wherever they happen to be, also within a request.
+fn must_survive_killed_readers(rung: &str) {
+    let Some(mounted) = Mounted::start(rung) else { return };
+    let seed = content::run_seed();
+    let mut rng = Rng::new(seed);
+    put_all(&mounted.node, &[60_000, 300_000, 24 << 20]);
+    let mounted = mounted.restart();
+    let fds = format!("/proc/{}/fd", mounted.node.pid());
+    let descriptors = || fs::read_dir(&fds).expect("the node runs").count();
+    let before = descriptors();
+    for round in 0..30 {
+        let point = mounted.points()[round % 2];
+        let read =
+            "while :; do dd if=\"$(ls -d \"$1\"/* | shuf -n1)\" of=/dev/null bs=1M status=none || exit; done";
+        let mut reader = Client::spawn(Command::new("bash").args(["-c", read, "bash", text(&point.blobs())]));
+        std::thread::sleep(Duration::from_millis(rng.below(120)));
+        assert!(
+            reader.kill_within(GONE_DEADLINE),
+            "{rung} BASALT_TEST_SEED={seed}: a reader cannot be killed"
+        );
+    }
+    for point in mounted.points() {
+        let sums = fuse::tool("sh", &["-c", "sha256sum \"$1\"/*", "sh", text(&point.blobs())]);
+        assert!(sums.lines().count() == 3 && sums.lines().all(|line| line.ends_with(&line[..64])), "{sums}");
+    }
+    let begin = Instant::now();
+    while descriptors() > before + DESCRIPTORS_SLACK {
+        assert!(begin.elapsed() < GONE_DEADLINE, "{rung}: {before} descriptors, then {}", descriptors());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn killed_readers_leave_nothing() {
+    ["auto", "uring", "clone", "thread"].into_iter().for_each(must_survive_killed_readers);
 }
 
 #[test]

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tests::content;
-use tests::fuse::{self, Client, Mounted};
+use tests::fuse::{self, Client, MountPoint, Mounted};
+use tests::node::Setup;
 
 use super::kills::{busy, must_end};
 use super::{put, put_all, text};
@@ -36,6 +37,25 @@ fn term_unmounts_and_exits_0_while_programs_use_the_mount() {
         clients.into_iter().for_each(|(client, role)| must_end(client, role, rung));
         assert!(stander.kill_within(Duration::from_secs(5)));
         drop(mounted.start_again(rung));
+    }
+}
+
+#[test]
+fn each_kind_of_mount_works_alone() {
+    if !fuse::or_skip() {
+        return;
+    }
+    for flag in ["--mount", "--mount-ro"] {
+        let point = MountPoint::new();
+        let mut node = Setup::new().arg(flag).arg(point.text()).start();
+        // Dropped before the node, so that a node that waits for itself is released.
+        let point = point;
+        point.must_be_mounted();
+        let digest = put(&node, 1, 100_000);
+        let said = fuse::tool("sha256sum", &[text(&point.blob(&digest))]);
+        assert!(said.starts_with(fuse::name_of(&digest)), "{flag}: {said}");
+        node.stop();
+        point.must_become_free(flag);
     }
 }
 

@@ -31,9 +31,10 @@ fn every_change_is_refused_by_cloned_descriptors() {
     must_refuse_all_changes("clone");
 }
 
-/// Only `--mount-ro` is read-only for the kernel; the other becomes writable one day.
+/// Only `--mount-ro` is read-only for the kernel; the other becomes writable one day. Requests are of 1 MiB only if it reads ahead
+/// that far.
 #[test]
-fn the_kernel_knows_which_mount_is_read_only() {
+fn the_kernel_is_told_what_each_mount_is() {
     let Some(mounted) = Mounted::start("auto") else { return };
     let has_option = |table: &[String], option: &str| {
         let options = table[0].split(' ').nth(5).expect("options");
@@ -45,5 +46,8 @@ fn the_kernel_knows_which_mount_is_read_only() {
         assert!(has_option(&table, "nosuid") && has_option(&table, "nodev"), "{table:?}");
         assert!(table[0].contains("default_permissions"), "{table:?}");
         assert!(!table[0].contains("allow_other"), "{table:?}");
+        let device = table[0].split(' ').nth(2).expect("major:minor");
+        let ahead = std::fs::read_to_string(format!("/sys/class/bdi/{device}/read_ahead_kb")).expect("/sys");
+        assert!(ahead.trim().parse::<u64>().expect("a number") >= 1024, "read-ahead of {ahead} KiB");
     }
 }
