@@ -18,6 +18,7 @@ mod listing;
 mod malformed;
 mod memory;
 mod metrics;
+mod mount;
 mod ops;
 mod prefetch;
 mod put;

@@ -1,0 +1,62 @@
+//! The mount: blobs as files, read by real programs. Each module is one promise; the Python programs beside them check what
+//! they see by themselves and end with 0 if it is right.
+
+mod allowed;
+mod damage;
+mod kills;
+mod life;
+mod listing;
+mod metrics;
+mod model;
+mod origins;
+mod programs;
+mod reading;
+mod readonly;
+mod refusals;
+mod repository;
+mod tree;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+
+use tests::content::{self, Digest};
+use tests::fuse::{Mounted, name_of};
+use tests::node::{Node, Setup};
+
+/// Around every boundary that a blob's size may meet: packed or a file of its own, one page or many.
+const SIZES: [usize; 12] =
+    [0, 1, 4095, 4096, 65_535, 65_536, 65_537, (1 << 20) - 1, 1 << 20, (1 << 20) + 1, 5 << 20, 64 << 20];
+
+/// The blob that `seed` names, stored.
+fn put(node: &Node, seed: u64, size_bytes: usize) -> Digest {
+    node.client().put(&content::bytes(seed, size_bytes))
+}
+
+/// A blob of each of these sizes, and where a program finds `{name: size}` as JSON.
+fn put_all(node: &Node, sizes: &[usize]) -> (BTreeMap<Digest, usize>, PathBuf) {
+    let one = |(seed, &size): (usize, &usize)| (put(node, seed as u64, size), size);
+    let blobs: BTreeMap<_, _> = sizes.iter().enumerate().map(one).collect();
+    let path = manifest(&node.setup, "manifest", &blobs);
+    (blobs, path)
+}
+
+/// Writes `{name: size}` as JSON.
+fn manifest(setup: &Setup, name: &str, blobs: &BTreeMap<Digest, usize>) -> PathBuf {
+    let names: BTreeMap<_, _> = blobs.iter().map(|(digest, size)| (name_of(digest), size)).collect();
+    let path = setup.path(name);
+    fs::write(&path, serde_json::to_vec(&names).expect("JSON")).expect("written");
+    path
+}
+
+/// A node with both mounts and a blob of each size.
+fn with_blobs(rung: &str, sizes: &[usize]) -> Option<(Mounted, BTreeMap<Digest, usize>, PathBuf)> {
+    let mounted = Mounted::start(rung)?;
+    let (blobs, path) = put_all(&mounted.node, sizes);
+    Some((mounted, blobs, path))
+}
+
+/// A path as an argument.
+fn text(path: &std::path::Path) -> &str {
+    path.to_str().expect("UTF-8")
+}

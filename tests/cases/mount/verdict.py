@@ -1,0 +1,47 @@
+"""Reads files (each argument FILE=TWIN) whole, by pieces and by a map, past the kernel's cache: every byte must be TWIN's, or
+the read must fail with EIO. Prints for each file: right, or error."""
+import errno
+import os
+import sys
+
+
+def pieces(fd, expected, size):
+    failed = False
+    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+    for at in range(0, len(expected), size):
+        try:
+            found = os.pread(fd, size, at)
+        except OSError as error:
+            assert error.errno == errno.EIO, error
+            failed = True
+            continue
+        assert found == expected[at : at + size], f"wrong bytes within {len(found)} at {at} of {len(expected)}"
+    return failed
+
+
+def mapped(path):
+    """A page that cannot be had is SIGBUS, so a child looks."""
+    child = os.fork()
+    if child == 0:
+        import mmap
+
+        with open(path, "rb") as file:
+            view = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+            os._exit(0 if view[:] == expected else 3)
+    _, status = os.waitpid(child, 0)
+    assert not os.WIFEXITED(status) or os.WEXITSTATUS(status) == 0, f"a map of {path} shows wrong bytes"
+    return os.WIFSIGNALED(status)
+
+
+for pair in sys.argv[1:]:
+    path, twin = pair.split("=")
+    expected = open(twin, "rb").read()
+    try:
+        fd = os.open(path, os.O_RDONLY)
+    except OSError as error:
+        assert error.errno == errno.EIO, error
+        print("error")
+        continue
+    failed = [pieces(fd, expected, size) for size in (1 << 20, 4096, len(expected))]
+    failed.append(mapped(path))
+    print("error" if any(failed) else "right")
