@@ -251,10 +251,15 @@ impl Queues {
         Ok(!self.ring.0.completion().is_empty())
     }
 
-    /// Whether the kernel holds no entry any more: after the connection's end and the commit of what was ours. Until then
-    /// keep calling `take` and `submit`; only then does dropping give the memory back.
+    /// Whether the kernel holds no entry just now: then dropping gives the memory back. So it is after the connection's end and
+    /// the commit of what was ours; but also whenever every entry has a request that is not answered yet.
     pub fn is_over(&self) -> bool {
         !self.states.contains(&State::Kernel)
+    }
+
+    /// Whether the connection has ended for every entry: nothing will arrive any more, and nothing of ours can be committed.
+    pub fn has_ended(&self) -> bool {
+        self.states.iter().all(|&state| state == State::Over)
     }
 
     /// The errno of the first command that failed otherwise than by the connection's end. Its entry is lost.

@@ -166,7 +166,9 @@ impl<I: Io> Owner<I> {
                 self.before_delete(&digest).await;
                 Reply::Deleted(self.tier.delete(digest).await)
             }
-            Err(Request::Node(connection, request)) => Reply::Node(Box::pin(self.node(connection, request)).await),
+            Err(Request::Node(connection, request)) => {
+                Reply::Node(Box::pin(self.node(connection, request)).await)
+            }
             Err(Request::Keep(digest, keep)) => Reply::Kept(self.tier.keep(digest, keep).await),
             Err(Request::Remember(digest, url)) => {
                 if let Err(error) = self.tier.remember_origin(digest, &url).await {

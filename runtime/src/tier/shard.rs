@@ -436,8 +436,9 @@ impl<I: Io> Shard<I> {
             return;
         }
         bump(&self.inner.damaged);
-        tracing::error!(%digest, "object is damaged on disk: it is not served; store it again to mend it");
-        self.inner.state.borrow_mut().damaged.insert(*digest);
+        if self.inner.state.borrow_mut().damaged.insert(*digest) {
+            tracing::error!(%digest, "object is damaged on disk: it is not served; store it again to mend it");
+        }
         self.drop_shared(digest);
     }
 

@@ -7,7 +7,8 @@ import os
 import random
 import sys
 
-GONE = {errno.ENOTCONN, errno.ECONNABORTED, errno.ENOENT, errno.EIO, errno.ENODEV, errno.ESTALE}
+# ECANCELED: of FUSE over io_uring, when the daemon's thread is gone.
+GONE = {errno.ECANCELED, errno.ENOTCONN, errno.ECONNABORTED, errno.ENOENT, errno.EIO, errno.ENODEV, errno.ESTALE}
 role, tree = sys.argv[1:3]
 
 

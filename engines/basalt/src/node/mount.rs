@@ -106,9 +106,10 @@ pub(super) fn make(settings: &Settings, cpus: &[usize]) -> Result<(Mounts, Vec<C
     let mut connections = Vec::new();
     let pulse = Arc::new(Pulse::new(cpus.len()));
     let data: Vec<&Path> = settings.data_dirs.iter().map(|dir| dir.path.as_path()).collect();
+    let places = [handles, immutable].into_iter().flatten();
+    place::prepare(&places.map(|place| place.as_path()).collect::<Vec<_>>(), &data)?;
     for (directory, is_immutable) in [(handles, false), (immutable, true)] {
         let Some(directory) = directory else { continue };
-        place::prepare(directory, &data)?;
         let number = connections.len();
         let (connection, mounted) =
             connect::connect(directory, is_immutable, number, settings, cpus, pulse.clone())?;

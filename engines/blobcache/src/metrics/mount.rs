@@ -3,6 +3,7 @@
 //! Callers: `mount`, on the column that answers; its `read`, on the column that owns the blob.
 
 use super::reads::Level;
+use fuse_lowlevel::wire::opcode;
 use runtime::metrics::{Counter, Family, Gauge, Histogram, LATENCY_SECONDS, Registry};
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -114,16 +115,25 @@ impl Requests {
         let timed = timed.map(|of| of.map(histogram));
         let errors = registry.counter(&ERRORS, &[("rung", rung)]);
         let operations = RefCell::new([const { None }; OPCODES_MAX]);
-        Requests { registry, rung, seconds, timed, errors, operations }
+        let requests = Requests { registry, rung, seconds, timed, errors, operations };
+        // Those that everybody looks for are there from the start; a rate needs a zero to begin with.
+        for opcode in [opcode::LOOKUP, opcode::GETATTR, opcode::OPEN, opcode::READ, opcode::RELEASE] {
+            requests.register(opcode, opcode::name(opcode).expect("a known one"));
+        }
+        requests
     }
 
-    /// A request of that opcode came.
-    pub fn on_request(&self, opcode: u32, name: &'static str) {
+    fn register(&self, opcode: u32, name: &'static str) -> Counter {
         let mut operations = self.operations.borrow_mut();
         // Unknown ones are counted together.
         let counter = &mut operations[(opcode as usize).min(OPCODES_MAX - 1)];
         let labels = [("operation", name), ("rung", self.rung)];
-        counter.get_or_insert_with(|| self.registry.counter(&REQUESTS, &labels)).inc();
+        counter.get_or_insert_with(|| self.registry.counter(&REQUESTS, &labels)).clone()
+    }
+
+    /// A request of that opcode came.
+    pub fn on_request(&self, opcode: u32, name: &'static str) {
+        self.register(opcode, name).inc();
     }
 
     /// It was answered.

@@ -1,6 +1,6 @@
 //! Why an operation of a mount fails, and the errno that says so. Called by all of `mount`.
 
-use runtime::tier::ReadError;
+use runtime::tier::{Digest, ReadError};
 
 /// Why.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -27,6 +27,14 @@ impl Failure {
             Failure::Stale => libc::ESTALE,
             Failure::Full => libc::ENFILE,
             Failure::Io(_) => libc::EIO,
+        }
+    }
+
+    /// Of this blob: the log line names it.
+    pub fn of(self, digest: &Digest) -> Failure {
+        match self {
+            Failure::Io(why) if !why.contains(&digest.to_string()) => Failure::Io(format!("{digest}: {why}")),
+            other => other,
         }
     }
 

@@ -222,7 +222,7 @@ impl<I: Io> Owner<I> {
         let Some(nodes) = self.nodes(connection) else { return NodeReply::Unmounted };
         match request {
             NodeRequest::Lookup(digest, until_ns) => {
-                NodeReply::Entered(self.lookup(nodes, digest, until_ns).await)
+                NodeReply::Entered(self.lookup(nodes, digest, until_ns).await.map_err(|e| e.of(&digest)))
             }
             NodeRequest::Enter(digests) => {
                 self.tier.ready().await;
@@ -234,7 +234,11 @@ impl<I: Io> Owner<I> {
             NodeRequest::Open { node, passthrough, until_ns } => {
                 NodeReply::Opened(self.open(nodes, node, passthrough, until_ns).await)
             }
-            NodeRequest::Read(read) => NodeReply::Data(self.read(nodes, read).await),
+            NodeRequest::Read(read) => {
+                let digest = nodes.inode(read.node).map(|inode| inode.digest);
+                let data = self.read(nodes, read).await;
+                NodeReply::Data(data.map_err(|e| digest.map_or(e.clone(), |digest| e.of(&digest))))
+            }
             _ => unreachable!("answered at once"),
         }
     }

@@ -10,8 +10,17 @@ use std::path::{Path, PathBuf};
 /// What mountinfo shows our mounts as: `fuse.basalt`.
 pub(super) const SUBTYPE: &str = "basalt";
 
-/// Makes sure that `directory` is an empty one, neither in a data directory nor around one.
-pub(super) fn prepare(directory: &Path, data: &[&Path]) -> Result<(), Error> {
+/// Makes sure that each of `directories` is an empty one of its own, neither in a data directory nor around one.
+pub(super) fn prepare(directories: &[&Path], data: &[&Path]) -> Result<(), Error> {
+    let mut taken = data.iter().map(|data| (*data, "data directory")).collect::<Vec<_>>();
+    for directory in directories {
+        prepare_one(directory, &taken)?;
+        taken.push((directory, "other mount"));
+    }
+    Ok(())
+}
+
+fn prepare_one(directory: &Path, taken: &[(&Path, &str)]) -> Result<(), Error> {
     let refused = |why: &dyn std::fmt::Display| failed(directory, why);
     match clean_stale(directory, SUBTYPE) {
         Ok(stale) if stale.removed > 0 => {
@@ -28,10 +37,10 @@ pub(super) fn prepare(directory: &Path, data: &[&Path]) -> Result<(), Error> {
         return Err(refused(&"it is not empty: its files would be hidden").fix("name an empty directory"));
     }
     let place = std::fs::canonicalize(directory).map_err(|e| refused(&e))?;
-    for data in data {
-        let data = std::fs::canonicalize(data).unwrap_or_else(|_| PathBuf::from(data));
-        if place.starts_with(&data) || data.starts_with(&place) {
-            let why = format!("the data directory {} is in the way", data.display());
+    for (other, what) in taken {
+        let other = std::fs::canonicalize(other).unwrap_or_else(|_| PathBuf::from(other));
+        if place.starts_with(&other) || other.starts_with(&place) {
+            let why = format!("the {what} {} is in the way", other.display());
             return Err(refused(&why).fix("mount elsewhere"));
         }
     }
@@ -51,11 +60,16 @@ mod tests {
         std::fs::create_dir_all(at("full/x")).expect("made");
         std::fs::write(at("file"), b"x").expect("written");
         let data = at("data");
-        let prepare = |name: &str| prepare(&at(name), &[&data]).map_err(|e| e.to_string());
-        prepare("empty").expect("will do");
-        assert!(prepare("missing").unwrap_err().contains("make the directory"));
-        assert!(prepare("full").unwrap_err().contains("not empty"));
-        assert!(prepare("data/inside").unwrap_err().contains("in the way"));
-        assert!(prepare("file").is_err());
+        let prepare = |names: &[&str]| {
+            let places: Vec<PathBuf> = names.iter().map(|name| at(name)).collect();
+            let places: Vec<&Path> = places.iter().map(PathBuf::as_path).collect();
+            prepare(&places, &[&data]).map_err(|e| e.to_string())
+        };
+        prepare(&["empty"]).expect("will do");
+        assert!(prepare(&["empty", "empty"]).unwrap_err().contains("other mount"));
+        assert!(prepare(&["missing"]).unwrap_err().contains("make the directory"));
+        assert!(prepare(&["full"]).unwrap_err().contains("not empty"));
+        assert!(prepare(&["data/inside"]).unwrap_err().contains("in the way"));
+        assert!(prepare(&["file"]).is_err());
     }
 }

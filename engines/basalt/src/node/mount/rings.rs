@@ -56,8 +56,14 @@ pub(super) fn start(served: &Rc<Served>, column: usize, possible: u16) -> io::Re
 }
 
 async fn serve(served: &Rc<Served>, rings: &Rc<Rings>, polled: Rc<OwnedFd>) -> io::Result<()> {
+    let mut is_faulty = false;
     while !served.is_stopping() {
         rings.queues.borrow_mut().submit()?;
+        if let Some(errno) = rings.queues.borrow().fault()
+            && !std::mem::replace(&mut is_faulty, true)
+        {
+            tracing::error!(errno, "an entry of a mount's ring is lost: the kernel refused its reply");
+        }
         let mut batch = 0;
         while batch < BATCH
             && let Some(entry) = rings.take()
@@ -71,7 +77,7 @@ async fn serve(served: &Rc<Served>, rings: &Rc<Rings>, polled: Rc<OwnedFd>) -> i
             served.io.yield_now().await;
             continue;
         }
-        if rings.queues.borrow().is_over() {
+        if rings.queues.borrow().has_ended() {
             return Ok(());
         }
         if rings.queues.borrow_mut().has_completions()? {
