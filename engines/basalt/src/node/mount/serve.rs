@@ -49,6 +49,10 @@ pub(super) struct Served {
 }
 
 /// What is to be done about a request, by its number.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "one lives for a call, on the stack; a box would be an allocation a request"
+)]
 pub(super) enum Step {
     /// Nobody waits for a reply.
     Nothing,
