@@ -88,7 +88,10 @@ impl<I: Io> Shard<I> {
             return Err(e);
         }
         if let Err(e) = self.append_index(&disk, &record).await {
-            self.discard_named(&disk, digest, incoming).await;
+            // A record whose write failed may be found by the next start all the same: then its file must be whole.
+            if !matches!(e, PutError::Stopped(_)) {
+                self.discard_named(&disk, digest, incoming).await;
+            }
             return Err(e);
         }
         self.insert(&disk, &record, Place::Object).await;
@@ -103,8 +106,8 @@ impl<I: Io> Shard<I> {
         self.inner.io.sync_dir(&disk.names.shard_dir(digest.shard().0)).await
     }
 
-    /// Under its name but unrecorded: the next start removes it if this does not. Unless an earlier record names it: then it
-    /// has taken the place of the same bytes.
+    /// Under its name but surely unrecorded: the next start removes it if this does not. Unless an earlier record names it:
+    /// then it has taken the place of the same bytes.
     async fn discard_named(&self, disk: &Rc<Disk<I>>, digest: Digest, incoming: Incoming) {
         let is_named = |e: Entry| e.disk == disk.number && e.place == Place::Object;
         if self.lookup_any(&digest).is_some_and(is_named) {
