@@ -44,7 +44,8 @@ impl<I: Io> Shard<I> {
             evictable: keep.evictable,
             pinned: keep.pinned,
         };
-        let written = disk.pack.append_synced(record.frame(), data).await?;
+        let written = disk.pack.append_synced(record.frame(), data).await.map_err(PutError::from);
+        let written = written.inspect_err(|e| drop(self.may_be_stored(&digest, e)))?;
         self.insert(&disk, &record, Place::Packed { segment: written.segment, offset: written.offset }).await;
         // Not kept in RAM: that is for what is read. The buffer goes back to the pool while the cache still has it.
         Ok(Stored::New)
@@ -88,8 +89,8 @@ impl<I: Io> Shard<I> {
             return Err(e);
         }
         if let Err(e) = self.append_index(&disk, &record).await {
-            // A record whose write failed may be found by the next start all the same: then its file must be whole.
-            if !matches!(e, PutError::Stopped(_)) {
+            // If the next start finds it all the same, its file must be whole.
+            if !self.may_be_stored(&digest, &e) {
                 self.discard_named(&disk, digest, incoming).await;
             }
             return Err(e);
@@ -97,6 +98,15 @@ impl<I: Io> Shard<I> {
         self.insert(&disk, &record, Place::Object).await;
         self.hold_sums(&digest, record.sequence, &incoming.sums);
         Ok(Stored::New)
+    }
+
+    /// Whether a record whose write ended with this error may be found by the next start all the same; noted if so.
+    fn may_be_stored(&self, digest: &Digest, e: &PutError) -> bool {
+        let may_be = matches!(e, PutError::Stopped(_));
+        if may_be {
+            self.inner.state.borrow_mut().unsettled.insert(*digest);
+        }
+        may_be
     }
 
     async fn name_object(&self, disk: &Rc<Disk<I>>, digest: &Digest, incoming: &Incoming) -> io::Result<()> {
@@ -169,8 +179,11 @@ impl<I: Io> Shard<I> {
     pub async fn delete(&self, digest: Digest) -> Result<bool, PutError> {
         let _lock = self.lock(digest).await;
         // An older copy on a disk that does not work would come back with it.
-        let outdated = self.inner.state.borrow().outdated.contains(&digest);
-        let known = if outdated { Err(ReadError::Out(digest)) } else { self.maybe_lost(&digest) };
+        let has_older = {
+            let state = self.inner.state.borrow();
+            state.outdated.contains(&digest) || state.unsettled.contains(&digest)
+        };
+        let known = if has_older { Err(ReadError::Out(digest)) } else { self.maybe_lost(&digest) };
         known.map_err(|e| PutError::Stopped(e.to_string()))?;
         let could_come_back = self.forget_any_origin(digest).await?;
         if self.lookup(&digest).is_none() {
