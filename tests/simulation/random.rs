@@ -51,15 +51,17 @@ fn add(total: &mut Outcome, one: &Outcome) {
     total.crashes += one.crashes;
     total.simulated_ns += one.simulated_ns;
     total.lost += one.lost;
+    total.undone += one.undone;
     total.faults.resize(FAULTS.len(), 0);
     total.faults.iter_mut().zip(&one.faults).for_each(|(sum, n)| *sum += n);
 }
 
 fn print(seeds: u64, total: &Outcome, took: Duration) {
     println!(
-        "{seeds} seeds, {} operations ({} failed), {} power cuts, {} s simulated in {} s, {} lost to lying disks",
+        "{seeds} seeds, {} operations ({} failed, {} not done), {} power cuts, {} s simulated in {} s, {} lost to lying disks",
         total.operations,
         total.failures,
+        total.undone,
         total.crashes,
         total.simulated_ns / 1_000_000_000,
         took.as_secs(),

@@ -19,6 +19,8 @@ const CLIENTS: u64 = 4;
 const BLOBS_EACH: u64 = 24;
 /// Starts on a faulty disk before somebody mends it.
 const TRIES: u32 = 3;
+/// Boots beyond the planned ones, for what nodes that failed early have left undone.
+const MORE_BOOTS_MAX: u64 = 16;
 
 /// What a run is to be.
 #[derive(Clone, Copy, Debug)]
@@ -38,6 +40,8 @@ pub struct Outcome {
     pub crashes: u64,
     pub simulated_ns: u64,
     pub lost: u64,
+    /// Operations that are missing: the disk has lied or changed so that no node starts on it, or nodes fail too soon.
+    pub undone: u64,
     /// By fault, in the order of `FAULTS`.
     pub faults: Vec<u64>,
 }
@@ -130,6 +134,7 @@ struct Run {
     model: SharedModel,
     profile: Profile,
     crashes: u64,
+    operations_wanted: u64,
 }
 
 /// Runs a seed; what promise was broken, if any.
@@ -149,10 +154,9 @@ pub fn run(plan: Plan) -> Result<Outcome, String> {
         boot: Cell::new(0),
         watch: twin.watch(),
     });
-    let mut run = Run { twin, rng, shared, model, profile, crashes: 0 };
-    let boots = run.rng.within(2, 4);
-    let held = (1..=boots).try_for_each(|boot| run.boot(plan.operations * boot / boots));
-    match held.and_then(|()| run.look_at_all()) {
+    let operations_wanted = plan.operations;
+    let mut run = Run { twin, rng, shared, model, profile, crashes: 0, operations_wanted };
+    match run.boot_all().and_then(|()| run.look_at_all()) {
         Ok(()) => Ok(run.outcome()),
         Err(broken) => {
             let Profile { kind, dirs, quota_bytes, .. } = run.profile;
@@ -193,6 +197,22 @@ impl Run {
             }
         }
         unreachable!("the last try is on a healthy disk")
+    }
+
+    /// As many boots as the seed says, and more while operations are missing.
+    fn boot_all(&mut self) -> Result<(), String> {
+        let boots = self.rng.within(2, 4);
+        for boot in 1..=boots + MORE_BOOTS_MAX {
+            if boot > boots && self.undone() == 0 {
+                break;
+            }
+            self.boot(self.operations_wanted * boot.min(boots) / boots)?;
+        }
+        Ok(())
+    }
+
+    fn undone(&self) -> u64 {
+        self.operations_wanted.saturating_sub(self.model.borrow().operations)
     }
 
     /// One boot: until `operations` are done in all, or the node fails; then its end.
@@ -270,6 +290,7 @@ impl Run {
             crashes: self.crashes,
             simulated_ns: self.twin.now_ns(),
             lost: model.lost,
+            undone: self.undone(),
             faults: FAULTS.iter().map(|&f| self.twin.counted(f)).collect(),
         }
     }
