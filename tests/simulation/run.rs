@@ -97,7 +97,7 @@ fn profile(severity: Option<u64>, rng: &mut Rng) -> Profile {
         ]);
     }
     if kind >= 7 {
-        some(&[(Fault::LyingSync, 5_000), (Fault::BitFlip, 500_000)]);
+        some(&[(Fault::LyingSync, 5_000), (Fault::BitFlip, 900_000)]);
     }
     let quota_bytes = QUOTAS_BYTES[rng.below(3) as usize];
     let dirs = if rng.below(4) == 0 { 2 } else { 1 };
