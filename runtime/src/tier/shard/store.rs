@@ -45,7 +45,7 @@ impl<I: Io> Shard<I> {
             pinned: keep.pinned,
         };
         let written = disk.pack.append_synced(record.frame(), data).await.map_err(PutError::from);
-        let written = written.inspect_err(|e| drop(self.may_be_stored(&digest, e)))?;
+        let written = written.inspect_err(|e| self.note_unsettled(&digest, e))?;
         self.insert(&disk, &record, Place::Packed { segment: written.segment, offset: written.offset }).await;
         // Not kept in RAM: that is for what is read. The buffer goes back to the pool while the cache still has it.
         Ok(Stored::New)
@@ -89,8 +89,9 @@ impl<I: Io> Shard<I> {
             return Err(e);
         }
         if let Err(e) = self.append_index(&disk, &record).await {
-            // If the next start finds it all the same, its file must be whole.
-            if !self.may_be_stored(&digest, &e) {
+            self.note_unsettled(&digest, &e);
+            // If the next start finds the record all the same, the file must be whole.
+            if !may_be_written(&e) {
                 self.discard_named(&disk, digest, incoming).await;
             }
             return Err(e);
@@ -100,13 +101,11 @@ impl<I: Io> Shard<I> {
         Ok(Stored::New)
     }
 
-    /// Whether a record whose write ended with this error may be found by the next start all the same; noted if so.
-    fn may_be_stored(&self, digest: &Digest, e: &PutError) -> bool {
-        let may_be = matches!(e, PutError::Stopped(_));
-        if may_be {
+    /// A put that was refused may be found by the next start: until then it cannot be deleted.
+    fn note_unsettled(&self, digest: &Digest, e: &PutError) {
+        if may_be_written(e) {
             self.inner.state.borrow_mut().unsettled.insert(*digest);
         }
-        may_be
     }
 
     async fn name_object(&self, disk: &Rc<Disk<I>>, digest: &Digest, incoming: &Incoming) -> io::Result<()> {
@@ -488,6 +487,11 @@ impl<I: Io> Drop for Lock<I> {
         let waiting = self.shard.inner.state.borrow_mut().locked.remove(&self.digest);
         waiting.into_iter().flatten().for_each(Waker::wake);
     }
+}
+
+/// Whether a record whose write ended with this error may be on the disk all the same.
+fn may_be_written(e: &PutError) -> bool {
+    matches!(e, PutError::Stopped(_))
 }
 
 fn hash_of(digest: &Digest) -> u64 {
