@@ -40,8 +40,9 @@ pub struct Outcome {
     pub crashes: u64,
     pub simulated_ns: u64,
     pub lost: u64,
-    /// Operations that are missing: the disk has lied or changed so that no node starts on it, or nodes fail too soon.
-    pub undone: u64,
+    /// Every operation was done, and the power was cut at least once. Otherwise a disk has lied or changed so that no node starts
+    /// on it, which is all that can be asked of the node, or too many boots in a row have failed early.
+    pub is_whole: bool,
     /// By fault, in the order of `FAULTS`.
     pub faults: Vec<u64>,
 }
@@ -203,7 +204,7 @@ impl Run {
     fn boot_all(&mut self) -> Result<(), String> {
         let boots = self.rng.within(2, 4);
         for boot in 1..=boots + MORE_BOOTS_MAX {
-            if boot > boots && self.undone() == 0 {
+            if boot > boots && self.is_done() {
                 break;
             }
             self.boot(self.operations_wanted * boot.min(boots) / boots)?;
@@ -211,8 +212,8 @@ impl Run {
         Ok(())
     }
 
-    fn undone(&self) -> u64 {
-        self.operations_wanted.saturating_sub(self.model.borrow().operations)
+    fn is_done(&self) -> bool {
+        self.model.borrow().operations >= self.operations_wanted
     }
 
     /// One boot: until `operations` are done in all, or the node fails; then its end.
@@ -290,7 +291,7 @@ impl Run {
             crashes: self.crashes,
             simulated_ns: self.twin.now_ns(),
             lost: model.lost,
-            undone: self.undone(),
+            is_whole: self.is_done() && self.crashes > 0,
             faults: FAULTS.iter().map(|&f| self.twin.counted(f)).collect(),
         }
     }
