@@ -53,7 +53,7 @@ fn any_one_byte_may_change() {
             let mut flipped = image.clone();
             assert!(flipped.flip_byte(path, *at), "{} has no byte {at}", path.display());
             count += 1;
-            let looked = catch_unwind(AssertUnwindSafe(|| look_at(&flipped, &blobs, &model, 1)));
+            let looked = catch_unwind(AssertUnwindSafe(|| look_at(&flipped, &blobs, &model, machine(1))));
             match looked {
                 Ok(Ok(())) => {}
                 Ok(Err(why)) => broken.push(format!("{} byte {at}: {why}", path.display())),

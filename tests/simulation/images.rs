@@ -72,7 +72,7 @@ fn every_crash_image_of_every_short_workload_holds() {
                     continue;
                 }
                 count += 1;
-                if let Err(broken) = look_at(&cut, &blobs(), &model, 1) {
+                if let Err(broken) = look_at(&cut, &blobs(), &model, machine(1)) {
                     panic!("images, {ops:?}, moment {moment}, {how:?} {seed}: {broken}");
                 }
             }
@@ -144,8 +144,9 @@ pub fn broken_reuse() -> Option<String> {
     moments[last..].iter().enumerate().find_map(|(at, (image, model))| {
         [(Cut::KeepNone, 0), (Cut::KeepAll, 0), (Cut::Random, at as u64)].into_iter().find_map(
             |(how, seed)| {
-                let looked =
-                    catch_unwind(AssertUnwindSafe(|| look_at(&image.cut(how, seed), &blobs, model, 1)));
+                let looked = catch_unwind(AssertUnwindSafe(|| {
+                    look_at(&image.cut(how, seed), &blobs, model, machine(1))
+                }));
                 let why = looked.unwrap_or_else(|_| Err("panicked".to_owned())).err()?;
                 Some(format!("moment {at} {how:?}: {why}"))
             },
@@ -170,7 +171,7 @@ fn what_two_columns_wrote_is_read_by_one_and_by_three() {
     node.kill();
     let (image, model) = (twin.image(), copy_of(&shared.model));
     for columns in [1, 3, 2] {
-        look_at(&image, &blobs, &model, columns)
+        look_at(&image, &blobs, &model, machine(columns))
             .unwrap_or_else(|broken| panic!("{columns} columns: {broken}"));
     }
 }

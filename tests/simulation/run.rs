@@ -19,6 +19,8 @@ const CLIENTS: u64 = 4;
 const BLOBS_EACH: u64 = 24;
 /// Starts on a faulty disk before somebody mends it.
 const TRIES: u32 = 3;
+/// Boots beyond the planned ones, for what nodes that failed early have left undone.
+const MORE_BOOTS_MAX: u64 = 16;
 
 /// What a run is to be.
 #[derive(Clone, Copy, Debug)]
@@ -38,6 +40,9 @@ pub struct Outcome {
     pub crashes: u64,
     pub simulated_ns: u64,
     pub lost: u64,
+    /// Every operation was done, and the power was cut at least once. Otherwise a disk has lied or changed so that no node starts
+    /// on it, which is all that can be asked of the node, or too many boots in a row have failed early.
+    pub is_whole: bool,
     /// By fault, in the order of `FAULTS`.
     pub faults: Vec<u64>,
 }
@@ -93,7 +98,7 @@ fn profile(severity: Option<u64>, rng: &mut Rng) -> Profile {
         ]);
     }
     if kind >= 7 {
-        some(&[(Fault::LyingSync, 5_000), (Fault::BitFlip, 500_000)]);
+        some(&[(Fault::LyingSync, 5_000), (Fault::BitFlip, 900_000)]);
     }
     let quota_bytes = QUOTAS_BYTES[rng.below(3) as usize];
     let dirs = if rng.below(4) == 0 { 2 } else { 1 };
@@ -130,6 +135,7 @@ struct Run {
     model: SharedModel,
     profile: Profile,
     crashes: u64,
+    operations_wanted: u64,
 }
 
 /// Runs a seed; what promise was broken, if any.
@@ -149,10 +155,9 @@ pub fn run(plan: Plan) -> Result<Outcome, String> {
         boot: Cell::new(0),
         watch: twin.watch(),
     });
-    let mut run = Run { twin, rng, shared, model, profile, crashes: 0 };
-    let boots = run.rng.within(2, 4);
-    let held = (1..=boots).try_for_each(|boot| run.boot(plan.operations * boot / boots));
-    match held.and_then(|()| run.look_at_all()) {
+    let operations_wanted = plan.operations;
+    let mut run = Run { twin, rng, shared, model, profile, crashes: 0, operations_wanted };
+    match run.boot_all().and_then(|()| run.look_at_all()) {
         Ok(()) => Ok(run.outcome()),
         Err(broken) => {
             let Profile { kind, dirs, quota_bytes, .. } = run.profile;
@@ -193,6 +198,22 @@ impl Run {
             }
         }
         unreachable!("the last try is on a healthy disk")
+    }
+
+    /// As many boots as the seed says, and more while operations are missing.
+    fn boot_all(&mut self) -> Result<(), String> {
+        let boots = self.rng.within(2, 4);
+        for boot in 1..=boots + MORE_BOOTS_MAX {
+            if boot > boots && self.is_done() {
+                break;
+            }
+            self.boot(self.operations_wanted * boot.min(boots) / boots)?;
+        }
+        Ok(())
+    }
+
+    fn is_done(&self) -> bool {
+        self.model.borrow().operations >= self.operations_wanted
     }
 
     /// One boot: until `operations` are done in all, or the node fails; then its end.
@@ -270,6 +291,7 @@ impl Run {
             crashes: self.crashes,
             simulated_ns: self.twin.now_ns(),
             lost: model.lost,
+            is_whole: self.is_done() && self.crashes > 0,
             faults: FAULTS.iter().map(|&f| self.twin.counted(f)).collect(),
         }
     }

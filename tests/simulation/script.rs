@@ -9,7 +9,8 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 const LIMIT_NS: u64 = 600_000_000_000;
-const DISK_BYTES: u64 = 1 << 30;
+/// Of the disk of these workloads.
+pub const DISK_BYTES: u64 = 1 << 30;
 /// Longer than a round of upkeep: the first one after a restart writes a checkpoint.
 const UPKEEP_NS: u64 = 2_500_000_000;
 /// Longer than a blob with an end lives, and than it takes to sweep what is expired.
@@ -138,12 +139,12 @@ pub fn look_at(
     image: &Image,
     blobs: &Rc<Vec<Vec<Blob>>>,
     model: &Model,
-    columns: usize,
+    machine: Machine,
 ) -> Result<(), String> {
     let mut twin = Twin::resume(3, image);
     let may_lose = model.may_lose;
     let shared = shared(&twin, blobs, model.clone(), !may_lose);
-    let node = match boot::start(&mut twin, machine(columns)) {
+    let node = match boot::start(&mut twin, machine) {
         Ok(node) => node,
         // It says what is wrong and where: that is all it can do.
         Err(why) if may_lose && why.contains("/data1") => return Ok(()),

@@ -1,13 +1,35 @@
 //! The N-th operation of the disk fails, once, for every N of a fixed workload and each of two errors: whatever the node makes of
-//! it, what was acknowledged is there afterwards.
+//! it, what was acknowledged is there afterwards, and what is there can be read. Then the power goes at once, or the node goes on
+//! for a while and is killed: what it wrote without knowing whether it was written is there or not. With two data directories it
+//! goes on without one of them, and everything is tried again, until it is stopped.
 
-use crate::boot;
+use crate::boot::{self, Machine};
 use crate::model::Model;
-use crate::script::{Op, begun, blobs, copy_of, look_at, machine, perform, shared, while_running};
-use runtime::twin::{Cut, FaultPlan, Image, Twin};
+use crate::script::{
+    DISK_BYTES, Op, begun, blobs, copy_of, look_at, machine, perform, shared, while_running,
+};
+use runtime::twin::{Cut, FaultPlan, Image, Rng, Twin};
 
 const EIO: i32 = 5;
 const ENOSPC: i32 = 28;
+/// Steps of the world that a node lives on for at most, before it is killed.
+const STEPS_MAX: u64 = 60;
+/// Runs of each operation that end so: a failed write is there or not, and the node is killed here or there.
+const KILLS: u64 = 2;
+/// Runs of each operation of two disks.
+const STOPS: u64 = 4;
+
+/// Everything twice: a client tries again what was refused.
+const OPS_TWICE: [Op; 8] = [
+    Op::PutSmall,
+    Op::PutSmall,
+    Op::PutLarge,
+    Op::PutLarge,
+    Op::DeleteSmall,
+    Op::DeleteSmall,
+    Op::DeleteLarge,
+    Op::DeleteLarge,
+];
 
 const OPS: [Op; 9] = [
     Op::PutSmall,
@@ -21,6 +43,16 @@ const OPS: [Op; 9] = [
     Op::Expire,
 ];
 
+/// How a node ends whose disk has failed.
+#[derive(Clone, Copy, Debug)]
+enum End {
+    PowerCut,
+    /// A few steps later; the seed says how many.
+    Killed(u64),
+    /// Orderly, when the workload is done; the seed decides what a failed write has written.
+    Stopped(u64),
+}
+
 /// What became of a node.
 struct Swept {
     operations: u64,
@@ -28,53 +60,104 @@ struct Swept {
     failed: bool,
 }
 
-/// Runs the workload with one operation failing; then the power goes, and a healthy node looks at everything.
-fn sweep(begin: &(Image, Model), nth: Option<(u64, i32)>) -> Result<Swept, String> {
+/// What is run.
+struct Plan<'p> {
+    machine: Machine,
+    begin: &'p (Image, Model),
+    ops: &'p [Op],
+}
+
+/// Runs the workload with one operation failing; then the node ends, and a healthy one looks at everything.
+fn sweep(plan: &Plan<'_>, nth: Option<(u64, i32)>, end: End) -> Result<Swept, String> {
     let blobs = blobs();
-    let mut twin = Twin::resume(2, &begin.0);
-    let mut plan = FaultPlan::none();
-    plan.nth = nth;
-    twin.set_faults(plan);
-    let shared = shared(&twin, &blobs, begin.1.clone(), nth.is_none());
+    let seed = if let End::Killed(seed) | End::Stopped(seed) = end { seed } else { 2 };
+    let mut twin = Twin::resume(seed, &plan.begin.0);
+    let mut faults = FaultPlan::none();
+    faults.nth = nth;
+    twin.set_faults(faults);
+    let shared = shared(&twin, &blobs, plan.begin.1.clone(), nth.is_none());
     let mut swept = Swept { operations: 0, started: false, failed: false };
-    if let Ok(mut node) = boot::start(&mut twin, machine(1)) {
+    if let Ok(mut node) = boot::start(&mut twin, plan.machine) {
         swept.started = true;
-        let work = perform(twin.outside(), shared.clone(), OPS.to_vec());
+        let work = perform(twin.outside(), shared.clone(), plan.ops.to_vec());
         while_running(&twin, &mut node, work, &mut |_| ());
         swept.failed = node.failure().is_some();
         swept.operations = twin.disk_operations();
-        node.crash(Cut::KeepNone);
+        match end {
+            End::PowerCut => node.crash(Cut::KeepNone),
+            End::Killed(seed) => {
+                let steps = Rng::new(seed ^ swept.operations << 8).below(STEPS_MAX);
+                for _ in 0..steps {
+                    twin.step();
+                }
+                node.kill();
+            }
+            End::Stopped(_) => boot::stop(&twin, node),
+        }
     }
     let model = copy_of(&shared.model);
     if let Some(violation) = model.violation {
         return Err(violation);
     }
-    look_at(&twin.image(), &blobs, &model, 1).map(|()| swept)
+    look_at(&twin.image(), &blobs, &model, plan.machine).map(|()| swept)
 }
 
 #[test]
 fn any_one_operation_of_the_disk_may_fail() {
-    let begin = begun(&blobs());
-    let healthy = sweep(&begin, None).expect("nothing fails");
+    let plan = Plan { machine: machine(1), begin: &begun(&blobs()), ops: &OPS };
+    let healthy = sweep(&plan, None, End::PowerCut).expect("nothing fails");
     assert!(
         healthy.started && !healthy.failed && healthy.operations > 600,
         "{} operations",
         healthy.operations
     );
-    for (errno, name) in [(EIO, "EIO"), (ENOSPC, "ENOSPC")] {
+    let kills = (1..=KILLS).map(|seed| (EIO, "EIO", End::Killed(seed)));
+    let cuts = [(EIO, "EIO", End::PowerCut), (ENOSPC, "ENOSPC", End::PowerCut)];
+    for (errno, name, end) in cuts.into_iter().chain(kills) {
         let (mut refused, mut stopped, mut went_on) = (0, 0, 0);
         for nth in 1..=healthy.operations {
-            match sweep(&begin, Some((nth, errno))) {
+            match sweep(&plan, Some((nth, errno)), end) {
                 Ok(Swept { started: false, .. }) => refused += 1,
                 Ok(Swept { failed: true, .. }) => stopped += 1,
                 Ok(_) => went_on += 1,
-                Err(broken) => panic!("sweep, {name} at disk operation {nth}: {broken}"),
+                Err(broken) => panic!("sweep, {name} at disk operation {nth}, {end:?}: {broken}"),
             }
         }
         println!(
-            "{name} at each of {} disk operations: {refused} starts refused, {stopped} nodes stopped, {went_on} went on",
+            "{name} at each of {} disk operations, {end:?}: {refused} starts refused, {stopped} nodes stopped, {went_on} went on",
             healthy.operations
         );
         assert!(refused > 0 && stopped > 0 && went_on > 0);
     }
+}
+
+#[test]
+fn any_one_operation_of_either_of_two_disks_may_fail() {
+    let machine = Machine { dirs: 2, ..machine(1) };
+    let plan = Plan { machine, begin: &(begun_on(machine), Model::default()), ops: &OPS_TWICE };
+    let healthy = sweep(&plan, None, End::Stopped(2)).expect("nothing fails");
+    assert!(healthy.started && !healthy.failed, "{} operations", healthy.operations);
+    for seed in 1..=STOPS {
+        let mut went_on = 0;
+        for nth in 1..=healthy.operations {
+            let swept = sweep(&plan, Some((nth, EIO)), End::Stopped(seed));
+            let swept = swept.unwrap_or_else(|broken| {
+                panic!("sweep of two disks, EIO at disk operation {nth}, seed {seed}: {broken}")
+            });
+            went_on += u64::from(swept.started && !swept.failed);
+        }
+        println!(
+            "EIO at each of {} operations of two disks, seed {seed}: {went_on} went on",
+            healthy.operations
+        );
+        assert!(went_on > 0);
+    }
+}
+
+/// Empty disks that a node has used.
+fn begun_on(machine: Machine) -> Image {
+    let mut twin = Twin::new(1, DISK_BYTES, FaultPlan::none());
+    let node = boot::start(&mut twin, machine).expect("starts on empty disks");
+    boot::stop(&twin, node);
+    twin.image()
 }

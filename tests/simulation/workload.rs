@@ -328,7 +328,12 @@ pub async fn check_all(io: TwinIo, shared: Rc<Shared>) {
             worker.get(own).await;
             let damaged = shared.model.borrow().may_lose;
             if shared.model.borrow().failures > failures && !damaged {
-                worker.violate(format!("{} cannot be read at rest", shared.blobs[owner][own].digest));
+                let blob = &shared.blobs[owner][own];
+                let history = shared.model.borrow().history_of(blob.number);
+                worker.violate(format!(
+                    "{} ({} bytes) cannot be read at rest{history}",
+                    blob.digest, blob.size
+                ));
             }
         }
         worker.list().await;

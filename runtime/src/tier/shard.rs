@@ -206,6 +206,9 @@ struct State {
     damaged: HashSet<Digest>,
     /// With an older copy on a disk that went out before that could be said to be gone: a deletion would not last.
     outdated: HashSet<Digest>,
+    /// Being stored on a disk when it went out (so no more than there were puts): the next start may find a copy there that
+    /// nobody was promised. A deletion would not last either.
+    unsettled: HashSet<Digest>,
     locked: HashMap<Digest, Vec<Waker>>,
     /// Where objects came from, those that are gone included.
     origins: Origins,
@@ -226,6 +229,7 @@ impl State {
             pins: 0,
             damaged: HashSet::new(),
             outdated: HashSet::new(),
+            unsettled: HashSet::new(),
             locked: HashMap::new(),
             origins: Origins::new(quota_bytes, plan.map.columns()),
             next_sequence,

@@ -169,7 +169,9 @@ impl TwinConn {
             if n > 1 && world.happens(Fault::ShortReceive) {
                 n = world.draw(|rng| rng.within(1, n as u64 - 1)) as usize;
             }
-            let bytes: Vec<u8> = pipe.arrived.drain(..n).collect();
+            let (front, back) = pipe.arrived.as_slices();
+            let bytes = [&front[..n.min(front.len())], &back[..n.saturating_sub(front.len())]].concat();
+            pipe.arrived.drain(..n);
             pipe.held_bytes -= n;
             if let Some(sender) = pipe.sender.take() {
                 sender.wake();

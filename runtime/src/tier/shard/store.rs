@@ -45,7 +45,8 @@ impl<I: Io> Shard<I> {
             evictable: keep.evictable,
             pinned: keep.pinned,
         };
-        let written = disk.pack.append_synced(record.frame(), data).await?;
+        let written = disk.pack.append_synced(record.frame(), data).await.map_err(PutError::from);
+        let written = written.inspect_err(|e| self.note_unsettled(&digest, e))?;
         self.insert(&disk, &record, Place::Packed { segment: written.segment, offset: written.offset }).await;
         // Not kept in RAM: that is for what is read. The buffer goes back to the pool while the cache still has it.
         Ok(Stored::New)
@@ -89,12 +90,23 @@ impl<I: Io> Shard<I> {
             return Err(e);
         }
         if let Err(e) = self.append_index(&disk, &record).await {
-            self.discard_named(&disk, digest, incoming).await;
+            self.note_unsettled(&digest, &e);
+            // If the next start finds the record all the same, the file must be whole.
+            if !may_be_written(&e) {
+                self.discard_named(&disk, digest, incoming).await;
+            }
             return Err(e);
         }
         self.insert(&disk, &record, Place::Object).await;
         self.hold_sums(&digest, record.sequence, &incoming.sums);
         Ok(Stored::New)
+    }
+
+    /// A put that was refused may be found by the next start: until then it cannot be deleted.
+    fn note_unsettled(&self, digest: &Digest, e: &PutError) {
+        if may_be_written(e) {
+            self.inner.state.borrow_mut().unsettled.insert(*digest);
+        }
     }
 
     async fn name_object(&self, disk: &Rc<Disk<I>>, digest: &Digest, incoming: &Incoming) -> io::Result<()> {
@@ -104,8 +116,8 @@ impl<I: Io> Shard<I> {
         self.inner.io.sync_dir(&disk.names.shard_dir(digest.shard().0)).await
     }
 
-    /// Under its name but unrecorded: the next start removes it if this does not. Unless an earlier record names it: then it
-    /// has taken the place of the same bytes.
+    /// Under its name but surely unrecorded: the next start removes it if this does not. Unless an earlier record names it:
+    /// then it has taken the place of the same bytes.
     async fn discard_named(&self, disk: &Rc<Disk<I>>, digest: Digest, incoming: Incoming) {
         let is_named = |e: Entry| e.disk == disk.number && e.place == Place::Object;
         if self.lookup_any(&digest).is_some_and(is_named) {
@@ -167,8 +179,11 @@ impl<I: Io> Shard<I> {
     pub async fn delete(&self, digest: Digest) -> Result<bool, PutError> {
         let _lock = self.lock(digest).await;
         // An older copy on a disk that does not work would come back with it.
-        let outdated = self.inner.state.borrow().outdated.contains(&digest);
-        let known = if outdated { Err(ReadError::Out(digest)) } else { self.maybe_lost(&digest) };
+        let has_older = {
+            let state = self.inner.state.borrow();
+            state.outdated.contains(&digest) || state.unsettled.contains(&digest)
+        };
+        let known = if has_older { Err(ReadError::Out(digest)) } else { self.maybe_lost(&digest) };
         known.map_err(|e| PutError::Stopped(e.to_string()))?;
         let could_come_back = self.forget_any_origin(digest).await?;
         if self.lookup(&digest).is_none() {
@@ -480,6 +495,11 @@ impl<I: Io> Drop for Lock<I> {
         let waiting = self.shard.inner.state.borrow_mut().locked.remove(&self.digest);
         waiting.into_iter().flatten().for_each(Waker::wake);
     }
+}
+
+/// Whether a record whose write ended with this error may be on the disk all the same.
+fn may_be_written(e: &PutError) -> bool {
+    matches!(e, PutError::Stopped(_))
 }
 
 fn hash_of(digest: &Digest) -> u64 {
