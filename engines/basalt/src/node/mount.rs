@@ -99,6 +99,13 @@ impl Mounts {
     }
 }
 
+impl Drop for Mounts {
+    fn drop(&mut self) {
+        // The watchdog's thread may have them for a moment longer than the process lives.
+        self.leave();
+    }
+}
+
 /// Makes the mounts that are asked for.
 pub(super) fn make(settings: &Settings, cpus: &[usize]) -> Result<(Mounts, Vec<Connection>), Error> {
     let Wanted { handles, immutable, .. } = &settings.mounts;

@@ -101,9 +101,12 @@ impl Rings {
             let arrived = queues.request(entry);
             served.begin(Request::parse(arrived.header, arrived.argument, arrived.payload))
         };
-        // What nobody waits for does not come over rings; an entry comes back only by a reply.
-        assert!(!matches!(step, Step::Nothing), "a request without a reply came over a ring");
-        served.go_on(step, Target::Entry(self.clone(), entry));
+        let target = Target::Entry(self.clone(), entry);
+        match step {
+            // What nobody waits for does not come over rings; and an entry comes back only by a reply.
+            Step::Nothing => target.refuse(),
+            step => served.go_on(step, target),
+        }
     }
 
     /// Puts the reply into its entry; it goes with the next `submit`.

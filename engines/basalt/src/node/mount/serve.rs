@@ -282,6 +282,11 @@ impl Target {
         }
     }
 
+    /// Answers what cannot be understood at all: not even its number.
+    pub(super) fn refuse(&self) {
+        self.send(0, &Reply::Error(EIO));
+    }
+
     /// Replies that were put aside to go together go now.
     fn flush(&self) {
         if let Target::Entry(rings, _) = self {

@@ -33,7 +33,8 @@ impl Pulse {
     pub(super) fn beat_on(self: &Arc<Pulse>, column: &Column<RingIo>) {
         let (pulse, me) = (self.clone(), column.clone());
         column.io.spawn("mount-pulse", async move {
-            loop {
+            // A drain is shorter than the silence that counts.
+            while !me.is_stopping() {
                 pulse.beats[me.index].fetch_add(1, Ordering::Relaxed);
                 me.io.sleep(BEAT_NS).await;
             }
