@@ -124,6 +124,13 @@ pub struct Prefetch {
     counts: Counts,
 }
 
+impl Stream {
+    /// Whether its next read can be of the same extent as the one that ended at `to`.
+    fn goes_on_behind(&self, to: u64) -> bool {
+        to < self.size && !to.is_multiple_of(EXTENT_BYTES as u64)
+    }
+}
+
 impl Prefetch {
     /// No streams yet; `budget_bytes`: RAM for objects on this column.
     pub fn new(budget_bytes: u64) -> Prefetch {
@@ -176,11 +183,16 @@ impl Prefetch {
             self.counts.hits += 1;
             if let Some(stream) = self.streams.iter_mut().find(|s| s.id == id) {
                 stream.window = (stream.window * 2).min(WINDOW_MAX);
-                stream.within = Some(place.1);
+                stream.within = stream.goes_on_behind(to).then_some(place.1);
             }
             return true;
         }
-        self.streams.iter().any(|s| s.within == Some(place.1) && s.next == to && s.digest == place.0)
+        let reads = |s: &&mut Stream| s.within == Some(place.1) && s.next == to && s.digest == place.0;
+        let Some(stream) = self.streams.iter_mut().find(reads) else { return false };
+        if !stream.goes_on_behind(to) {
+            stream.within = None;
+        }
+        true
     }
 
     /// Notes that an extent left RAM.

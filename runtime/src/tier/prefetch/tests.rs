@@ -113,6 +113,22 @@ fn a_sequential_reader_finds_every_extent_after_the_first_two() {
 }
 
 #[test]
+fn what_is_read_again_is_not_ahead_any_more_not_even_the_end() {
+    for size in [20 * EXTENT, 20 * EXTENT + 77] {
+        let mut ram = Ram::new(BUDGET);
+        for pass in 0..3 {
+            let mut from = 0;
+            while from < size {
+                let one = read(1, size, from, MIB);
+                assert!(!(ram.read(&one) && pass > 0), "pass {pass} at {from}");
+                ram.finish_all();
+                from = one.to;
+            }
+        }
+    }
+}
+
+#[test]
 fn the_window_grows_from_small_to_its_bound() {
     for (budget, most) in [(BUDGET, 40), (1 << 40, WINDOW_MAX as usize), (32 * EXTENT, 2), (EXTENT, 0)] {
         let (mut ram, size) = (Ram::new(budget), 1000 * EXTENT);
