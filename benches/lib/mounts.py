@@ -163,6 +163,15 @@ def evict(*directories):
                     os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
+def device_bytes():
+    """Read so far from the disk that has all of this."""
+    device = os.stat(WORK).st_dev
+    stat = pathlib.Path(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}/stat")
+    if not stat.exists():
+        raise Unmeasured(f"{WORK} is not on a block device: set BASALT_BENCH_DIR")
+    return int(stat.read_text().split()[2]) * 512
+
+
 def drop_inodes():
     """Entries and inodes of the whole machine leave the kernel's caches, and with them the pages of files on mounts."""
     try:
