@@ -1,7 +1,8 @@
 """The machine, processes pinned to a core, and the programs of benches/src/bin.
 
 Core numbers are the design's: the server has core 0, the load core 1 (BASALT_SERVER_CORE, BASALT_LOAD_CORE).
-BASALT_BENCH_PROFILE=debug takes the programs of a debug build; figures are of release builds.
+BASALT_BENCH_PROFILE=debug takes the programs of a debug build; figures are of release builds. BASALT_BIN is the path of
+another basalt, such as one that is installed.
 Whatever cannot be measured raises Unmeasured; benches/run prints it and ends with 1.
 """
 
@@ -32,6 +33,8 @@ def pinned(core, *command):
 def program(name):
     """The path of a built program."""
     path = TARGET / name
+    if name == "basalt":
+        path = pathlib.Path(os.environ.get("BASALT_BIN", path))
     if not path.exists():
         raise Unmeasured(f"{path} is not built: cargo build --release --workspace")
     return path

@@ -80,3 +80,40 @@ impl Drop for Mapping {
         unsafe { libc::munmap(self.base, self.mapped_bytes) };
     }
 }
+
+/// A file as its readers map it: shared, only to be read, whole.
+#[derive(Debug)]
+pub struct FileMap {
+    base: *mut libc::c_void,
+    len: usize,
+}
+
+impl FileMap {
+    /// Maps what `file` holds now. Nobody may make it shorter meanwhile.
+    pub fn new(file: &std::fs::File) -> Result<Self> {
+        use std::os::fd::AsRawFd;
+        let len = usize::try_from(file.metadata()?.len())?;
+        // SAFETY: a fresh mapping at an address of the kernel's choice overlaps nothing.
+        let base = unsafe {
+            libc::mmap(std::ptr::null_mut(), len, libc::PROT_READ, libc::MAP_SHARED, file.as_raw_fd(), 0)
+        };
+        if base == libc::MAP_FAILED {
+            return Err(format!("mmap {len} bytes: {}", std::io::Error::last_os_error()).into());
+        }
+        Ok(Self { base, len })
+    }
+
+    /// The bytes.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        // SAFETY: `len` bytes are mapped readable at `base` as long as self lives, and nobody writes the file.
+        unsafe { std::slice::from_raw_parts(self.base.cast::<u8>(), self.len) }
+    }
+}
+
+impl Drop for FileMap {
+    fn drop(&mut self) {
+        // SAFETY: the range is a mapping of ours, and no reference into it outlives self.
+        unsafe { libc::munmap(self.base, self.len) };
+    }
+}
