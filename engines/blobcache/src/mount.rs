@@ -3,7 +3,7 @@
 //! | file | holds |
 //! |---|---|
 //! | `tree` | pure: names, nodes of directories, attributes, cookies |
-//! | `inodes`, `opens` | pure, on the owner: nodes and lookups; modes, backing ids and sources of open nodes |
+//! | `inodes`, `opens`, `told` | pure, on the owner: nodes and lookups; modes, backing ids and sources of open nodes; handles that others tell of |
 //! | `nodes` | the owner's part of a connection: lookups, opens, what ends them |
 //! | `read`, `origin` | bytes on the owner: RAM, disk, verified; from an origin as they arrive |
 //! | `ask`, `data`, `failure` | what travels between columns |
@@ -19,7 +19,8 @@
 //!
 //! Path of an open: `opens` decides the mode → cached, or in passthrough mode with a backing id. The first open of a file says
 //! [`Answer::backing_file`]: who serves the connection makes the id (it has the device) and says so by [`Mount::on_backing`]; the
-//! owner keeps the id for later opens and says when to close it (`Hooks::close_backing`).
+//! owner keeps the id for later opens and says when to close it (`Hooks::close_backing`). A small file of another column is opened
+//! at once, and its owner told.
 //!
 //! Invariants
 //! 1. Nothing is changed by a mount: every operation that would is EROFS.
@@ -39,6 +40,7 @@ pub mod nodes;
 mod opens;
 mod origin;
 mod read;
+mod told;
 pub mod tree;
 mod wait;
 
@@ -52,16 +54,16 @@ use crate::shard::Columns;
 use answer::{Asked, Body, Held};
 use ask::{First, NodeRequest, Read};
 use fuse_lowlevel::{Opened, Operation, Reply, Request, StatFs};
-use inodes::shard_of;
+use inodes::{is_small, shard_of};
 use listing::Page;
 use nodes::Hooks;
 use runtime::io::Io;
 use runtime::shards::Shard;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use tree::Named;
-use wait::{Wait, Wanted, xattr};
+use wait::{Wait, Wanted, cached, xattr};
 
 /// How long a request may take. The kernel's own limit (REQUEST_TIMEOUT), which ends the whole connection, is to be above.
 pub const DEADLINE_NS: u64 = 40_000_000_000;
@@ -109,6 +111,8 @@ pub struct Mount<I: Io> {
     kind: Kind,
     looks: Looks,
     requests: Requests,
+    /// Handles given out here without asking.
+    opened_total: Cell<u64>,
     /// Nodes whose failures were logged, and when.
     logged: RefCell<VecDeque<(u64, u64)>>,
 }
@@ -136,7 +140,15 @@ impl<I: Io> Mount<I> {
         let Options { connection, kind, looks, rung, hooks } = options;
         columns.local().mount(connection, hooks);
         let requests = columns.local().metrics.requests(rung);
-        Rc::new(Mount { columns, connection, kind, looks, requests, logged: RefCell::default() })
+        Rc::new(Mount {
+            columns,
+            connection,
+            kind,
+            looks,
+            requests,
+            opened_total: Cell::new(0),
+            logged: RefCell::default(),
+        })
     }
 
     /// The connection has ended: drops what this column owns of it.
@@ -226,6 +238,9 @@ impl<I: Io> Mount<I> {
             Operation::ListXattr { size_bytes } => Sorted::Known(xattr(&[], size_bytes)),
             Operation::Open { .. } if is_blob => match self.kind {
                 Kind::Immutable => Sorted::Known(Err(libc::ENOSYS)),
+                Kind::Handles { .. } if is_small(node) && !self.is_owner(node) => {
+                    Sorted::Begun(self.open_small(asked, node))
+                }
                 Kind::Handles { passthrough } => {
                     of_blob(NodeRequest::Open { node, passthrough, until_ns }, Wanted::Handle(node))
                 }
@@ -238,7 +253,12 @@ impl<I: Io> Mount<I> {
             Operation::Lseek { offset, whence, .. } if is_blob => {
                 of_blob(NodeRequest::Inode(node), Wanted::Seek(offset, whence))
             }
-            Operation::Release(_) if is_blob => of_blob(NodeRequest::Release(node), Wanted::Done),
+            // Nobody waits for the owner to hear it.
+            Operation::Release(released) if is_blob && released.handle != 0 => {
+                self.tell_later(node, NodeRequest::Release(node, released.handle));
+                reply(Reply::Empty)
+            }
+            Operation::Release(_) if is_blob => of_blob(NodeRequest::Release(node, 0), Wanted::Done),
             Operation::ReadDir(read) | Operation::ReadDirPlus(read) if tree::is_directory(node) => {
                 let plus = matches!(request.operation, Operation::ReadDirPlus(_));
                 let size_bytes = read.size_bytes as usize;
@@ -247,6 +267,21 @@ impl<I: Io> Mount<I> {
             }
             ref other => Sorted::Known(self.of_none(other, node)),
         }
+    }
+
+    fn is_owner(&self, node: u64) -> bool {
+        self.columns.owner_of(Shard(shard_of(node))) == self.columns.here()
+    }
+
+    /// Opens a small file of another column: only one answer is possible, so its owner is told and not asked.
+    fn open_small(self: &Rc<Self>, asked: Asked, node: u64) -> Begun<I> {
+        let number = self.opened_total.get() + 1;
+        self.opened_total.set(number);
+        // Of this column, so that no two are alike; and never 0.
+        let handle = (self.columns.here() as u64 + 1) << 48 | number;
+        self.tell_later(node, NodeRequest::Opened(node, handle));
+        let opened = Body::Reply(Reply::Opened(cached(handle)));
+        Begun::Done(Answer::new(self, asked, opened, Held::Handle(node, handle)))
     }
 
     /// What no blob is needed for.

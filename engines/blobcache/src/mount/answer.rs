@@ -37,7 +37,7 @@ pub(super) enum Held {
     /// A lookup of each of these nodes.
     Lookups(Vec<u64>),
     /// A handle of this node.
-    Handle(u64),
+    Handle(u64, u64),
     /// Others wait for the backing id that is made for it.
     Making(u64),
 }
@@ -108,7 +108,7 @@ impl<I: Io> Drop for Answer<I> {
             Held::Lookups(nodes) => {
                 self.mount.forget_later(nodes.into_iter().map(|node| (node, 1)).collect());
             }
-            Held::Handle(node) => self.mount.tell_later(node, NodeRequest::Release(node)),
+            Held::Handle(node, handle) => self.mount.tell_later(node, NodeRequest::Release(node, handle)),
             Held::Making(node) => self.mount.tell_later(node, NodeRequest::Made(node, None)),
         }
     }

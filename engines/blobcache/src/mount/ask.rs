@@ -35,8 +35,10 @@ pub enum NodeRequest {
     },
     /// What came of making a backing id: the id and the version of the file.
     Made(u64, Option<(i32, u64)>),
-    /// A handle is gone.
-    Release(u64),
+    /// A handle of a small file was opened elsewhere: of which node, and its number.
+    Opened(u64, u64),
+    /// A handle of a node is gone; one that was opened elsewhere by its number, others are 0.
+    Release(u64, u64),
     /// Bytes.
     Read(Read),
 }
@@ -101,7 +103,7 @@ pub enum NodeReply {
     Kept(bool),
     /// To `Read`.
     Data(Result<Data, Failure>),
-    /// To `Forget` and `Release`.
+    /// To `Forget`, `Opened` and `Release`.
     Noted,
     /// To anything: there is no such connection.
     Unmounted,

@@ -1,7 +1,8 @@
 //! The nodes of one connection that one column owns: node id ↔ digest, lookups counted by the kernel, opens. Pure.
 //!
-//! Called by `nodes`, on the column that owns the digests. A node id is `counter << 8 | shard`: the shard says which column
-//! owns it, and no id is used twice in a connection's life. Content never changes under its digest, so that a node's size
+//! Called by `nodes`, on the column that owns the digests. A node id is `counter << 9 | small << 8 | shard`: the
+//! shard says which column owns it, `small` that its blob is packed when it is stored; no id is used twice in a connection's
+//! life. Content never changes under its digest, so that a node's size
 //! holds for as long as the node does, whatever becomes of the blob.
 //!
 //! Invariants
@@ -9,12 +10,13 @@
 //! 2. At most one node of a digest can be looked up; others of it are retired and only wait to be forgotten.
 //! 3. There are at most `max` nodes; listings may fill one half of them, so that names can be looked up beside them.
 
-use runtime::tier::Digest;
+use runtime::tier::{Digest, PACKED_BYTES_MAX};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
 /// The first node id of a blob: those below are the tree's own.
-pub const BLOB_NODE_MIN: u64 = 1 << 8;
+pub const BLOB_NODE_MIN: u64 = 1 << 9;
+const SMALL: u64 = 1 << 8;
 /// The part of the table that listings leave free.
 const LISTED_DIVISOR: usize = 2;
 
@@ -61,6 +63,11 @@ pub fn shard_of(node: u64) -> u8 {
     (node & 0xff) as u8
 }
 
+/// Whether the blob of a node has no file of its own, so that the kernel is never given one.
+pub fn is_small(node: u64) -> bool {
+    node & SMALL != 0
+}
+
 impl Inodes {
     /// Empty; at most `max` nodes.
     pub fn new(max: usize) -> Inodes {
@@ -99,7 +106,8 @@ impl Inodes {
         if self.by_node.len() >= max {
             return None;
         }
-        let node = self.next << 8 | u64::from(digest.shard().0);
+        let small = if size <= PACKED_BYTES_MAX as u64 { SMALL } else { 0 };
+        let node = self.next << 9 | small | u64::from(digest.shard().0);
         self.next += 1;
         let inode = Inode { digest, size, is_retired: false, is_unverified: false };
         self.by_node.insert(node, Slot { inode, lookups: 1, opens: 0 });
@@ -128,11 +136,12 @@ impl Inodes {
         })
     }
 
-    /// A handle is opened.
+    /// A handle is opened; of a node that is gone none counts.
     pub fn open(&mut self, node: u64) {
-        let slot = self.by_node.get_mut(&node).expect("only a known node is opened");
-        slot.opens += 1;
-        self.opens += 1;
+        if let Some(slot) = self.by_node.get_mut(&node) {
+            slot.opens += 1;
+            self.opens += 1;
+        }
     }
 
     /// A handle is released; true if the node is gone with it.

@@ -14,6 +14,7 @@ use super::failure::Failure;
 use super::inodes::{For, Inode, Inodes};
 use super::opens::{Decided, Idle, Opens};
 use super::origin::{Arrived, Arriving, Ending};
+use super::told::Told;
 use crate::permits::Permits;
 use crate::shard::Owner;
 use runtime::io::Io;
@@ -79,6 +80,8 @@ pub struct Nodes<I: Io> {
     making: RefCell<HashMap<u64, Vec<Oneshot<()>>>>,
     pub(super) hooks: Hooks,
     pub(super) disk_reads: Permits,
+    /// Handles that other columns tell of.
+    told: RefCell<Told>,
     shedding: Cell<bool>,
 }
 
@@ -92,6 +95,7 @@ impl<I: Io> Nodes<I> {
             making: RefCell::default(),
             disk_reads: Permits::new(hooks.disk_reads_max),
             hooks,
+            told: RefCell::default(),
             shedding: Cell::new(false),
         }
     }
@@ -105,6 +109,7 @@ impl<I: Io> Nodes<I> {
     /// The connection has ended: the kernel knows nothing any more, without having said so.
     pub fn clear(&self) {
         self.inodes.borrow_mut().clear();
+        self.told.borrow_mut().clear();
         let ids = self.opens.borrow_mut().clear();
         self.close(ids);
         self.making.take().into_values().flatten().for_each(|waiting| waiting.set(()));
@@ -131,6 +136,15 @@ impl<I: Io> Nodes<I> {
         for &(node, count) in nodes {
             let is_gone = self.inodes.borrow_mut().forget(node, count);
             self.drop_if(is_gone, node);
+        }
+    }
+
+    fn on_opened(&self, node: u64, handle: u64, now_ns: u64) {
+        // Released already, or of a node that is forgotten: nothing is to be kept for it.
+        if self.told.borrow_mut().open(handle) && self.inode(node).is_some() {
+            self.inodes.borrow_mut().open(node);
+            let (decided, _) = self.opens.borrow_mut().at(now_ns).open(node, None);
+            assert_eq!(decided, Decided::Cached, "the kernel is given no file of a small blob");
         }
     }
 
@@ -195,9 +209,21 @@ impl<I: Io> Owner<I> {
                 nodes.forget(&list);
                 NodeReply::Noted
             }
-            NodeRequest::Release(node) => {
-                nodes.release(node, now_ns);
+            NodeRequest::Opened(node, handle) => {
+                nodes.on_opened(node, handle, now_ns);
                 NodeReply::Noted
+            }
+            NodeRequest::Release(node, handle) => {
+                if handle == 0 || nodes.told.borrow_mut().release(handle) {
+                    nodes.release(node, now_ns);
+                }
+                NodeReply::Noted
+            }
+            NodeRequest::Open { node, passthrough, until_ns } => {
+                match self.open_now(nodes, node, passthrough, now_ns) {
+                    Some(opened) => NodeReply::Opened(Ok(opened)),
+                    None => return Err(NodeRequest::Open { node, passthrough, until_ns }),
+                }
             }
             NodeRequest::Made(node, made) => NodeReply::Kept(nodes.on_made(node, made, now_ns)),
             NodeRequest::Lookup(digest, until_ns) => {
@@ -271,6 +297,31 @@ impl<I: Io> Owner<I> {
     pub(super) fn keep_source(&self, nodes: &Nodes<I>, node: u64, source: Source<I>) {
         nodes.set_source(node, Some(source), self.io().now_ns());
         self.shed_later(nodes);
+    }
+
+    /// A handle, if nothing has to be found out for it.
+    fn open_now(&self, nodes: &Nodes<I>, node: u64, passthrough: bool, now_ns: u64) -> Option<OpenAs> {
+        let inode = nodes.usable(node).ok().filter(|inode| !inode.is_unverified)?;
+        let file = self.tier.file(&inode.digest);
+        let is_packed = file.is_none() && self.tier.whole_size(&inode.digest).is_some();
+        let version = file.filter(|_| passthrough).map(|(_, version)| version);
+        let opens = &mut *nodes.opens.borrow_mut();
+        let is_known = match version {
+            Some(version) => opens.has_backing(node, version),
+            None => is_packed || opens.at(now_ns).source(node).is_some(),
+        };
+        if !is_known {
+            return None;
+        }
+        let (decided, stale) = opens.at(now_ns).open(node, version);
+        let opened = match decided {
+            Decided::Cached => OpenAs::Cached,
+            Decided::Backed(id) => OpenAs::Backed(id),
+            Decided::MakeBacking | Decided::Wait => unreachable!("it has what it needs"),
+        };
+        assert!(stale.is_none(), "an id of the file as it is is not stale");
+        nodes.inodes.borrow_mut().open(node);
+        Some(opened)
     }
 
     async fn open(

@@ -155,6 +155,14 @@ impl<S> Opens<S> {
         })
     }
 
+    /// Whether the file of that version can be given to the kernel without making an id, and nothing speaks against it.
+    pub fn has_backing(&self, node: u64, version: u64) -> bool {
+        self.nodes.get(&node).is_some_and(|open| {
+            let is_made = matches!(open.backing, Backing::Made(_, of) if of == version);
+            is_made && (open.handles == 0 || open.is_backed)
+        })
+    }
+
     /// What came of making a backing id: it is kept and a handle counted, or there is none. False: nobody was to make one, and
     /// the id is the caller's to close.
     pub fn on_made(&mut self, node: u64, made: Option<(i32, u64)>) -> bool {

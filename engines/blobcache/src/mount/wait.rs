@@ -118,8 +118,8 @@ impl<I: Io> Mount<I> {
             }
             (Wanted::Entry, NodeReply::Entered(Err(failure))) => self.failed(asked, 0, &failure),
             (Wanted::Handle(node), NodeReply::Opened(opened)) => match opened {
-                Ok(OpenAs::Cached) => done(Reply::Opened(cached()), Held::Handle(node)),
-                Ok(OpenAs::Backed(id)) => done(Reply::Opened(backed(id)), Held::Handle(node)),
+                Ok(OpenAs::Cached) => done(Reply::Opened(cached(0)), Held::Handle(node, 0)),
+                Ok(OpenAs::Backed(id)) => done(Reply::Opened(backed(id)), Held::Handle(node, 0)),
                 Ok(OpenAs::MakeBacking(path, version)) => {
                     Answer::new(self, asked, Body::MakeBacking(path, version), Held::Making(node))
                 }
@@ -172,7 +172,7 @@ impl<I: Io> Mount<I> {
         let kept = self.ask_column(self.columns.owner_of(owner), told, u64::MAX).await;
         match (kept, id) {
             (NodeReply::Kept(true), Some(id)) => {
-                Answer::new(self, asked, Body::Reply(Reply::Opened(backed(id))), Held::Handle(node))
+                Answer::new(self, asked, Body::Reply(Reply::Opened(backed(id))), Held::Handle(node, 0))
             }
             (_, id) => {
                 if let (Some(id), Some(nodes)) = (id, self.columns.local().nodes(self.connection)) {
@@ -205,8 +205,8 @@ impl<I: Io> Mount<I> {
     }
 }
 
-fn cached() -> Opened {
-    Opened { handle: 0, flags: fopen::KEEP_CACHE | fopen::NOFLUSH, backing_id: 0 }
+pub(super) fn cached(handle: u64) -> Opened {
+    Opened { handle, flags: fopen::KEEP_CACHE | fopen::NOFLUSH, backing_id: 0 }
 }
 
 fn backed(id: i32) -> Opened {
