@@ -185,7 +185,11 @@ fn read_once(name: &CString, page: &mut [u8; PAGE_BYTES]) -> Result<usize> {
     };
     check("close", i64::from(closed)).map_err(|e| format!("{fd}: {e}"))?;
     let length = check("read", length as i64).map_err(|e| format!("{name:?}: {e}"))?;
-    if length as usize == page.len() { Ok(page.len()) } else { Err(format!("{name:?}: {length} bytes").into()) }
+    if length as usize == page.len() {
+        Ok(page.len())
+    } else {
+        Err(format!("{name:?}: {length} bytes").into())
+    }
 }
 
 fn stat(args: Args, passes: &mut Passes) -> Result<()> {
