@@ -68,50 +68,54 @@ def figures(what, unit, key, reach_native=None, reach_fuser=None):
 def large_files(rounds, seconds, large):
     """Reads and mappings of large blobs through passthrough."""
     file, huge = made(LARGE_NUMBER, large), made(HUGE_NUMBER, 4 * large)
-    out = []
     with node("large") as (at,):
         mine = at.directory / at.put(file)
         contenders = {"native": (Mounted(file.parent), file), "ours": (at, mine)}
-
-        def each(verb, *arguments, is_cold=False):
-            def one(where, path):
-                if not is_cold:
-                    return where.read(verb, "--file", path, "--number", LARGE_NUMBER, *arguments)
-                evict(WORK / "mount-large", FILES)
-                before = device_bytes()
-                seen = where.read(verb, "--file", path, "--number", LARGE_NUMBER, *arguments)
-                if device_bytes() - before < seen["bytes"]:
-                    raise Unmeasured(f"cold read of {path}: not all came from the disk")
-                return seen
-            return {n: lambda w=w, p=p: one(w, p) for n, (w, p) in contenders.items()}
-
-        label = f"{large // MIB:,} MiB"
+        before = at.metric(BYTES)
+        out = []
         for what, verb, unit, key, reach, arguments, is_cold in [
                 ("cold sequential read", "read", "MB/s", "mb_per_s", 0.9, ["--passes", 1], True),
                 ("warm sequential read", "read", "MB/s", "mb_per_s", 0.95, ["--seconds", seconds], False),
                 ("mmap, random 4 KiB touches", "map", "touches/s", "ops_per_s", 0.9, ["--seconds", seconds], False)]:
-            record, taken = figures(f"{what} of {label}, passthrough", unit, key, reach)
+            record, taken = figures(f"{what} of {large // MIB:,} MiB, passthrough", unit, key, reach)
             # What is read for the first time after it was written is slower; what is to be warm has to be read, too.
-            for measure in each("read", "--passes", 1, is_cold=is_cold).values():
+            for measure in readers(contenders, LARGE_NUMBER, is_cold, "read", "--passes", 1).values():
                 measure()
-            before = at.metric(BYTES)
-            alternate(rounds, each(verb, *arguments, is_cold=is_cold), record)
-            if at.metric(BYTES) != before:
-                raise Unmeasured(f"{what}: the daemon was asked for bytes: it was no passthrough")
+            alternate(rounds, readers(contenders, LARGE_NUMBER, is_cold, verb, *arguments), record)
             out += taken()
-        for number, source, name in [(LARGE_NUMBER, file, mine), (HUGE_NUMBER, huge, None)]:
-            path = name or at.directory / at.put(huge)
-            size = source.stat().st_size
-            rate = Limit(f"read of {size // MIB:,} MiB, every word compared, passthrough", "MB/s", "higher", 2000, "warm")
-            at.read("read", "--file", path, "--number", number, "--passes", 1)
-            both = {"native": (Mounted(source.parent), source), "ours": (at, path)}
-            Mounted(source.parent).read("read", "--file", source, "--number", number, "--passes", 1)
-            alternate(rounds, {n: lambda w=w, p=p, number=number: w.read(
-                "read", "--file", p, "--number", number, "--compare", "--passes", 1) for n, (w, p) in both.items()},
-                      lambda name, seen, rate=rate: rate.add(name, seen["mb_per_s"]))
-            out.append(rate)
+        out.append(compared(rounds, contenders, LARGE_NUMBER))
+        mine = at.directory / at.put(huge)
+        out.append(compared(rounds, {"native": (Mounted(huge.parent), huge), "ours": (at, mine)}, HUGE_NUMBER))
+        if at.metric(BYTES) != before:
+            raise Unmeasured("large blobs: the daemon was asked for bytes: it was no passthrough")
     huge.unlink()
     return out
+
+
+def readers(contenders, number, is_cold, verb, *arguments):
+    """What measures each of the contenders; cold: nothing of their files is in the page cache."""
+    def one(where, path):
+        if not is_cold:
+            return where.read(verb, "--file", path, "--number", number, *arguments)
+        evict(WORK / "mount-large", FILES)
+        before = device_bytes()
+        seen = where.read(verb, "--file", path, "--number", number, *arguments)
+        if device_bytes() - before < seen["bytes"]:
+            raise Unmeasured(f"cold read of {path}: not all came from the disk")
+        return seen
+
+    return {name: lambda w=where, p=path: one(w, p) for name, (where, path) in contenders.items()}
+
+
+def compared(rounds, contenders, number):
+    """Warm reads of which every word is compared."""
+    size = contenders["native"][1].stat().st_size
+    rate = Limit(f"read of {size // MIB:,} MiB, every word compared, passthrough", "MB/s", "higher", 2000, "warm")
+    for measure in readers(contenders, number, False, "read", "--passes", 1).values():
+        measure()
+    alternate(rounds, readers(contenders, number, False, "read", "--compare", "--passes", 1),
+              lambda name, seen: rate.add(name, seen["mb_per_s"]))
+    return rate
 
 
 def small_node(stack, count):
@@ -193,6 +197,8 @@ def from_ram(rounds, large):
     with node("clone", "--fuse-rung", "clone", cpuset=core, memory="4GiB") as (at,), fuser(file.parent, cpuset=core) as peer:
         name = at.put(file)
         in_ram(at, name)
+        # The first pass over the peer's memory is slower, too.
+        peer.read("read", "--file", peer.directory / file.name, *shape)
         alternate(rounds, {
             "fuser": lambda: peer.read("read", "--file", peer.directory / file.name, *shape),
             "ours": lambda: ram_only(at, lambda: at.read("read", "--file", at.directory / name, *shape), what)}, record)

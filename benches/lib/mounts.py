@@ -26,7 +26,7 @@ SETTLE_S = 0.5
 
 
 class Mounted:
-    """A directory with files. `count` says how many requests its server had; `core` is the client's."""
+    """A directory with files. `count` says how many requests of the kernel its server had so far."""
 
     def __init__(self, directory, pid=None, count=None):
         self.directory, self.pid, self.count = pathlib.Path(directory), pid, count
