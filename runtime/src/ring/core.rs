@@ -69,6 +69,7 @@ pub struct Ring {
     blocking: Rc<Cell<usize>>,
     driver: RefCell<Option<Waker>>,
     kicked: Cell<bool>,
+    spawned: Cell<bool>,
     receive: ReceiveBuffers,
     registered: Rc<Registered>,
     disks: DiskQueues,
@@ -102,6 +103,7 @@ impl Ring {
             blocking: Rc::default(),
             driver: RefCell::new(None),
             kicked: Cell::new(false),
+            spawned: Cell::new(false),
             receive,
             registered: Rc::default(),
             disks: DiskQueues::new(),
@@ -143,6 +145,15 @@ impl Ring {
         {
             driver.wake_by_ref();
         }
+    }
+
+    /// A task was made on this column: it is to run before the column's thread waits in this ring.
+    pub(super) fn note_spawned(&self) {
+        self.spawned.set(true);
+    }
+
+    pub(super) fn take_spawned(&self) -> bool {
+        self.spawned.replace(false)
     }
 
     pub(super) fn take_kick(&self) -> bool {

@@ -106,6 +106,7 @@ impl Io for RingIo {
             task.await;
         });
         glommio::spawn_local(watched).detach();
+        self.inner.ring.note_spawned();
     }
 
     fn buffer(&self, len: usize) -> Option<Buffer> {
