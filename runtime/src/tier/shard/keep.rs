@@ -32,13 +32,14 @@ const RECLAIM_WHEN_FULL: f64 = 0.9;
 const RECLAIM_PART_MAX: u64 = 16;
 
 /// Of a pack, the part that is still wanted below which it is rewritten: low while there is room, for then it may die by
-/// itself; high when the space is needed. Rewriting at 0.2 costs a quarter of what it frees.
+/// itself; high when the space is needed, and then the emptiest go first. Rewriting at 0.2 costs a quarter of what it frees, at
+/// 0.4 two thirds: with a limit of 0.4 from 80 % on, a half-full disk wrote 1.66 bytes for each stored.
 fn reclaim_below(used: u64, limit: u64) -> f64 {
     let full = used as f64 / limit.max(1) as f64;
     match full {
         f if f < 0.5 => 0.0,
-        f if f < 0.8 => 0.2,
-        f if f < 0.95 => 0.4,
+        f if f < 0.9 => 0.1,
+        f if f < 0.97 => 0.2,
         _ => 0.75,
     }
 }
