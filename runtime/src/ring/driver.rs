@@ -29,6 +29,8 @@ use std::time::Duration;
 
 /// The longest that the executor's timers and foreign wakers wait for a doze.
 const DOZE: Duration = Duration::from_micros(100);
+/// The same while no other thread works for this column: only timers wait, which are of milliseconds.
+const DOZE_ALONE: Duration = Duration::from_micros(500);
 /// Dozes until nothing has happened for this long; then sleeps.
 const DOZES_NS: u64 = 1_000_000;
 /// A turn of the executor in which no other task ran is shorter than this.
@@ -144,7 +146,8 @@ impl Driver<'_> {
     fn doze(&self) {
         self.bell.prepare_sleep();
         if self.inboxes.iter().all(|i| i.is_empty()) {
-            self.ring.doze(DOZE);
+            let alone = self.ring.blocking_calls().get() == 0;
+            self.ring.doze(if alone { DOZE_ALONE } else { DOZE });
         }
         self.bell.cancel_sleep();
     }
