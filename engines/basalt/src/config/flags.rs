@@ -32,12 +32,16 @@ impl Args for ServeFlags {
     }
 }
 
+/// Keys that `--help` lists and `-h`, which is to fit a screen, does not.
+const RARE: [&str; 5] = ["disk-free-min", "scrub-rest", "origin-ca", "fuse-rung", "fuse-allow-other"];
+
 fn arg(key: &Key) -> Arg {
     let arg = Arg::new(key.name)
         .long(key.name)
         .value_name(key.value_name)
         .help(key.help)
         .long_help(format!("{}\n\n[default: {}]\n[env: {}]", key.help, key.default, key.env()))
+        .hide_short_help(RARE.contains(&key.name))
         .help_heading(key.heading);
     match key.kind {
         Kind::Names | Kind::Paths => arg.action(ArgAction::Append),
