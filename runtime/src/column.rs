@@ -14,7 +14,6 @@ use crate::io::Io;
 use crate::mesh::Doorbell;
 use crate::ring::{Inbox, Ring, RingIo, drive, settle};
 use crate::stall::Stalls;
-use glommio::{CpuSet, ExecutorJoinHandle, LocalExecutorBuilder, Placement, PoolPlacement};
 use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::os::fd::AsRawFd;
@@ -22,19 +21,20 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::task::{Poll, Waker};
 use std::time::Duration;
+use thread::{PREEMPT, Thread};
+
+mod thread;
 
 /// Submission queue entries: more in flight are submitted in turns.
 const RING_ENTRIES: u32 = 1024;
 /// 4 MiB of provided buffers a column; an idle connection holds none.
 const RECEIVE_BUFFERS: u16 = 512;
 const RECEIVE_BYTES: u32 = 8192;
-/// glommio's own rings only carry the wake-up read and its timers.
-const GLOMMIO_RING_DEPTH: usize = 128;
-/// So that the disk reads one extent while the one before is verified; both run on the column's CPU.
-const BLOCKING_THREADS: usize = 2;
+/// A column whose first task has not run by then is roused, and again after as long.
+const ROUSE_AFTER: Duration = Duration::from_millis(50);
 
 /// What to start.
 #[derive(Clone, Debug)]
@@ -198,7 +198,7 @@ impl Inbox for LifeInbox {
 
 /// The running columns, from outside.
 pub struct Columns {
-    threads: Vec<ExecutorJoinHandle<()>>,
+    threads: Vec<Thread>,
     life: Arc<AtomicU8>,
     bells: Vec<Arc<Doorbell>>,
     reports: Receiver<Report>,
@@ -228,17 +228,10 @@ where
             }
         }
     }
-    let mut ready = 0;
-    while ready < columns.threads.len() {
-        match columns.reports.recv() {
-            Ok(Report::Ready(_)) => ready += 1,
-            Ok(Report::Failed(_, reason)) => {
-                columns.stop();
-                columns.join();
-                return Err(reason);
-            }
-            Err(_) => return Err("a column died while starting".into()),
-        }
+    if let Err(reason) = columns.all_ready() {
+        columns.stop();
+        columns.join();
+        return Err(reason);
     }
     columns.set_stage(RUNNING);
     Ok(columns)
@@ -251,31 +244,25 @@ fn spawn<S, F>(
     columns: &Columns,
     failures: Sender<Report>,
     set_up: S,
-) -> Result<ExecutorJoinHandle<()>, String>
+) -> Result<Thread, String>
 where
     S: Fn(Column) -> F + Send + 'static,
     F: Future<Output = Result<Body, String>> + 'static,
 {
     let (bell, life) = (columns.bells[index].clone(), columns.life.clone());
     let (arena_bytes, spin_ns) = (plan.arena_bytes, plan.spin_ns);
-    let cpus = CpuSet::online().map_err(|e| format!("the CPUs that are online: {e}"))?;
-    let cpus = cpus.filter(|location| location.cpu == cpu);
-    LocalExecutorBuilder::new(Placement::Fixed(cpu))
-        .blocking_thread_pool_placement(PoolPlacement::Custom(vec![cpus; BLOCKING_THREADS]))
-        .name(&format!("column-{index}"))
-        // A task that only yields starves timers until the preempt timer fires: keep it short.
-        .preempt_timer(Duration::from_millis(1))
-        // glommio's own buffers are not used; this is the least it takes, and memlock limits do not matter then.
-        .io_memory(64 << 10)
-        .ring_depth(GLOMMIO_RING_DEPTH)
-        .spawn(move || async move {
-            if let Err(reason) =
-                column_main(index, bell, life, (arena_bytes, spin_ns), failures.clone(), set_up).await
-            {
-                let _ = failures.send(Report::Failed(index, reason));
-            }
-        })
-        .map_err(|e| format!("column {index} on CPU {cpu} could not start: {e}"))
+    let unstarted = failures.clone();
+    let main = move || async move {
+        let plan = (arena_bytes, spin_ns);
+        if let Err(reason) = column_main(index, bell, life, plan, failures.clone(), set_up).await {
+            let _ = failures.send(Report::Failed(index, reason));
+        }
+    };
+    let failed = move |e| {
+        let reason = format!("column {index} on CPU {cpu} could not start: {e}");
+        let _ = unstarted.send(Report::Failed(index, reason));
+    };
+    Thread::start(&format!("column-{index}"), cpu, PREEMPT, main, failed)
 }
 
 async fn column_main<S, F>(
@@ -320,6 +307,20 @@ fn spawn_run_delay_sampler(column: &Column) {
 }
 
 impl Columns {
+    /// Waits until every column is set up.
+    fn all_ready(&self) -> Result<(), String> {
+        let mut ready = 0;
+        while ready < self.threads.len() {
+            match self.reports.recv_timeout(ROUSE_AFTER) {
+                Ok(Report::Ready(_)) => ready += 1,
+                Ok(Report::Failed(_, reason)) => return Err(reason),
+                Err(RecvTimeoutError::Timeout) => self.threads.iter().for_each(Thread::rouse),
+                Err(RecvTimeoutError::Disconnected) => return Err("a column died while starting".into()),
+            }
+        }
+        Ok(())
+    }
+
     fn set_stage(&self, stage: u8) {
         self.life.fetch_max(stage, Ordering::AcqRel);
         self.bells.iter().for_each(|b| b.wake());
@@ -337,8 +338,6 @@ impl Columns {
 
     /// Waits for every column to end.
     pub fn join(self) {
-        for thread in self.threads {
-            let _ = thread.join();
-        }
+        self.threads.into_iter().for_each(Thread::join);
     }
 }

@@ -3,7 +3,8 @@
 //! It waits in three ways, one after the other, the longer nothing happens:
 //! 1. *spin* for `spin_ns`: looks at inboxes and completions in memory, no system call;
 //! 2. *doze* for [`DOZES_NS`]: blocks in our own ring, in the same call that submits. Neither the executor's timers nor
-//!    wake-ups from other threads reach it there, so a doze lasts [`DOZE`] at most;
+//!    wake-ups from other threads reach it there, so a doze lasts [`DOZE`] at most, or [`DOZE_ALONE`] while no blocking thread
+//!    works for this column; and none is begun within [`SPAWN_TURNS`] of a task having been made;
 //! 3. *sleep* in the executor, on an eventfd that our ring's completions write. That and the wake-up cost about 40 µs, ten
 //!    times a doze's: hence the dozes.
 //!
@@ -11,7 +12,8 @@
 //!
 //! glommio 0.9 may park with runnable tasks: its loop takes "the preempt timer has fired already" (the thread was not run
 //! for a millisecond, say) for "there was nothing to run". What ends such a sleep is a timer, so some are always set, at
-//! [`TICKS`]: the first ends it soon, the others are for when it has run out just before.
+//! [`TICKS`]: the first ends it soon, the others are for when it has run out just before. Before this task has set them it is
+//! `column/thread.rs` that does.
 
 use super::core::Ring;
 use crate::clock::Clock;
