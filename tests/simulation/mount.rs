@@ -124,7 +124,11 @@ impl Kernel {
     }
 
     async fn release(&self, node: u64) {
-        let release = Release { handle: 0, flags: 0, flush: false, unlock: false, lock_owner: 0 };
+        self.release_handle(node, 0).await;
+    }
+
+    async fn release_handle(&self, node: u64, handle: u64) {
+        let release = Release { handle, flags: 0, flush: false, unlock: false, lock_owner: 0 };
         assert_eq!(self.ask(node, Operation::Release(release)).await, Got::Empty);
     }
 
@@ -341,6 +345,7 @@ fn every_column_shows_every_blob_byte_for_byte() {
                 }
             }
             assert_eq!(held(&kernels), [0; 4], "forgotten and released");
+            let mut owners = 0;
             for kernel in &kernels {
                 assert_eq!(kernel.lookup(&Digest::of_nothing_stored()).await, Got::NoEntry);
                 let unlink = Operation::Unlink { name: b"x" };
@@ -349,9 +354,21 @@ fn every_column_shows_every_blob_byte_for_byte() {
                 assert_eq!(kernel.ask(300, write).await, Got::Error(libc::EROFS));
                 assert_eq!(kernel.ask(1, Operation::Unknown(999)).await, Got::Error(libc::ENOSYS));
                 assert_eq!(kernel.ask(1, Operation::ReadLink).await, Got::Error(libc::EINVAL));
-                assert_eq!(kernel.open(777).await, Got::Error(libc::ESTALE));
+                let large = 777 & !(1 << 8);
+                assert_eq!(kernel.open(large).await, Got::Error(libc::ESTALE));
+                // One of a small file is opened without asking, on all columns but its own.
+                match kernel.open(777).await {
+                    Got::Opened(opened) => kernel.release_handle(777, opened.handle).await,
+                    other => {
+                        assert_eq!(other, Got::Error(libc::ESTALE));
+                        owners += 1;
+                    }
+                }
                 assert_eq!(kernel.read(777, 0, 10).await, Got::Error(libc::EIO));
             }
+            assert_eq!(owners, 1, "columns that own the node");
+            io.sleep(SECOND_NS).await;
+            assert_eq!(held(&kernels), [0; 4], "nothing is kept of nodes that are not there");
         });
     }
 }

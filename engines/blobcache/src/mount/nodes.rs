@@ -225,7 +225,11 @@ impl<I: Io> Owner<I> {
                     None => return Err(NodeRequest::Open { node, passthrough, until_ns }),
                 }
             }
-            NodeRequest::Made(node, made) => NodeReply::Kept(nodes.on_made(node, made, now_ns)),
+            NodeRequest::Made(node, made) => {
+                let kept = nodes.on_made(node, made, now_ns);
+                self.shed_later(nodes);
+                NodeReply::Kept(kept)
+            }
             NodeRequest::Lookup(digest, until_ns) => {
                 match self.tier.size(&digest).filter(|_| self.tier.is_ready()) {
                     Some(size) => NodeReply::Entered(enter(nodes, digest, size)),
@@ -343,7 +347,6 @@ impl<I: Io> Owner<I> {
             match decided {
                 Decided::Backed(id) => {
                     nodes.inodes.borrow_mut().open(node);
-                    self.shed_later(nodes);
                     return Ok(OpenAs::Backed(id));
                 }
                 Decided::MakeBacking => {
@@ -390,7 +393,7 @@ impl<I: Io> Owner<I> {
             if let Ok(Some(found)) = self.tier.get(digest).await
                 && !matches!(found, Found::Object(_))
             {
-                nodes.set_source(node, Some(Source::Held(found)), self.io().now_ns());
+                self.keep_source(nodes, node, Source::Held(found));
             }
         }
     }
