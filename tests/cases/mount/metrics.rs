@@ -104,7 +104,7 @@ fn a_warm_open_read_and_close_costs_no_request_on_the_read_only_mount() {
 #[test]
 fn sequential_reading_takes_large_requests() {
     const SIZE_MIB: usize = 48;
-    // The payload of a ring's entry is 128 KiB.
+    // The entries of all rings share 64 MiB, so that each holds 128 KiB on many CPUs.
     for (rung, most_per_mib) in [("clone", 2.0), ("thread", 2.0), ("uring", 9.0)] {
         let Some(mounted) = Mounted::start(rung) else { return };
         let digest = put(&mounted.node, 1, SIZE_MIB * MIB);

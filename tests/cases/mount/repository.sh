@@ -9,29 +9,29 @@ export GIT_AUTHOR_DATE='1700000000 +0000' GIT_COMMITTER_DATE='1700000000 +0000'
 bare=$dir/bare.git
 
 commit() {
-    seq "$1" "$2" >"$dir/work/numbers"
-    mkdir -p "$dir/work/d$1"
-    seq "$2" >"$dir/work/d$1/more"
+    seq "$1" "$2" >"$dir/tree/numbers"
+    mkdir -p "$dir/tree/d$1"
+    seq "$2" >"$dir/tree/d$1/more"
     # Does not compress: its pack is larger than what is packed with others.
-    head -c "$3" /dev/urandom >"$dir/work/d$1/random"
-    git -C "$dir/work" add -A
-    git -C "$dir/work" commit -qm "numbers $1 to $2"
+    head -c "$3" /dev/urandom >"$dir/tree/d$1/random"
+    git -C "$dir/tree" add -A
+    git -C "$dir/tree" commit -qm "numbers $1 to $2"
 }
 
 objects() { find "$bare/objects" -type f -path '*/??/*' -o -type f -path '*/pack/pack-*'; }
 
 case $1 in
 make)
-    git init -q -b main "$dir/work"
-    git clone -q --bare "$dir/work" "$bare" 2>/dev/null
+    git init -q -b main "$dir/tree"
+    git clone -q --bare "$dir/tree" "$bare" 2>/dev/null
     for round in 1 2; do
         for step in 1 2 3 4 5; do commit "$round$step" $((1000 * round * step)) $((100000 * step)); done
-        git -C "$dir/work" push -q "$bare" main
+        git -C "$dir/tree" push -q "$bare" main
         git -C "$bare" repack -q -d
     done
     commit 9 5000 3000
-    git -C "$dir/work" -c receive.unpackLimit=1000 push -q "$bare" main
-    git -C "$dir/work" rev-parse main >"$dir/head"
+    git -C "$dir/tree" -c receive.unpackLimit=1000 push -q "$bare" main
+    git -C "$dir/tree" rev-parse main >"$dir/head"
     objects
     ;;
 link)
@@ -47,6 +47,6 @@ check)
     test "$(git -C "$dir/clone$$.git" rev-parse main)" = "$(cat "$dir/head")"
     git -C "$bare" log --stat --format=%H main | wc -l
     git -C "$bare" grep -c 4999 main -- numbers >/dev/null
-    git -C "$bare" archive main | tar -xO d9/random | cmp - "$dir/work/d9/random"
+    git -C "$bare" archive main | tar -xO d9/random | cmp - "$dir/tree/d9/random"
     ;;
 esac

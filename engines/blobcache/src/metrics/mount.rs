@@ -118,22 +118,22 @@ impl Requests {
         let requests = Requests { registry, rung, seconds, timed, errors, operations };
         // Those that everybody looks for are there from the start; a rate needs a zero to begin with.
         for opcode in [opcode::LOOKUP, opcode::GETATTR, opcode::OPEN, opcode::READ, opcode::RELEASE] {
-            requests.register(opcode, opcode::name(opcode).expect("a known one"));
+            requests.count(opcode, opcode::name(opcode).expect("a known one"), 0);
         }
         requests
     }
 
-    fn register(&self, opcode: u32, name: &'static str) -> Counter {
+    fn count(&self, opcode: u32, name: &'static str, more: u64) {
         let mut operations = self.operations.borrow_mut();
         // Unknown ones are counted together.
         let counter = &mut operations[(opcode as usize).min(OPCODES_MAX - 1)];
-        let labels = [("operation", name), ("rung", self.rung)];
-        counter.get_or_insert_with(|| self.registry.counter(&REQUESTS, &labels)).clone()
+        let register = || self.registry.counter(&REQUESTS, &[("operation", name), ("rung", self.rung)]);
+        counter.get_or_insert_with(register).add(more);
     }
 
     /// A request of that opcode came.
     pub fn on_request(&self, opcode: u32, name: &'static str) {
-        self.register(opcode, name).inc();
+        self.count(opcode, name, 1);
     }
 
     /// It was answered.
