@@ -3,11 +3,12 @@
 //! Needs python3 and, for the planted slowdown, valgrind; `tests/install` installs both.
 
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 /// Tries for two runs of the same program to compare as the same: a busy neighbour may spoil one.
-const TRIES: usize = 3;
+const TRIES: usize = 4;
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the package is in the workspace").to_owned()
@@ -151,20 +152,36 @@ fn count(table: &str, what: &str, verdict: &str) -> usize {
     table.lines().filter(of).count()
 }
 
+/// Names of the figures that are worse.
+fn worse(table: &str) -> BTreeSet<String> {
+    let lines = table.lines().filter(|line| line.starts_with('|') && line.contains("**WORSE**"));
+    lines.filter_map(|line| Some(line.split('|').nth(1)?.trim().to_owned())).collect()
+}
+
 #[test]
 fn a_planted_slowdown_by_20_percent_is_found_and_none_is_found_where_none_is() {
     let dir = tempfile::tempdir().expect("a directory");
     let [base, again, planted] = ["base", "again", "planted"].map(|name| dir.path().join(name));
     let mut tables = String::new();
-    let same = (0..TRIES).any(|_| {
+    // Other load shifts CPU time for seconds on end, of one figure now and of another then: what is worse is so every time.
+    let mut suspects: Option<BTreeSet<String>> = None;
+    for _ in 0..TRIES {
         hot(&base, "0");
         hot(&again, "0");
-        let (code, table, _) = compare(&base, &again, &[]);
+        let (_, table, _) = compare(&base, &again, &[]);
         assert_eq!(count(&table, "instructions", "WORSE"), 0, "counts repeat whatever the load: {table}");
         tables += &table;
-        code == 0
-    });
-    assert!(same, "the same program compares as worse in {TRIES} tries:\n{tables}");
+        let worse = worse(&table);
+        suspects = Some(suspects.map_or(worse.clone(), |before| &before & &worse));
+        if suspects.as_ref().is_some_and(BTreeSet::is_empty) {
+            break;
+        }
+    }
+    let suspects = suspects.expect("tried");
+    assert!(
+        suspects.is_empty(),
+        "of the same program these are worse in {TRIES} tries: {suspects:?}\n{tables}"
+    );
     hot(&planted, "20");
     let (code, table, why) = compare(&base, &planted, &[]);
     assert_eq!(code, 1, "{table}");
