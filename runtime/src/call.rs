@@ -9,7 +9,7 @@
 
 use crate::mesh::{Doorbell, Inbox as Lanes, Outbox, Port, mesh};
 use crate::oneshot::{Oneshot, Waiting};
-use crate::ring::Inbox;
+use crate::ring::{Inbox, Traffic};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -97,6 +97,7 @@ impl<Q: Send + 'static, R: Send + 'static> Caller<Q, R> {
             caller: caller.clone(),
             handle,
             polling: Cell::new(false),
+            asked_total: Cell::new(0),
         };
         (caller, Box::new(inbox))
     }
@@ -139,6 +140,7 @@ struct CallInbox<Q, R, H> {
     caller: Caller<Q, R>,
     handle: H,
     polling: Cell<bool>,
+    asked_total: Cell<u64>,
 }
 
 impl<Q: Send + 'static, R: Send + 'static, H: Fn(Q, Respond<Q, R>)> Inbox for CallInbox<Q, R, H> {
@@ -146,6 +148,7 @@ impl<Q: Send + 'static, R: Send + 'static, H: Fn(Q, Respond<Q, R>)> Inbox for Ca
         assert!(!self.polling.replace(true), "an inbox is polled from inside its own handler");
         let handled = self.lanes.borrow_mut().poll(POLL_BUDGET, |from, letter| match letter {
             Letter::Call { ticket, body } => {
+                self.asked_total.set(self.asked_total.get() + 1);
                 (self.handle)(body, Respond { outbox: self.caller.outbox.clone(), to: from, ticket });
             }
             Letter::Answer { ticket, body } => self.caller.on_answer(from, ticket, body),
@@ -156,6 +159,11 @@ impl<Q: Send + 'static, R: Send + 'static, H: Fn(Q, Respond<Q, R>)> Inbox for Ca
 
     fn is_empty(&self) -> bool {
         self.lanes.borrow().is_empty()
+    }
+
+    fn traffic(&self) -> Traffic {
+        let awaited = self.caller.tickets.borrow().under_way.iter().sum();
+        Traffic { asked_total: self.asked_total.get(), awaited }
     }
 }
 

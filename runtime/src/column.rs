@@ -12,7 +12,7 @@ use crate::buffer::Arena;
 use crate::clock::Clock;
 use crate::io::Io;
 use crate::mesh::Doorbell;
-use crate::ring::{Inbox, Ring, RingIo, drive, settle};
+use crate::ring::{Inbox, Ring, RingIo, Traffic, drive, settle};
 use crate::stall::Stalls;
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -153,6 +153,9 @@ impl Inbox for SharedInboxes {
     }
     fn is_empty(&self) -> bool {
         self.0.0.borrow().iter().all(|i| i.is_empty())
+    }
+    fn traffic(&self) -> Traffic {
+        self.0.0.borrow().iter().map(|i| i.traffic()).sum()
     }
 }
 

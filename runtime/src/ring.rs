@@ -23,11 +23,12 @@ mod handle;
 mod listener;
 mod queue;
 mod receive;
+mod spin;
 
 pub use blocking::settle;
 pub use conn::{Chunk, RingConn};
 pub use core::{Cqe, Ring};
-pub use driver::{Inbox, drive};
+pub use driver::{Inbox, Traffic, drive};
 pub use file::RingFile;
 pub use handle::RingIo;
 pub use listener::{Listener, bind};

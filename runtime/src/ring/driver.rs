@@ -1,7 +1,8 @@
 //! The driver task of a column: submits, reaps, polls the inboxes of the mesh, and waits when nothing is left.
 //!
 //! It waits in three ways, one after the other, the longer nothing happens:
-//! 1. *spin* for `spin_ns`: looks at inboxes and completions in memory, no system call;
+//! 1. *spin* for `spin_ns`, or for longer when a message is expected (`spin.rs`): looks at inboxes and completions in memory, no
+//!    system call;
 //! 2. *doze* for [`DOZES_NS`]: blocks in our own ring, in the same call that submits. Neither the executor's timers nor
 //!    wake-ups from other threads reach it there, so a doze lasts [`DOZE`] at most, or [`DOZE_ALONE`] while no blocking thread
 //!    works for this column; and none is begun within [`SPAWN_TURNS`] of a task having been made;
@@ -16,6 +17,7 @@
 //! `column/thread.rs` that does.
 
 use super::core::Ring;
+use super::spin::Spin;
 use crate::clock::Clock;
 use crate::mesh::Doorbell;
 use glommio::io::BufferedFile;
@@ -55,6 +57,28 @@ pub trait Inbox {
     fn poll(&self) -> usize;
     /// Nothing waits.
     fn is_empty(&self) -> bool;
+    /// What of it tells whether more is about to come.
+    fn traffic(&self) -> Traffic {
+        Traffic::default()
+    }
+}
+
+/// Requests and answers between this column and others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Requests of others, since the start.
+    pub asked_total: u64,
+    /// Requests of this column that have no answer yet.
+    pub awaited: usize,
+}
+
+impl std::iter::Sum for Traffic {
+    fn sum<T: Iterator<Item = Traffic>>(all: T) -> Traffic {
+        all.fold(Traffic::default(), |sum, one| Traffic {
+            asked_total: sum.asked_total + one.asked_total,
+            awaited: sum.awaited + one.awaited,
+        })
+    }
 }
 
 /// Runs until `stop` is set; the column's one sleeper.
@@ -73,6 +97,7 @@ pub async fn drive(
     ring.set_eventfd(false);
     let mut busy_ns = driver.clock.now_ns();
     let mut turns_due = 0;
+    let mut spin = Spin::new(spin_ns);
     while !stop.get() {
         ring.take_kick();
         ring.listen();
@@ -94,9 +119,16 @@ pub async fn drive(
             continue;
         }
         let idle_ns = now_ns - busy_ns;
-        if idle_ns < spin_ns {
+        let look_ns = spin.ns(now_ns, driver.traffic());
+        if idle_ns < look_ns {
             driver.submit();
-            driver.spin(spin_ns - idle_ns);
+            if look_ns > spin_ns {
+                let before = given_up_total();
+                let looked_ns = driver.spin(look_ns - idle_ns);
+                spin.on_looked(now_ns, looked_ns, given_up_total() - before);
+            } else {
+                driver.spin(look_ns - idle_ns);
+            }
         } else if idle_ns < spin_ns.saturating_add(DOZES_NS) || ring.wants_enter() {
             driver.doze();
         } else {
@@ -138,11 +170,20 @@ impl Driver<'_> {
         self.ring.has_completions() || self.ring.wants_enter() || !self.inboxes.iter().all(|i| i.is_empty())
     }
 
-    fn spin(&self, at_most_ns: u64) {
-        let until_ns = self.clock.now_ns().saturating_add(at_most_ns.min(SPIN_NS_MAX));
-        while !self.has_news() && self.clock.now_ns() < until_ns {
+    fn traffic(&self) -> Traffic {
+        self.inboxes.iter().map(|i| i.traffic()).sum()
+    }
+
+    /// Looks until there is something; returns for how long.
+    fn spin(&self, at_most_ns: u64) -> u64 {
+        let begin_ns = self.clock.now_ns();
+        let until_ns = begin_ns.saturating_add(at_most_ns.min(SPIN_NS_MAX));
+        let mut now_ns = begin_ns;
+        while !self.has_news() && now_ns < until_ns {
             std::hint::spin_loop();
+            now_ns = self.clock.now_ns();
         }
+        now_ns - begin_ns
     }
 
     fn doze(&self) {
@@ -163,6 +204,17 @@ impl Driver<'_> {
         self.bell.cancel_sleep();
         self.ring.set_eventfd(false);
     }
+}
+
+/// How often this thread was made to give its CPU to another.
+fn given_up_total() -> u64 {
+    // SAFETY: all zeros is a valid rusage, and getrusage writes nothing but the one it is given.
+    let (failed, usage) = unsafe {
+        let mut usage = std::mem::zeroed::<libc::rusage>();
+        (libc::getrusage(libc::RUSAGE_THREAD, &mut usage), usage)
+    };
+    assert_eq!(failed, 0, "a thread may ask for its own usage");
+    usage.ru_nivcsw as u64
 }
 
 /// Sleeps on the ring's eventfd through glommio's own ring.
