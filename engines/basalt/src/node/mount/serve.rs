@@ -11,7 +11,7 @@ use super::backing;
 use super::interrupts::Pending;
 use super::rings::Rings;
 use super::{Connection, Transport, device, rings, thread};
-use blobcache::mount::nodes::Hooks;
+use blobcache::mount::nodes::{Hooks, nodes_within};
 use blobcache::mount::{Answer, Begun, Later, Mount, Options};
 use fuse_lowlevel::device::{Device, Sent};
 use fuse_lowlevel::uring::EntryId;
@@ -87,7 +87,7 @@ pub(in super::super) fn attach(
     for connection in connections {
         let served = Served::new(connection.clone(), column, columns.clone());
         let started = match connection.transport {
-            Transport::Rings { possible } => rings::start(&served, column.index, possible),
+            Transport::Rings(shape) => rings::start(&served, column.index, (shape.possible, shape.depth)),
             Transport::Clones => device::start_clone(&served),
             Transport::Thread => thread::start(&served, column.index),
         };
@@ -122,12 +122,13 @@ impl Served {
         column: &Column<RingIo>,
         columns: Rc<blobcache::Columns<RingIo>>,
     ) -> Rc<Served> {
-        let device = connection.device.clone();
+        let (device, pruner, index) = (connection.device.clone(), connection.pruner.clone(), column.index);
         let hooks = Hooks {
             close_backing: Rc::new(move |id| backing::close(&device, id)),
             ttl_ms: connection.ttl_ms,
             disk_reads_max: connection.disk_reads_max,
-            columns: columns.count(),
+            prune: Rc::new(move |nodes| pruner.prune(index, nodes)),
+            nodes_max: nodes_within(connection.nodes_bytes / columns.count() as u64),
         };
         let options = Options {
             connection: connection.number,
