@@ -49,3 +49,4 @@ pub mod stall;
 pub mod sync;
 pub mod tier;
 pub mod twin;
+pub mod waiters;

@@ -20,10 +20,10 @@ use futures_lite::future::or;
 use runtime::column::Column;
 use runtime::io::Io;
 use runtime::ring::RingIo;
-use std::cell::{Cell, RefCell};
+use runtime::waiters::Waiters;
+use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Poll, Waker};
 
 /// How long requests under way may take once nothing new is taken.
 const DRAIN_NS: u64 = 5_000_000_000;
@@ -68,7 +68,7 @@ pub(super) enum Step {
 #[derive(Default)]
 struct Stop {
     is_set: Cell<bool>,
-    waiting: RefCell<Vec<Waker>>,
+    waiting: Waiters,
 }
 
 /// The mounts of a column, for whoever starts and stops it.
@@ -302,20 +302,10 @@ const EIO: i32 = 5;
 impl Stop {
     fn set(&self) {
         self.is_set.set(true);
-        self.waiting.borrow_mut().drain(..).for_each(Waker::wake);
+        self.waiting.wake();
     }
 
     async fn wait(&self) {
-        std::future::poll_fn(|cx| {
-            if self.is_set.get() {
-                return Poll::Ready(());
-            }
-            let waiting = &mut *self.waiting.borrow_mut();
-            if !waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
-                waiting.push(cx.waker().clone());
-            }
-            Poll::Pending
-        })
-        .await;
+        self.waiting.until(|| self.is_set.get()).await;
     }
 }
