@@ -9,9 +9,13 @@ use zerocopy::{Immutable, IntoBytes};
 use crate::directory::NAME_BYTES_MAX;
 use crate::reply::HEADER_BYTES;
 use crate::wire::notify::{
-    INVAL_ENTRY, INVAL_INODE, NotifyInvalEntryOut, NotifyInvalInodeOut, NotifyStoreOut, STORE,
+    INVAL_ENTRY, INVAL_INODE, NotifyInvalEntryOut, NotifyInvalInodeOut, NotifyPruneOut, NotifyStoreOut,
+    PRUNE, STORE,
 };
 use crate::wire::output::OutHeader;
+
+/// Nodes of one `prune`: what the kernel looks at in one go.
+pub const PRUNE_MAX: usize = 512;
 
 /// Length of the fixed messages: header and three words of eight bytes.
 const WORDS_BYTES: usize = HEADER_BYTES + 24;
@@ -53,9 +57,26 @@ pub fn store(node: u64, offset: u64, data_bytes: u32) -> [u8; WORDS_BYTES] {
     message(STORE, &fixed, data_bytes as usize)
 }
 
+/// Drops the names of those of `nodes` that nobody uses, and with them what is cached of them; FORGET follows. Version 7.45.
+pub fn prune(nodes: &[u64]) -> Vec<u8> {
+    assert!(nodes.len() <= PRUNE_MAX, "{} nodes", nodes.len());
+    let fixed = NotifyPruneOut { count: nodes.len() as u32, padding: 0, spare: 0 };
+    let head: [u8; HEADER_BYTES + 16] = message(PRUNE, &fixed, size_of_val(nodes));
+    [&head[..], nodes.as_bytes()].concat()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nodes_to_be_pruned_are_counted() {
+        let message = prune(&[7, 0x0102]);
+        assert_eq!(message.len(), 16 + 16 + 16);
+        assert_eq!(message[0..8], [48u32.to_ne_bytes(), 9u32.to_ne_bytes()].concat());
+        assert_eq!(message[16..24], 2u64.to_le_bytes());
+        assert_eq!(message[32..], [7u64.to_ne_bytes(), 0x0102u64.to_ne_bytes()].concat());
+    }
 
     #[test]
     fn an_entry_is_named_with_its_zero() {

@@ -14,6 +14,7 @@ use crate::io::Io;
 use crate::mesh::Doorbell;
 use crate::ring::{Inbox, Ring, RingIo, Traffic, drive, settle};
 use crate::stall::Stalls;
+use crate::waiters::Waiters;
 use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::os::fd::AsRawFd;
@@ -22,7 +23,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::task::{Poll, Waker};
 use std::time::Duration;
 use thread::{PREEMPT, Thread};
 
@@ -88,7 +88,7 @@ impl<I: Io> Column<I> {
         stage: Arc<AtomicU8>,
         failures: Sender<Report>,
     ) -> (Column<I>, Rc<[Box<dyn Inbox>]>) {
-        let life = Rc::new(Life { shared: stage, seen: Cell::new(STARTING), waiting: RefCell::default() });
+        let life = Rc::new(Life { shared: stage, seen: Cell::new(STARTING), waiting: Waiters::default() });
         let inboxes = Rc::new(LateInboxes::default());
         let polled: Rc<[Box<dyn Inbox>]> =
             Rc::new([Box::new(LifeInbox(life.clone())), Box::new(SharedInboxes(inboxes.clone()))]);
@@ -163,7 +163,7 @@ impl Inbox for SharedInboxes {
 struct Life {
     shared: Arc<AtomicU8>,
     seen: Cell<u8>,
-    waiting: RefCell<Vec<Waker>>,
+    waiting: Waiters,
 }
 
 impl Life {
@@ -172,14 +172,7 @@ impl Life {
     }
 
     async fn reached(&self, stage: u8) {
-        std::future::poll_fn(|cx| {
-            if self.stage() >= stage {
-                return Poll::Ready(());
-            }
-            self.waiting.borrow_mut().push(cx.waker().clone());
-            Poll::Pending
-        })
-        .await;
+        self.waiting.until(|| self.stage() >= stage).await;
     }
 }
 
@@ -191,7 +184,7 @@ impl Inbox for LifeInbox {
         if self.0.seen.replace(stage) == stage {
             return 0;
         }
-        self.0.waiting.borrow_mut().drain(..).for_each(Waker::wake);
+        self.0.waiting.wake();
         1
     }
     fn is_empty(&self) -> bool {

@@ -15,6 +15,7 @@
 //! | `tier` | the page store under blobcache and slicecache: RAM over disk |
 //! | `shards`, `cpulist`, `cpus` | who owns what, which CPUs we may use |
 //! | `budget`, `clock`, `metrics`, `stall` | bytes, time, counts, and tasks that took too long |
+//! | `waiters` | tasks that wait for what happens to all of them at once |
 //! | `hash` | hashing seeded through the seam |
 //! | `planted` | bugs that tests plant, to show that they are caught |
 //! | `probe`, `signals` | what this machine's io_uring can do; signals as values |
@@ -49,3 +50,4 @@ pub mod stall;
 pub mod sync;
 pub mod tier;
 pub mod twin;
+pub mod waiters;

@@ -10,7 +10,7 @@ use tests::blobs::{Client, must_acknowledge};
 use tests::content::{self, Digest, Rng};
 use tests::disk;
 use tests::http::{Conn, Request};
-use tests::node::{Node, Setup};
+use tests::node::{Node, Setup, cpuset};
 
 /// `count` connections send the same PUT at once; all must be acknowledged.
 fn put_at_once(addr: SocketAddr, body: &[u8], count: usize) {
@@ -161,4 +161,16 @@ fn many_clients_with_their_own_blobs_do_not_mix_them_up() {
         }
     });
     assert_eq!(node.client().list().len(), 16 * 30);
+}
+
+#[test]
+fn a_column_outlives_more_connections_than_sixteen_bits_can_count() {
+    const EACH: usize = 9_000;
+    let node = Setup::new().cpuset(cpuset(1)).start();
+    let request = Request::new("GET", "/blobs?limit=1").header("Connection", "close");
+    thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| (0..EACH).for_each(|_| drop(node.conn().call(&request).must_be(200))));
+        }
+    });
 }

@@ -3,9 +3,11 @@
 
 mod allowed;
 mod damage;
+mod gone;
 mod kills;
 mod life;
 mod listing;
+mod memory;
 mod metrics;
 mod model;
 mod origins;
@@ -14,7 +16,9 @@ mod reading;
 mod readonly;
 mod refusals;
 mod repository;
+mod stuck;
 mod tree;
+mod user;
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -31,6 +31,8 @@ use tests::content::{self, Digest};
 
 const COLUMN_BYTES: usize = 64 << 20;
 const DISK_BYTES: u64 = 3 << 30;
+/// Of a column: more than any test looks up.
+const NODES_MAX: usize = 7 << 10;
 const LIMIT_NS: u64 = 3600 * 1_000_000_000;
 const SECOND_NS: u64 = 1_000_000_000;
 const LOOKS: Looks = Looks { uid: 1, gid: 2, time: Timestamp { seconds: 3, nanoseconds: 4 } };
@@ -208,7 +210,8 @@ async fn set_up(
         close_backing: Rc::new(move |id| closed.borrow_mut().push(id)),
         ttl_ms: None,
         disk_reads_max: 4,
-        columns: map.columns(),
+        nodes_max: NODES_MAX,
+        prune: Rc::new(|_| {}),
     };
     let options = Options { connection: 0, kind, looks: LOOKS, rung: "none", hooks };
     mounts.borrow_mut().insert(column.index, Mount::new(columns.clone(), options));

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 /// A memory limit that processes can be put under. Removed when dropped.
@@ -49,7 +50,9 @@ impl MemoryCgroup {
     }
 
     fn make(parent: &Path, kills_file: &'static str) -> Result<Self, String> {
-        let dir = parent.join(format!("basalt-test-{}", process::id()));
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let dir = parent.join(format!("basalt-test-{}-{number}", process::id()));
         fs::create_dir(&dir).map_err(|e| format!("{}: {e}", dir.display()))?;
         Ok(Self { dir, kills_file })
     }

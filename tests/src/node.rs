@@ -337,6 +337,10 @@ impl Drop for Node {
         self.child.wait().ok();
         if thread::panicking() {
             let log = self.stderr();
+            // A backtrace may be longer than what is shown.
+            for (at, _) in log.match_indices(" panicked at ") {
+                eprintln!("{}", log[at..].lines().take(3).collect::<Vec<_>>().join("\n"));
+            }
             let tail = log.len().saturating_sub(4000);
             eprintln!("the daemon's log:\n{}", log.get(tail..).unwrap_or(&log));
         }

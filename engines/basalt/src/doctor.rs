@@ -69,7 +69,7 @@ pub fn run(args: &DoctorArgs) -> Result<(), Error> {
     let mut lines = vec![ring::report()];
     lines.extend(machine::report(&settings));
     lines.extend(storage::report(&settings));
-    lines.extend(fuse::report());
+    lines.extend(fuse::report(settings.memory_bytes));
     lines.extend(listeners::report(&settings));
     output::print(match args.output {
         OutputFormat::Table => table(&lines),

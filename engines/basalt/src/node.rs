@@ -76,9 +76,13 @@ pub(crate) fn serve(settings: Settings) -> Result<(), Error> {
     let wrap_send = send.clone();
     forward(wrap_send, Event::Signal).map_err(|e| Error::runtime("signals cannot be received").why(e))?;
     let (disks, recovered) = recover_disks(&cpus, dirs)?;
+    let (mounts, connections) = mount::make(&settings, &cpus)?;
+    // Rings are the kernel's to write into, whatever else memory is short for: they are the first to get theirs.
+    let memory_bytes =
+        settings.memory_bytes - connections.iter().map(mount::Connection::own_bytes).sum::<u64>();
     let plan = Plan {
         cpus: cpus.clone(),
-        arena_bytes: memory_each as usize,
+        arena_bytes: memory_bytes as usize / cpus.len(),
         spin_ns: if cpus.len() > 1 { SPIN_NS } else { 0 },
     };
     let devices = devices::device_limits(&disks, cpus.len());
@@ -93,12 +97,11 @@ pub(crate) fn serve(settings: Settings) -> Result<(), Error> {
         verify_at_start: settings.verify.at_start,
         unverified: Arc::new(AtomicUsize::new(if settings.verify.at_start { cpus.len() } else { 0 })),
         disks,
-        memory_bytes: settings.memory_bytes,
+        memory_bytes,
         map: ShardMap::new(cpus.len()),
         trust,
         drained: Arc::default(),
     };
-    let (mounts, connections) = mount::make(&settings, &cpus)?;
     let mut running =
         columns::start_all(&plan, node, devices, recovered, connections).map_err(Error::runtime)?;
     watch(&mut running, send);

@@ -23,7 +23,7 @@ const SIZE_BYTES: usize = 24;
 const LISTING_DEADLINE: Duration = Duration::from_secs(60);
 
 /// Stores the blobs of these seeds, over many connections so that they share syncs.
-fn store(node: &Node, seeds: std::ops::Range<u64>) -> BTreeSet<Digest> {
+pub fn store(node: &Node, seeds: std::ops::Range<u64>, size_bytes: usize) -> BTreeSet<Digest> {
     let (next, stored) = (AtomicU64::new(seeds.start), Mutex::new(BTreeSet::new()));
     thread::scope(|scope| {
         for _ in 0..CONNECTIONS {
@@ -35,7 +35,7 @@ fn store(node: &Node, seeds: std::ops::Range<u64>) -> BTreeSet<Digest> {
                     if seed >= seeds.end {
                         break;
                     }
-                    let body = content::bytes(seed, SIZE_BYTES);
+                    let body = content::bytes(seed, size_bytes);
                     client.call(&Request::new("PUT", "/blobs?durability=none").body(&body)).must_be(201);
                     own.push(Digest::of(&body));
                 }
@@ -73,7 +73,7 @@ fn churn(node: &Node, others: &[Digest], until: impl Fn() -> bool) -> u64 {
 fn fifty_thousand_are_listed_once_each_while_others_come_and_go() {
     let Some(mounted) = Mounted::start("auto") else { return };
     let node = &mounted.node;
-    let stay = store(node, 0..MANY);
+    let stay = store(node, 0..MANY, SIZE_BYTES);
     assert_eq!(stay.len() as u64, MANY);
     let stay = write_names(node, "stay", stay.iter());
     let none = write_names(node, "none", [].iter());
@@ -111,7 +111,7 @@ fn fifty_thousand_are_listed_once_each_while_others_come_and_go() {
 #[test]
 fn a_position_in_a_listing_can_be_gone_back_to() {
     let Some(mounted) = Mounted::start("auto") else { return };
-    let count = store(&mounted.node, 0..3000).len();
+    let count = store(&mounted.node, 0..3000, SIZE_BYTES).len();
     for point in mounted.points() {
         let tree = point.blobs();
         let said = fuse::must_hold(include_str!("seekdir.py"), &[text(&tree)]);

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 
 use tests::content::Digest;
 use tests::fuse::{self, Mounted};
+use tests::node::{Setup, cpuset};
 
-use super::{SIZES, text, with_blobs};
+use super::{SIZES, put, text, with_blobs};
 
 fn paths(mounted: &Mounted, blobs: &BTreeMap<Digest, usize>) -> Vec<PathBuf> {
     mounted.points().iter().flat_map(|point| blobs.keys().map(|digest| point.blob(digest))).collect()
@@ -127,4 +128,24 @@ fn many_readers_at_once_read_right() {
     };
     let paths = paths(&mounted, &blobs);
     std::thread::scope(|scope| (0..12).for_each(|_| drop(scope.spawn(|| must_have_right_sums(&paths)))));
+}
+
+/// Reads past the kernel's cache, so that each is a request of its own.
+const READ_OFTEN: &str = r#"
+import mmap, os, sys
+path, count = sys.argv[1], int(sys.argv[2])
+fd, page = os.open(path, os.O_RDONLY | os.O_DIRECT), mmap.mmap(-1, 4096)
+for n in range(count):
+    assert os.preadv(fd, [page], n % 16 * 4096) == 4096
+"#;
+
+#[test]
+fn more_requests_are_answered_than_sixteen_bits_can_count() {
+    for rung in ["uring", "clone", "thread"] {
+        let Some(mounted) = Mounted::start_as(Setup::new().cpuset(cpuset(1)), rung) else { return };
+        let digest = put(&mounted.node, 1, 100_000);
+        for point in mounted.points() {
+            fuse::must_hold(READ_OFTEN, &[text(&point.blob(&digest)), "70000"]);
+        }
+    }
 }

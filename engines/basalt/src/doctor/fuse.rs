@@ -17,20 +17,20 @@ const PASSTHROUGH_KERNEL_MIN: (u32, u32) = (6, 9);
 const URING_KERNEL_MIN: (u32, u32) = (6, 14);
 
 /// One line for each need.
-pub fn report() -> Vec<Line> {
+pub fn report(memory_bytes: u64) -> Vec<Line> {
     let version = kernel_version().unwrap_or_default();
     let enable_uring = fs::read_to_string(ENABLE_URING).ok();
     vec![
         device(),
         passthrough(version, has_capability(CAP_SYS_ADMIN)),
         over_uring(version, enable_uring.as_deref(), Path::new("/sys/module/fuse").exists()),
-        rung(),
+        rung(memory_bytes),
     ]
 }
 
 /// What `serve --mount` takes if nothing is forced.
-fn rung() -> Line {
-    Line::ok("fuse rung", format!("{} (--fuse-rung auto)", rung_of_this_machine().name()))
+fn rung(memory_bytes: u64) -> Line {
+    Line::ok("fuse rung", format!("{} (--fuse-rung auto)", rung_of_this_machine(memory_bytes).name()))
 }
 
 fn device() -> Line {

@@ -14,6 +14,7 @@ mod device;
 pub mod guard;
 mod interrupts;
 mod place;
+mod prune;
 mod rings;
 mod serve;
 mod thread;
@@ -31,6 +32,7 @@ use fuse_lowlevel::device::Device;
 use fuse_lowlevel::mount::Mounted;
 use guard::Guard;
 use interrupts::Interrupts;
+use prune::Pruner;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use thread::Inlets;
@@ -39,22 +41,37 @@ use watchdog::{Pulse, Watchdog};
 /// How requests of a connection come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Transport {
-    /// FUSE over io_uring: queues of this many CPUs, whoever owns a column or not.
-    Rings {
-        /// CPUs that could ever be online.
-        possible: u16,
-    },
+    /// FUSE over io_uring.
+    Rings(RingShape),
     /// A cloned device a column, polled by its ring.
     Clones,
     /// One thread that reads the device.
     Thread,
 }
 
+/// What a connection's rings are made of, of all columns together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RingShape {
+    /// Queues: CPUs that could ever be online, whoever owns a column or not.
+    pub possible: u16,
+    /// Entries of a queue: requests of one CPU that can be under way at once.
+    pub depth: u16,
+    /// Room of an entry.
+    pub request_bytes: u32,
+}
+
+impl RingShape {
+    /// Memory of all entries.
+    pub(crate) fn bytes(self) -> u64 {
+        u64::from(self.possible) * u64::from(self.depth) * u64::from(self.request_bytes)
+    }
+}
+
 impl Transport {
     /// The label of the metrics.
     pub(crate) fn name(self) -> &'static str {
         match self {
-            Transport::Rings { .. } => "uring",
+            Transport::Rings(_) => "uring",
             Transport::Clones => "clone",
             Transport::Thread => "thread",
         }
@@ -76,7 +93,20 @@ pub(super) struct Connection {
     inlets: Option<Arc<Inlets>>,
     ttl_ms: Option<u64>,
     disk_reads_max: usize,
+    /// What is known of the names that the kernel holds takes at most so much, on all columns together.
+    nodes_bytes: u64,
+    pruner: Arc<Pruner>,
     pulse: Arc<Pulse>,
+}
+
+impl Connection {
+    /// Memory that is its own as long as it lives.
+    pub(super) fn own_bytes(&self) -> u64 {
+        match self.transport {
+            Transport::Rings(rings) => rings.bytes(),
+            Transport::Clones | Transport::Thread => 0,
+        }
+    }
 }
 
 /// The mounts of this process. Dropping them unmounts.
@@ -146,7 +176,7 @@ fn failed(directory: &Path, why: impl std::fmt::Display) -> Error {
 fn allows(rung: Rung, transport: Transport) -> bool {
     match rung {
         Rung::Auto | Rung::Passthrough => !matches!(transport, Transport::Thread),
-        Rung::Uring => matches!(transport, Transport::Rings { .. }),
+        Rung::Uring => matches!(transport, Transport::Rings(_)),
         Rung::Clone => transport == Transport::Clones,
         Rung::Thread => transport == Transport::Thread,
     }

@@ -58,6 +58,16 @@ pub struct Inodes {
     opens: u64,
 }
 
+/// A place in each of the tables, with their byte for it.
+const PLACE_BYTES: u64 = (size_of::<(u64, Slot)>() + size_of::<(Digest, u64)>() + 2) as u64;
+
+/// The most nodes whose tables stay within so many bytes: they have a power of two of places, of which 7 in 8 are used, and
+/// while they grow the half as large ones are there too.
+pub fn nodes_within(bytes: u64) -> usize {
+    let places = (bytes * 2 / 3 / PLACE_BYTES).max(8);
+    (1 << places.ilog2()) / 8 * 7
+}
+
 /// The shard of a node id of a blob.
 pub fn shard_of(node: u64) -> u8 {
     (node & 0xff) as u8
@@ -78,6 +88,19 @@ impl Inodes {
     /// Nodes known.
     pub fn len(&self) -> usize {
         self.by_node.len()
+    }
+
+    /// Whether the kernel is to forget some: there is little room left.
+    pub fn is_crowded(&self) -> bool {
+        self.len() * 4 >= self.max * 3
+    }
+
+    /// Nodes that are not open, in no order; another `turn` begins elsewhere.
+    pub fn unused(&self, turn: u64) -> impl Iterator<Item = (u64, Digest)> {
+        // As good as random: the kernel may use those that were taken last time.
+        let begin = (turn.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize % self.len().max(1);
+        let unused = |(&node, slot): (&u64, &Slot)| (slot.opens == 0).then_some((node, slot.inode.digest));
+        self.by_node.iter().skip(begin).filter_map(unused)
     }
 
     /// Lookups that the kernel has yet to forget.
@@ -322,6 +345,34 @@ mod tests {
                 assert_equal(&table, &model);
             }
         }
+    }
+
+    #[test]
+    fn tables_of_as_many_as_fit_do_not_grow_again() {
+        for mib in [1, 8, 30] {
+            let most = nodes_within(mib << 20);
+            let table = Inodes::new(most);
+            let mut by_node = table.by_node;
+            by_node.reserve(most);
+            let places = by_node.capacity().next_power_of_two() as u64;
+            assert_eq!(by_node.capacity(), most, "all of them are used");
+            assert!(places * PLACE_BYTES * 3 / 2 <= mib << 20 && places * PLACE_BYTES * 3 > mib << 20);
+        }
+        assert_eq!(nodes_within(0), 7);
+    }
+
+    #[test]
+    fn every_node_that_is_not_open_has_its_turn() {
+        let mut table = Inodes::new(8);
+        let nodes: Vec<u64> = (0..6).map(|d| table.enter(digest(d), 7, For::Name).expect("room")).collect();
+        assert!(table.is_crowded());
+        table.open(nodes[2]);
+        let first = |turn| table.unused(turn).next();
+        let seen: std::collections::BTreeSet<u64> =
+            (0..100).filter_map(first).map(|(node, _)| node).collect();
+        assert_eq!(seen.into_iter().collect::<Vec<_>>(), [&nodes[..2], &nodes[3..]].concat());
+        table.forget(nodes[0], 1);
+        assert!(!table.is_crowded());
     }
 
     #[test]

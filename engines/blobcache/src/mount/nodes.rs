@@ -9,6 +9,8 @@
 //!    it does not: the next lookup gets another node, whose page cache is empty.
 //! 3. A handle that is open when its blob is deleted can be read to its end: what it is read from is opened before.
 
+pub use super::inodes::nodes_within;
+
 use super::ask::{CONNECTIONS_MAX, Entered, NodeReply, NodeRequest, OpenAs};
 use super::failure::Failure;
 use super::inodes::{For, Inode, Inodes};
@@ -24,12 +26,13 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 
-/// Nodes of one connection, of all columns together: each takes about 150 bytes.
-pub const INODES_MAX: usize = 1 << 20;
 /// How long what a node that is not open is read from is kept for its next read.
 const LINGER_NS: u64 = 10_000_000_000;
 /// How often that is looked at, while there is any.
 const SHED_NS: u64 = 1_000_000_000;
+/// How long a LOOKUP waits for room, and how often it looks: the kernel was asked for some, but it may use all that it knows.
+const ROOM_NS: u64 = 2_000_000_000;
+const ROOM_LOOK_NS: u64 = 1_000_000;
 /// Looks at a blob that changes its state each time.
 pub(super) const TRIES_MAX: usize = 5;
 
@@ -41,9 +44,14 @@ pub struct Hooks {
     pub ttl_ms: Option<u64>,
     /// Reads from disk at a time; each holds at most 2 MiB of buffers.
     pub disk_reads_max: usize,
-    /// Columns of this boot.
-    pub columns: usize,
+    /// Nodes that this column may know.
+    pub nodes_max: usize,
+    /// Lets the kernel forget some of these nodes, if it does not use them; does not wait.
+    pub prune: Prune,
 }
+
+/// Given nodes and their blobs, of which it takes as many as it can do with at present.
+pub type Prune = Rc<dyn Fn(&mut dyn Iterator<Item = (u64, Digest)>)>;
 
 /// What bytes of a node are read from.
 pub(super) enum Source<I: Io> {
@@ -83,6 +91,8 @@ pub struct Nodes<I: Io> {
     /// Handles that other columns tell of.
     told: RefCell<Told>,
     shedding: Cell<bool>,
+    /// How often the kernel was to forget some.
+    pruned_total: Cell<u64>,
 }
 
 impl<I: Io> Nodes<I> {
@@ -90,13 +100,14 @@ impl<I: Io> Nodes<I> {
     pub fn new(connection: usize, hooks: Hooks) -> Nodes<I> {
         Nodes {
             connection,
-            inodes: RefCell::new(Inodes::new((INODES_MAX / hooks.columns).max(2))),
+            inodes: RefCell::new(Inodes::new(hooks.nodes_max)),
             opens: RefCell::default(),
             making: RefCell::default(),
             disk_reads: Permits::new(hooks.disk_reads_max),
             hooks,
             told: RefCell::default(),
             shedding: Cell::new(false),
+            pruned_total: Cell::new(0),
         }
     }
 
@@ -129,7 +140,14 @@ impl<I: Io> Nodes<I> {
     }
 
     fn enter(&self, digest: Digest, size: u64, why: For) -> Entered {
-        Entered { node: self.inodes.borrow_mut().enter(digest, size, why), digest, size }
+        let node = self.inodes.borrow_mut().enter(digest, size, why);
+        let inodes = self.inodes.borrow();
+        if inodes.is_crowded() {
+            let turn = self.pruned_total.get();
+            self.pruned_total.set(turn + 1);
+            (self.hooks.prune)(&mut inodes.unused(turn));
+        }
+        Entered { node, digest, size }
     }
 
     fn forget(&self, nodes: &[(u64, u64)]) {
@@ -232,7 +250,10 @@ impl<I: Io> Owner<I> {
             }
             NodeRequest::Lookup(digest, until_ns) => {
                 match self.tier.size(&digest).filter(|_| self.tier.is_ready()) {
-                    Some(size) => NodeReply::Entered(enter(nodes, digest, size)),
+                    Some(size) => match enter(nodes, digest, size) {
+                        Err(Failure::Full) => return Err(NodeRequest::Lookup(digest, until_ns)),
+                        entered => NodeReply::Entered(entered),
+                    },
                     None => return Err(NodeRequest::Lookup(digest, until_ns)),
                 }
             }
@@ -278,12 +299,12 @@ impl<I: Io> Owner<I> {
         for _ in 0..TRIES_MAX {
             self.tier.load(&digest).await?;
             if let Some(size) = self.tier.size(&digest) {
-                return enter(nodes, digest, size);
+                return self.enter_with_room(nodes, digest, size).await;
             }
             match self.arrive(nodes, &digest, until_ns).await? {
                 Arrived::Stored => {}
                 Arrived::Coming(arriving) => {
-                    let entered = enter(nodes, digest, arriving.size)?;
+                    let entered = self.enter_with_room(nodes, digest, arriving.size).await?;
                     let node = entered.node.expect("entered");
                     if nodes.source(node, self.io().now_ns()).is_none() {
                         self.keep_source(nodes, node, Source::Arriving(Rc::new(arriving)));
@@ -295,6 +316,17 @@ impl<I: Io> Owner<I> {
             }
         }
         Err(Failure::io("it comes and goes"))
+    }
+
+    /// Waits until the kernel has forgotten some, but not for long.
+    async fn enter_with_room(&self, nodes: &Nodes<I>, digest: Digest, size: u64) -> Result<Entered, Failure> {
+        let until_ns = self.io().now_ns() + ROOM_NS;
+        loop {
+            match enter(nodes, digest, size) {
+                Err(Failure::Full) if self.io().now_ns() < until_ns => self.io().sleep(ROOM_LOOK_NS).await,
+                entered => return entered,
+            }
+        }
     }
 
     /// Keeps what a node is read from, and looks now and then whether it is still of use.

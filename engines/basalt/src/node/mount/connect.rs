@@ -4,9 +4,10 @@
 
 use super::interrupts::Interrupts;
 use super::place::SUBTYPE;
+use super::prune::Pruner;
 use super::thread::Inlets;
 use super::watchdog::Pulse;
-use super::{Connection, Transport, allows, failed};
+use super::{Connection, RingShape, Transport, allows, failed};
 use crate::config::{Rung, Settings};
 use crate::error::Error;
 use blobcache::mount::{DEADLINE_NS, Kind, Looks};
@@ -16,16 +17,25 @@ use fuse_lowlevel::uring::{enabled, possible_cpus};
 use fuse_lowlevel::wire::READ_BUFFER_BYTES_MIN;
 use fuse_lowlevel::wire::flags::init;
 use fuse_lowlevel::{Agreed, Answer, Operation, Reply, Request, Timestamp, Wants, negotiate};
+use runtime::tier::Names;
+use std::fs::File;
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 /// Of one request, and what the kernel reads ahead at once.
 const REQUEST_BYTES: u32 = 1 << 20;
-/// Memory of all entries of all rings of a connection; entries get smaller on machines with many CPUs.
+/// Memory of all entries of all rings of a connection; entries get smaller on machines with many CPUs, and then fewer.
 const RINGS_BYTES_MAX: u64 = 64 << 20;
+/// The part of `--memory` that the rings of a connection may take, which is taken out of it.
+const RINGS_DIVISOR: u64 = 16;
+/// What is known of the names that the kernel holds of a connection: about a million, and the part of `--memory` that they may
+/// be, beside it.
+const NODES_BYTES_MAX: u64 = 256 << 20;
+const NODES_DIVISOR: u64 = 8;
 /// Requests of one CPU that can be under way at once over its ring.
-pub(super) const RING_DEPTH: u16 = 16;
+const RING_DEPTH: u16 = 16;
 /// The least data of a request over a ring.
 const RING_REQUEST_BYTES_MIN: u32 = 32 << 10;
 /// The kernel ends a connection on which a request takes this long: well above our own deadline.
@@ -34,8 +44,8 @@ const _: () = assert!(DEADLINE_NS < REQUEST_TIMEOUT_S as u64 * 1_000_000_000);
 /// Reads from disk at a time, of one column and connection.
 const DISK_READS_MAX: usize = 32;
 
-/// The transport that the machine allows, and whether it was asked for. `Err`: why not.
-fn transport(rung: Rung) -> Result<Transport, String> {
+/// The transport that the machine and `--memory` allow, and whether it was asked for. `Err`: why not.
+fn transport(rung: Rung, memory_bytes: u64) -> Result<Transport, String> {
     let rings = || -> Result<Transport, String> {
         if !enabled() {
             return Err(
@@ -43,7 +53,11 @@ fn transport(rung: Rung) -> Result<Transport, String> {
                     .into(),
             );
         }
-        Ok(Transport::Rings { possible: possible_cpus().map_err(|e| e.to_string())? })
+        let possible = possible_cpus().map_err(|e| e.to_string())?;
+        let rings = rings_within(possible, RINGS_BYTES_MAX.min(memory_bytes / RINGS_DIVISOR));
+        rings
+            .map(Transport::Rings)
+            .ok_or_else(|| format!("--memory is too little for {possible} CPUs' rings"))
     };
     let chosen = match rung {
         Rung::Uring => rings()?,
@@ -56,8 +70,8 @@ fn transport(rung: Rung) -> Result<Transport, String> {
 }
 
 /// The transport that `--fuse-rung auto` takes on this machine.
-pub(crate) fn rung_of_this_machine() -> Transport {
-    transport(Rung::Auto).expect("auto always finds one")
+pub(crate) fn rung_of_this_machine(memory_bytes: u64) -> Transport {
+    transport(Rung::Auto, memory_bytes).expect("auto always finds one")
 }
 
 pub(super) fn connect(
@@ -69,7 +83,7 @@ pub(super) fn connect(
     pulse: Arc<Pulse>,
 ) -> Result<(Connection, Mounted), Error> {
     let rung = settings.mounts.rung;
-    let transport = transport(rung).map_err(|why| failed(directory, why))?;
+    let transport = transport(rung, settings.memory_bytes).map_err(|why| failed(directory, why))?;
     let options = Options {
         read_only: is_immutable,
         allow_other: settings.mounts.allow_other,
@@ -81,20 +95,19 @@ pub(super) fn connect(
     let wants = wants(rung, transport, is_immutable, settings.verify.is_strict);
     let agreed = agree(&device, &wants).map_err(|e| failed(directory, e))?;
     let transport = match transport {
-        Transport::Rings { .. } if !agreed.over_io_uring() => Transport::Clones,
+        Transport::Rings(_) if !agreed.over_io_uring() => Transport::Clones,
         chosen => chosen,
     };
     if let Err(error) = mounted.set_read_ahead(REQUEST_BYTES / 1024) {
         tracing::warn!(%error, "the kernel reads ahead 128 KiB at a time");
     }
-    let kind = match is_immutable {
-        true => Kind::Immutable,
-        false => Kind::Handles { passthrough: agreed.passthrough() },
-    };
+    let kind = kind(&device, &agreed, is_immutable, settings).map_err(|e| failed(directory, e))?;
     let inlets = matches!(transport, Transport::Thread).then(|| Inlets::new(cpus.len()));
+    let device = Arc::new(device);
+    let pruner = Pruner::start(device.clone(), agreed.minor, cpus.len()).map_err(|e| failed(directory, e))?;
     let connection = Connection {
         number,
-        device: Arc::new(device),
+        device,
         agreed,
         transport,
         kind,
@@ -104,6 +117,8 @@ pub(super) fn connect(
         inlets: inlets.transpose().map_err(|e| failed(directory, e))?.map(Arc::new),
         ttl_ms: settings.object_ttl_ms,
         disk_reads_max: DISK_READS_MAX,
+        nodes_bytes: NODES_BYTES_MAX.min(settings.memory_bytes / NODES_DIVISOR),
+        pruner: Arc::new(pruner),
         pulse,
     };
     Ok((connection, mounted))
@@ -117,9 +132,9 @@ fn wants(rung: Rung, transport: Transport, is_immutable: bool, is_strict: bool) 
         no_handles: is_immutable,
         ..Wants::default()
     };
-    if let Transport::Rings { possible } = transport {
+    if let Transport::Rings(rings) = transport {
         wants.flags |= init::OVER_IO_URING;
-        wants.max_request_bytes = ring_request_bytes(possible);
+        wants.max_request_bytes = rings.request_bytes;
         if rung == Rung::Uring {
             wants.flags_required |= init::OVER_IO_URING;
         }
@@ -134,11 +149,42 @@ fn wants(rung: Rung, transport: Transport, is_immutable: bool, is_strict: bool) 
     wants
 }
 
-fn ring_request_bytes(possible: u16) -> u32 {
-    let entries = u64::from(possible.max(1)) * u64::from(RING_DEPTH);
-    let share = u32::try_from(RINGS_BYTES_MAX / entries).unwrap_or(REQUEST_BYTES);
-    let power = 1 << share.max(1).ilog2();
-    power.clamp(RING_REQUEST_BYTES_MIN, REQUEST_BYTES)
+/// Rings that fit into so much memory: with smaller requests first, then with fewer. `None`: not even one for each CPU fits.
+fn rings_within(possible: u16, bytes_max: u64) -> Option<RingShape> {
+    let possible = possible.max(1);
+    let smallest = u64::from(possible) * u64::from(RING_REQUEST_BYTES_MIN);
+    let depth = (bytes_max / smallest).min(u64::from(RING_DEPTH)) as u16;
+    if depth == 0 {
+        return None;
+    }
+    let share = bytes_max / (u64::from(possible) * u64::from(depth));
+    let request_bytes = 1 << share.min(u64::from(REQUEST_BYTES)).ilog2();
+    Some(RingShape { possible, depth, request_bytes })
+}
+
+fn kind(device: &Device, agreed: &Agreed, is_immutable: bool, settings: &Settings) -> Result<Kind, String> {
+    if is_immutable {
+        return Ok(Kind::Immutable);
+    }
+    let passthrough = agreed.passthrough() && passes_through(device, settings)?;
+    Ok(Kind::Handles { passthrough })
+}
+
+/// Whether the kernel takes files of ours, as one that is there always shows: agreeing to passthrough says nothing of that.
+fn passes_through(device: &Device, settings: &Settings) -> Result<bool, String> {
+    let given = File::open(Names::new(&settings.data_dirs[0].path).format())
+        .and_then(|file| device.open_backing(file.as_fd()))
+        .and_then(|id| device.close_backing(id));
+    match given {
+        Ok(()) => Ok(true),
+        Err(error) if settings.mounts.rung == Rung::Passthrough => {
+            Err(format!("the kernel takes no file (CAP_SYS_ADMIN is needed, and no overlay): {error}"))
+        }
+        Err(error) => {
+            tracing::warn!(%error, "no passthrough, every read comes to us: the kernel takes no file (needs CAP_SYS_ADMIN)");
+            Ok(false)
+        }
+    }
 }
 
 /// Answers INIT; twice if the kernel speaks a newer major version.
@@ -180,16 +226,21 @@ fn looks() -> Looks {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use fuse_lowlevel::uring::ENTRIES_MAX;
 
     #[test]
     fn rings_keep_within_their_memory() {
-        assert_eq!(ring_request_bytes(1), REQUEST_BYTES);
-        assert_eq!(ring_request_bytes(2), REQUEST_BYTES);
-        assert_eq!(ring_request_bytes(64), 64 << 10);
-        assert_eq!(ring_request_bytes(1024), RING_REQUEST_BYTES_MIN);
-        for possible in [2u16, 3, 8, 48, 64] {
-            let all = u64::from(ring_request_bytes(possible)) * u64::from(possible) * u64::from(RING_DEPTH);
-            assert!(all <= RINGS_BYTES_MAX, "{possible} CPUs take {all}");
+        let rings = |possible, mib: u64| rings_within(possible, mib << 20).expect("room");
+        assert_eq!((rings(1, 64).request_bytes, rings(2, 64).request_bytes), (REQUEST_BYTES, REQUEST_BYTES));
+        assert_eq!((rings(64, 64).request_bytes, rings(2, 16).request_bytes), (64 << 10, 512 << 10));
+        assert_eq!((rings(1024, 64).request_bytes, rings(1024, 64).depth), (RING_REQUEST_BYTES_MIN, 2));
+        assert_eq!(rings_within(4096, 64 << 20), None);
+        for (possible, mib) in [(1, 4), (2, 8), (3, 5), (8, 64), (48, 64), (240, 64), (2048, 64)] {
+            let rings = rings(possible, mib);
+            assert!(rings.bytes() <= mib << 20, "{rings:?}");
+            assert!((1..=RING_DEPTH).contains(&rings.depth) && rings.request_bytes >= RING_REQUEST_BYTES_MIN);
+            // One column may serve them all.
+            assert!(usize::from(possible) * usize::from(rings.depth) <= ENTRIES_MAX, "{rings:?}");
         }
     }
 

@@ -3,7 +3,6 @@
 //! Called by `serve::attach` for the transport `uring`. The kernel's ring is polled by the column's; a batch of replies goes
 //! with one system call. FORGET and INTERRUPT do not come by rings: column 0 reads them from the device.
 
-use super::connect::RING_DEPTH;
 use super::device;
 use super::serve::{Served, Step, Target};
 use fuse_lowlevel::uring::{EntryId, Queues, Shape};
@@ -31,7 +30,7 @@ fn shares(cpus: &[usize], column: usize, possible: u16) -> Vec<u16> {
     (0..possible).filter(|&queue| of(queue) == column).collect()
 }
 
-pub(super) fn start(served: &Rc<Served>, column: usize, possible: u16) -> io::Result<()> {
+pub(super) fn start(served: &Rc<Served>, column: usize, (possible, depth): (u16, u16)) -> io::Result<()> {
     let connection = &served.connection;
     if column == 0 {
         device::start(served, connection.device.clone_queue()?)?;
@@ -41,7 +40,7 @@ pub(super) fn start(served: &Rc<Served>, column: usize, possible: u16) -> io::Re
         return Ok(());
     }
     let payload_bytes = connection.agreed.max_request_bytes as usize;
-    let mut queues = Queues::new(&connection.device, &Shape { queues, depth: RING_DEPTH, payload_bytes })?;
+    let mut queues = Queues::new(&connection.device, &Shape { queues, depth, payload_bytes })?;
     queues.register()?;
     let polled = Rc::new(queues.as_fd().try_clone_to_owned()?);
     let rings = Rc::new(Rings { queues: RefCell::new(queues) });

@@ -11,7 +11,7 @@ use super::backing;
 use super::interrupts::Pending;
 use super::rings::Rings;
 use super::{Connection, Transport, device, rings, thread};
-use blobcache::mount::nodes::Hooks;
+use blobcache::mount::nodes::{Hooks, nodes_within};
 use blobcache::mount::{Answer, Begun, Later, Mount, Options};
 use fuse_lowlevel::device::{Device, Sent};
 use fuse_lowlevel::uring::EntryId;
@@ -20,10 +20,10 @@ use futures_lite::future::or;
 use runtime::column::Column;
 use runtime::io::Io;
 use runtime::ring::RingIo;
-use std::cell::{Cell, RefCell};
+use runtime::waiters::Waiters;
+use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Poll, Waker};
 
 /// How long requests under way may take once nothing new is taken.
 const DRAIN_NS: u64 = 5_000_000_000;
@@ -68,7 +68,7 @@ pub(super) enum Step {
 #[derive(Default)]
 struct Stop {
     is_set: Cell<bool>,
-    waiting: RefCell<Vec<Waker>>,
+    waiting: Waiters,
 }
 
 /// The mounts of a column, for whoever starts and stops it.
@@ -87,7 +87,7 @@ pub(in super::super) fn attach(
     for connection in connections {
         let served = Served::new(connection.clone(), column, columns.clone());
         let started = match connection.transport {
-            Transport::Rings { possible } => rings::start(&served, column.index, possible),
+            Transport::Rings(shape) => rings::start(&served, column.index, (shape.possible, shape.depth)),
             Transport::Clones => device::start_clone(&served),
             Transport::Thread => thread::start(&served, column.index),
         };
@@ -122,12 +122,13 @@ impl Served {
         column: &Column<RingIo>,
         columns: Rc<blobcache::Columns<RingIo>>,
     ) -> Rc<Served> {
-        let device = connection.device.clone();
+        let (device, pruner, index) = (connection.device.clone(), connection.pruner.clone(), column.index);
         let hooks = Hooks {
             close_backing: Rc::new(move |id| backing::close(&device, id)),
             ttl_ms: connection.ttl_ms,
             disk_reads_max: connection.disk_reads_max,
-            columns: columns.count(),
+            prune: Rc::new(move |nodes| pruner.prune(index, nodes)),
+            nodes_max: nodes_within(connection.nodes_bytes / columns.count() as u64),
         };
         let options = Options {
             connection: connection.number,
@@ -301,20 +302,10 @@ const EIO: i32 = 5;
 impl Stop {
     fn set(&self) {
         self.is_set.set(true);
-        self.waiting.borrow_mut().drain(..).for_each(Waker::wake);
+        self.waiting.wake();
     }
 
     async fn wait(&self) {
-        std::future::poll_fn(|cx| {
-            if self.is_set.get() {
-                return Poll::Ready(());
-            }
-            let waiting = &mut *self.waiting.borrow_mut();
-            if !waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
-                waiting.push(cx.waker().clone());
-            }
-            Poll::Pending
-        })
-        .await;
+        self.waiting.until(|| self.is_set.get()).await;
     }
 }

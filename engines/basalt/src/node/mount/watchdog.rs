@@ -1,8 +1,13 @@
-//! A thread that ends the mounts of a node whose columns have stopped: a reader of a mount that nobody serves cannot even be
-//! killed.
+//! A thread that ends the mounts, and then the node, when a column does not run any more: a reader of a mount that nobody serves
+//! cannot even be killed.
 //!
 //! Called by `node::mount`. Requests have deadlines of their own (`blobcache::mount::DEADLINE_NS`), kept by the columns; this is
-//! for when a column itself does not run any more. The kernel's own timeout, where it has one, comes later.
+//! for when a column itself stands still. The kernel's own timeout, where it has one, comes later.
+//!
+//! The mounts are ended first, as a thread that sleeps in the kernel keeps the process, and with it the devices. Then the node
+//! ends without a drain: a column that stands cannot drain, a request that waits in the ring of its thread goes only with that
+//! thread, and who is not root may have no other way to end a mount. Whoever started the node starts it anew, mounts and all.
+//! What was acknowledged is on disk.
 
 use crate::error::Error;
 use fuse_lowlevel::mount::Mounted;
@@ -18,6 +23,8 @@ const BEAT_NS: u64 = 1_000_000_000;
 /// One that has not for so long is taken for dead.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_secs(1);
+/// What counts of the time between two looks. A process that was stopped, or a machine that slept, was silent as a whole.
+const LOOK_MAX: Duration = Duration::from_secs(5);
 
 /// Counts that columns move while they run.
 pub(super) struct Pulse {
@@ -46,24 +53,26 @@ impl Pulse {
     }
 }
 
-/// When each column was last seen to live.
+/// For how long each column was silent.
 struct Watch {
-    seen: Vec<(u64, Instant)>,
+    columns: Vec<(u64, Duration)>,
+    looked: Instant,
 }
 
 impl Watch {
     fn new(counts: Vec<u64>, now: Instant) -> Watch {
-        Watch { seen: counts.into_iter().map(|count| (count, now)).collect() }
+        Watch { columns: counts.into_iter().map(|count| (count, Duration::ZERO)).collect(), looked: now }
     }
 
     /// A column that has been silent for too long.
     fn look(&mut self, counts: &[u64], now: Instant) -> Option<usize> {
-        for (seen, &count) in self.seen.iter_mut().zip(counts) {
-            if seen.0 != count {
-                *seen = (count, now);
-            }
+        let passed = now.duration_since(self.looked).min(LOOK_MAX);
+        self.looked = now;
+        for ((known, silent), &count) in self.columns.iter_mut().zip(counts) {
+            *silent = if *known == count { *silent + passed } else { Duration::ZERO };
+            *known = count;
         }
-        self.seen.iter().position(|&(_, at)| now.duration_since(at) >= SILENCE_MAX)
+        self.columns.iter().position(|&(_, silent)| silent >= SILENCE_MAX)
     }
 }
 
@@ -81,8 +90,7 @@ impl Watchdog {
             while !over.load(Ordering::Acquire) {
                 std::thread::sleep(LOOK);
                 if let Some(column) = watch.look(&pulse.counts(), Instant::now()) {
-                    abort(column, &mounted);
-                    return;
+                    end(column, &mounted);
                 }
             }
         };
@@ -100,19 +108,23 @@ impl Drop for Watchdog {
     }
 }
 
-fn abort(column: usize, mounted: &[Arc<Mutex<Mounted>>]) {
+/// Ends the mounts and the node.
+fn end(column: usize, mounted: &[Arc<Mutex<Mounted>>]) -> ! {
+    tracing::error!(
+        column,
+        silent_s = SILENCE_MAX.as_secs(),
+        "a column does not run any more: the mounts are ended, their readers get errors, and the node ends"
+    );
     for mounted in mounted {
         let mounted = &mut *mounted.lock().expect("nobody panics with it");
-        let directory = mounted.directory().display().to_string();
-        tracing::error!(
-            column,
-            directory,
-            "a column has stopped: the mount is ended, its readers get errors"
-        );
-        if let Err(error) = mounted.abort().and_then(|()| mounted.unmount()) {
-            tracing::error!(directory, %error, "the mount could not be ended");
+        // Each in its own right: who may not abort may still unmount.
+        for (what, done) in [("aborted", mounted.abort()), ("unmounted", mounted.unmount())] {
+            if let Err(error) = done {
+                tracing::warn!(directory = %mounted.directory().display(), %error, "not {what}");
+            }
         }
     }
+    std::process::exit(i32::from(Error::runtime("a column does not run any more").exit_code()))
 }
 
 #[cfg(test)]
@@ -121,11 +133,26 @@ mod tests {
 
     #[test]
     fn only_silence_of_a_minute_counts() {
-        let start = Instant::now();
-        let after = |seconds| start + Duration::from_secs(seconds);
-        let mut watch = Watch::new(vec![0, 0], start);
-        assert_eq!(watch.look(&[1, 1], after(30)), None);
-        assert_eq!(watch.look(&[2, 1], after(89)), None);
-        assert_eq!(watch.look(&[3, 1], after(91)), Some(1), "silent since 30");
+        let mut now = Instant::now();
+        let mut watch = Watch::new(vec![0, 0], now);
+        for second in 1..60 {
+            now += LOOK;
+            assert_eq!(watch.look(&[second, 0], now), None, "second {second}");
+        }
+        now += LOOK;
+        assert_eq!(watch.look(&[60, 1], now), None, "it beats again");
+        for second in 1..60 {
+            now += LOOK;
+            assert_eq!(watch.look(&[60 + second, 1], now), None, "second {second}");
+        }
+        assert_eq!(watch.look(&[120, 1], now + LOOK), Some(1));
+    }
+
+    #[test]
+    fn a_process_that_was_stopped_is_given_time_to_beat() {
+        let begin = Instant::now();
+        let mut watch = Watch::new(vec![7], begin);
+        assert_eq!(watch.look(&[7], begin + Duration::from_secs(3600)), None);
+        assert_eq!(watch.look(&[8], begin + Duration::from_secs(3601)), None);
     }
 }
