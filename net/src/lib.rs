@@ -5,6 +5,8 @@
 //! | `http1` | the HTTP/1.1 codec: pure functions on bytes |
 //! | `server` | a connection's life: read a head, route it, let the service answer, again |
 //! | `client` | GETs from origins: pool, TLS, redirects, answers |
+//! | `door` | what a listener asks of those who come: `tokens` |
+//! | `live` | values that are replaced while columns use them |
 //! | `exchange` | one request and its answer, as the service sees them |
 //! | `input` | received bytes that have not been used yet |
 //! | `deadline` | who has waited too long, per column |
@@ -16,11 +18,16 @@
 
 pub mod client;
 pub mod deadline;
+mod door;
 pub mod exchange;
 pub mod http1;
 mod input;
+mod live;
 pub mod server;
+pub mod tokens;
 
 pub use deadline::Deadlines;
+pub use door::Door;
 pub use exchange::Exchange;
+pub use live::Live;
 pub use server::{Limits, Refusal, Server, Service};

@@ -8,6 +8,7 @@
 //! 3. At most `connections_max` connections per column; one more is told 503 and closed.
 
 use crate::deadline::{Deadlines, Guard, SWEEP_NS};
+use crate::door::{Door, DoorView};
 use crate::exchange::{Body, DISCARD_BYTES_MAX, Exchange, Framing, error_json};
 use crate::http1::{
     BodyLength, Head, HttpDate, Method, Parsed, ResponseHead, Status, head_may_end, parse_head,
@@ -79,6 +80,10 @@ pub trait Service<I: Io>: 'static {
     type Request;
     /// Understands a head.
     fn route(&self, head: &Head<'_>) -> Result<Self::Request, Refusal>;
+    /// Whether a path is answered without a token.
+    fn is_public(&self, _path: &str) -> bool {
+        false
+    }
     /// Answers. An error ends the connection.
     fn respond(
         &self,
@@ -106,6 +111,7 @@ struct Inner<I, S> {
     io: I,
     service: S,
     limits: Limits,
+    door: DoorView,
     deadlines: Deadlines,
     stopping: Cell<bool>,
     date: RefCell<(u64, HttpDate)>,
@@ -114,12 +120,18 @@ struct Inner<I, S> {
 }
 
 impl<I: Io, S: Service<I>> Server<I, S> {
-    /// Serves `service` and starts the column's deadline sweeper.
+    /// Serves `service` to everybody.
     pub fn new(io: &I, service: S, limits: Limits) -> Server<I, S> {
+        Server::behind(io, service, limits, &Door::default())
+    }
+
+    /// Serves `service` to those whom `door` admits.
+    pub fn behind(io: &I, service: S, limits: Limits, door: &Door) -> Server<I, S> {
         let inner = Rc::new(Inner {
             io: io.clone(),
             service,
             limits,
+            door: DoorView::new(door),
             deadlines: Deadlines::default(),
             stopping: Cell::new(false),
             date: RefCell::new((0, HttpDate::at(0))),
@@ -295,7 +307,12 @@ impl<I: Io, S: Service<I>> Server<I, S> {
             expects_continue: head.expect_continue,
             is_head: head.method == Method::Head,
         };
-        (self.inner.service.route(head), framing)
+        let (service, door) = (&self.inner.service, &self.inner.door);
+        if !door.admits(head) && !service.is_public(head.path) {
+            let what = "a bearer token of this listener is needed";
+            return (Err(Refusal::new(Status::Unauthorized, what)), framing);
+        }
+        (service.route(head), framing)
     }
 
     /// Says why, and that it is over.
@@ -344,10 +361,14 @@ impl<I: Io, S: Service<I>> Server<I, S> {
 type Routed<R> = (Result<R, Refusal>, Framing);
 
 async fn refuse<I: Io>(exchange: &mut Exchange<'_, I>, refusal: &Refusal) -> io::Result<()> {
-    let Some(allow) = refusal.allow else { return exchange.refuse(refusal.status, refusal.message).await };
+    let (name, value) = match (refusal.status, refusal.allow) {
+        (Status::Unauthorized, _) => ("WWW-Authenticate", "Bearer"),
+        (_, Some(allow)) => ("Allow", allow),
+        _ => return exchange.refuse(refusal.status, refusal.message).await,
+    };
     let body = error_json(refusal.message);
     exchange.head(refusal.status, |head| {
-        let head = head.header("Allow", allow.as_bytes()).header("Content-Type", b"application/json");
+        let head = head.header(name, value.as_bytes()).header("Content-Type", b"application/json");
         head.content_length(body.len() as u64)
     });
     exchange.send(&body).await

@@ -30,3 +30,4 @@ mod scrub;
 mod slow;
 mod stall;
 mod suites;
+mod tokens;

@@ -273,8 +273,17 @@ impl Node {
 
     /// Sends TERM and does not wait.
     pub fn term(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    /// Sends HUP and does not wait.
+    pub fn hup(&self) {
+        self.signal(Signal::HUP);
+    }
+
+    fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(self.child.id() as i32).expect("a process id");
-        kill_process(pid, Signal::TERM).expect("our child can be signalled");
+        kill_process(pid, signal).expect("our child can be signalled");
     }
 
     /// Waits for the end; `None` when it still runs at the deadline.

@@ -19,6 +19,9 @@ use digest::Digest;
 /// The variable that names the client verbs' server.
 pub const SERVER_ENV: &str = "BASALT_SERVER";
 
+/// The variable that holds the client verbs' token.
+pub const TOKEN_ENV: &str = "BASALT_TOKEN";
+
 /// Where the client verbs look when nobody says otherwise: the default of `--blob-listen`.
 pub const DEFAULT_SERVER: &str = "http://127.0.0.1:9000";
 
@@ -102,6 +105,9 @@ pub struct ServerArg {
     /// The server's URL
     #[arg(long, value_name = "URL", env = SERVER_ENV, default_value = DEFAULT_SERVER)]
     pub server: String,
+    /// The token it asks for; others can read a command line, the variable only root and you
+    #[arg(long, value_name = "TOKEN", env = TOKEN_ENV, hide_env_values = true)]
+    pub token: Option<String>,
 }
 
 /// `basalt put`.

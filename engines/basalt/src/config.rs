@@ -64,6 +64,8 @@ pub struct Settings {
     pub engines: Vec<Engine>,
     /// Whether a listener may be reachable from outside without TLS.
     pub insecure: bool,
+    /// The tokens that listeners ask for, as a file; `None`: they ask for none.
+    pub token_file: Option<PathBuf>,
     /// The shape of log lines.
     pub log_format: LogFormat,
     /// Log directives such as `info` or `info,runtime=debug`.

@@ -87,7 +87,7 @@ const MOUNTS: &str = "Mounts";
 const LOGS: &str = "Logs";
 
 /// The table, in the order in which help and `config show` list it.
-pub static KEYS: [Key; 21] = [
+pub static KEYS: [Key; 22] = [
     Key {
         name: "cpuset",
         value_name: "CPULIST",
@@ -294,6 +294,19 @@ pub static KEYS: [Key; 21] = [
         understood: None,
     },
     Key {
+        name: "token-file",
+        value_name: "FILE",
+        kind: Kind::Text,
+        default: "none",
+        help: "Tokens that clients need, in lines `blob|slice|ops TOKEN`; read again on HUP",
+        heading: LISTENERS,
+        set: |settings, values| {
+            settings.token_file = file(one(values)?);
+            Ok(())
+        },
+        understood: None,
+    },
+    Key {
         name: "origin-ca",
         value_name: "FILE",
         kind: Kind::Text,
@@ -301,8 +314,7 @@ pub static KEYS: [Key; 21] = [
         help: "Certificate authorities for https origins beside the system's, in PEM",
         heading: ORIGINS,
         set: |settings, values| {
-            let file = one(values)?;
-            settings.origin_ca = (file != "none").then(|| PathBuf::from(file));
+            settings.origin_ca = file(one(values)?);
             Ok(())
         },
         understood: None,
@@ -442,6 +454,10 @@ fn parse_rate(text: &str) -> Result<Option<NonZeroU64>, String> {
         return Ok(None);
     }
     parse_size_bytes(text).map(NonZeroU64::new)
+}
+
+fn file(text: &str) -> Option<PathBuf> {
+    (text != "none").then(|| PathBuf::from(text))
 }
 
 fn directory(text: &str) -> Option<PathBuf> {
