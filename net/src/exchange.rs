@@ -13,6 +13,7 @@ use crate::deadline::Guard;
 use crate::http1::{CONTINUE, ChunkedDecoder, HttpDate, ResponseHead, Status};
 use crate::input::Input;
 use crate::server::Limits;
+use crate::transport::Transport;
 use runtime::buffer::Buffer;
 use runtime::io::{Conn, Hangup, Io};
 use runtime::resident::Resident;
@@ -53,8 +54,8 @@ pub(crate) struct Framing {
 /// A request under way.
 pub struct Exchange<'c, I: Io> {
     pub(crate) io: &'c I,
-    pub(crate) conn: &'c mut I::Conn,
-    pub(crate) input: &'c mut Input<I::Conn>,
+    pub(crate) conn: &'c mut Transport<I::Conn>,
+    pub(crate) input: &'c mut Input<Transport<I::Conn>>,
     pub(crate) guard: &'c Guard,
     pub(crate) limits: &'c Limits,
     pub(crate) out: &'c mut Vec<u8>,

@@ -5,7 +5,8 @@
 //! | `http1` | the HTTP/1.1 codec: pure functions on bytes |
 //! | `server` | a connection's life: read a head, route it, let the service answer, again |
 //! | `client` | GETs from origins: pool, TLS, redirects, answers |
-//! | `door` | what a listener asks of those who come: `tokens` |
+//! | `door` | what a listener asks of those who come: TLS with an identity of `tls`, one of `tokens` |
+//! | `transport` | a client's connection, plain or TLS |
 //! | `live` | values that are replaced while columns use them |
 //! | `exchange` | one request and its answer, as the service sees them |
 //! | `input` | received bytes that have not been used yet |
@@ -24,7 +25,9 @@ pub mod http1;
 mod input;
 mod live;
 pub mod server;
+pub mod tls;
 pub mod tokens;
+mod transport;
 
 pub use deadline::Deadlines;
 pub use door::Door;

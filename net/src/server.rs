@@ -5,7 +5,7 @@
 //! Invariants
 //! 1. A head is at most 16 KiB; a connection that waits holds no buffer.
 //! 2. After a refusal of a malformed head nothing of that connection is interpreted any more (RFC 9112 §11.2).
-//! 3. At most `connections_max` connections per column; one more is told 503 and closed.
+//! 3. At most `connections_max` connections per column; one more is told 503 and closed, under TLS just closed.
 
 use crate::deadline::{Deadlines, Guard, SWEEP_NS};
 use crate::door::{Door, DoorView};
@@ -14,6 +14,8 @@ use crate::http1::{
     BodyLength, Head, HttpDate, Method, Parsed, ResponseHead, Status, head_may_end, parse_head,
 };
 use crate::input::Input;
+use crate::tls::Identity;
+use crate::transport::{NoTls, Transport};
 use runtime::io::{Conn, Hangup, Io};
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -31,7 +33,7 @@ pub struct Limits {
     pub connections_max: usize,
     /// Wait for the next request.
     pub idle_wait_ns: u64,
-    /// From the first byte of a head to its last.
+    /// From the first byte of a head to its last; for a TLS handshake, its first byte awaited too.
     pub head_wait_ns: u64,
     /// For each 256 KiB of a body.
     pub body_wait_ns: u64,
@@ -176,9 +178,19 @@ impl<I: Io, S: Service<I>> Server<I, S> {
         }
     }
 
-    async fn serve_connection(&self, mut conn: I::Conn, guard: &Guard) {
+    async fn serve_connection(&self, conn: I::Conn, guard: &Guard) {
         let inner = &*self.inner;
-        if inner.deadlines.len() > inner.limits.connections_max {
+        let is_full = inner.deadlines.len() > inner.limits.connections_max;
+        let mut conn = match inner.door.identity() {
+            None => Transport::Plain(conn),
+            // Who cannot be served is not worth a handshake.
+            Some(_) if is_full => return,
+            Some(identity) => match Box::pin(self.shake_hands(conn, &identity, guard)).await {
+                Some(conn) => conn,
+                None => return,
+            },
+        };
+        if is_full {
             self.turn_away(&mut conn, Status::ServiceUnavailable, "too many connections").await;
             return;
         }
@@ -202,11 +214,31 @@ impl<I: Io, S: Service<I>> Server<I, S> {
         }
     }
 
+    /// Agrees on TLS. Who speaks HTTP without it is told in its own words.
+    async fn shake_hands(
+        &self,
+        conn: I::Conn,
+        identity: &Identity,
+        guard: &Guard,
+    ) -> Option<Transport<I::Conn>> {
+        guard.set(self.inner.io.now_ns() + self.inner.limits.head_wait_ns, Hangup::Both, false);
+        match Transport::shake_hands(conn, identity).await {
+            Ok(conn) => Some(conn),
+            Err(NoTls::Failed) => None,
+            Err(NoTls::Other(conn)) => {
+                let mut conn = Transport::Plain(conn);
+                self.turn_away(&mut conn, Status::BadRequest, "this port speaks TLS: use https").await;
+                self.linger(&mut conn, &mut Input::new(), guard).await;
+                None
+            }
+        }
+    }
+
     /// True: the connection may carry another request.
     async fn serve_one(
         &self,
-        conn: &mut I::Conn,
-        input: &mut Input<I::Conn>,
+        conn: &mut Transport<I::Conn>,
+        input: &mut Input<Transport<I::Conn>>,
         out: &mut Vec<u8>,
         (guard, idle_from_ns): (&Guard, &mut u64),
     ) -> io::Result<bool> {
@@ -252,8 +284,8 @@ impl<I: Io, S: Service<I>> Server<I, S> {
     /// The next head, routed, and when it was there; `None` when the connection is to be closed (it has been told why).
     async fn read_head(
         &self,
-        conn: &mut I::Conn,
-        input: &mut Input<I::Conn>,
+        conn: &mut Transport<I::Conn>,
+        input: &mut Input<Transport<I::Conn>>,
         guard: &Guard,
         idle_from_ns: u64,
     ) -> io::Result<Option<(u64, Routed<S::Request>)>> {
@@ -316,7 +348,7 @@ impl<I: Io, S: Service<I>> Server<I, S> {
     }
 
     /// Says why, and that it is over.
-    async fn turn_away(&self, conn: &mut I::Conn, status: Status, message: &str) {
+    async fn turn_away(&self, conn: &mut Transport<I::Conn>, status: Status, message: &str) {
         let body = error_json(message);
         let mut out = Vec::new();
         let date = self.date(self.inner.io.now_ns());
@@ -329,9 +361,14 @@ impl<I: Io, S: Service<I>> Server<I, S> {
     }
 
     /// Lets the peer read the answer before the reset that unread bytes would cause (RFC 9112 §9.6).
-    async fn linger(&self, conn: &mut I::Conn, input: &mut Input<I::Conn>, guard: &Guard) {
-        conn.end_sending();
+    async fn linger(
+        &self,
+        conn: &mut Transport<I::Conn>,
+        input: &mut Input<Transport<I::Conn>>,
+        guard: &Guard,
+    ) {
         guard.set(self.inner.io.now_ns() + 2 * SECOND_NS, Hangup::Both, false);
+        conn.finish().await;
         let mut left = 4 * DISCARD_BYTES_MAX;
         while left > 0 && !input.has_ended() && !guard.is_late() {
             let there = input.bytes().len();

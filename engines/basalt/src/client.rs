@@ -1,6 +1,6 @@
 //! The verbs that talk to a server, ours or another that speaks the same blob HTTP.
 //!
-//! Blocking and plain HTTP/1.1. Bodies stream; what is held in memory does not grow with a blob. Every
+//! Blocking HTTP/1.1, plain or over TLS (`trust`). Bodies stream; what is held in memory does not grow with a blob. Every
 //! blob is hashed here as well, on its way out and in, so a wrong byte anywhere is an error.
 
 use std::io::{self, Read};
@@ -23,6 +23,7 @@ pub mod ls;
 pub mod progress;
 pub mod put;
 pub mod rm;
+mod trust;
 
 /// A server that does not take a connection in this time is not there.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -60,13 +61,14 @@ impl Server {
             Error::usage(format!("--server {url}")).why(why).fix("--server http://127.0.0.1:9000")
         };
         let uri: Uri = url.parse().map_err(|_| wrong("not a URL"))?;
-        match uri.scheme_str() {
-            Some("http") => (),
-            Some("https") => return Err(wrong("TLS is not built yet")),
-            _ => return Err(wrong("a URL starts with http://")),
-        }
+        let tls = match uri.scheme_str() {
+            Some("http") => None,
+            Some("https") => Some(trust::config(arg.ca.as_deref())?),
+            _ => return Err(wrong("a URL starts with http:// or https://")),
+        };
         let token = arg.token.as_deref().filter(|token| !token.is_empty()).map(authorization).transpose()?;
         let agent = Agent::config_builder()
+            .tls_config(tls.unwrap_or_default())
             .middleware(Authorize(token))
             .http_status_as_error(false)
             .max_redirects(0)
@@ -217,18 +219,20 @@ mod tests {
     }
 
     #[test]
-    fn only_plain_http_is_spoken() {
-        let new = |url: &str| Server::new(&ServerArg { server: url.to_owned(), token: None });
+    fn a_server_is_named_by_its_url() {
+        let new = |url: &str| Server::new(&ServerArg { server: url.to_owned(), ca: None, token: None });
         assert_eq!(new("http://h:1/").expect("valid").blobs_url(), "http://h:1/blobs");
         assert_eq!(new("").expect("unset").url, DEFAULT_SERVER);
-        for url in ["https://h:1", "h:1", "127.0.0.1:9000", "ftp://h"] {
+        assert_eq!(new("https://h:1").expect("valid").blobs_url(), "https://h:1/blobs");
+        for url in ["h:1", "127.0.0.1:9000", "ftp://h"] {
             assert_eq!(new(url).map(|_| ()).expect_err(url).exit_code(), 2);
         }
     }
 
     #[test]
     fn an_absent_server_is_named_with_what_to_do() {
-        let server = Server::new(&ServerArg { server: "http://127.0.0.1:1".to_owned(), token: None });
+        let server =
+            Server::new(&ServerArg { server: "http://127.0.0.1:1".to_owned(), ca: None, token: None });
         let server = server.expect("valid");
         let refused = ureq::Error::Io(io::ErrorKind::ConnectionRefused.into());
         let text = server.no_answer("cannot list", refused).to_string();

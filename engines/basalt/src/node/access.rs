@@ -1,10 +1,13 @@
-//! Who may use the listeners: what `--token-file` names, read at the start and again on HUP. Called by the node.
+//! Who may use the listeners, and how they show that it is us: the files of `--tls-cert`, `--tls-key`, `--tls-client-ca` and
+//! `--token-file`, read at the start and again on HUP. Called by the node.
 //!
 //! Invariant: a file that is wrong at the start keeps the node from starting; one that is wrong later changes nothing.
 
 use crate::config::Settings;
 use crate::error::Error;
-use net::{Door, Live, tokens::Tokens};
+use net::tls::{Identity, IdentityFiles};
+use net::tokens::Tokens;
+use net::{Door, Live};
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -25,17 +28,28 @@ pub struct Doors {
 
 /// The files, and what was read of them last.
 pub(super) struct Access {
+    identity: Option<(IdentityFiles, Live<Identity>)>,
     tokens: Option<(PathBuf, Live<Tokens>)>,
 }
 
 impl Access {
     /// Reads all files.
     pub(super) fn load(settings: &Settings) -> Result<Access, Error> {
+        let tls = &settings.tls;
+        let pairs: Vec<_> = tls.certs.iter().cloned().zip(tls.keys.iter().cloned()).collect();
+        let identity = match pairs.is_empty() {
+            true => None,
+            false => {
+                let files = IdentityFiles { pairs, client_ca: tls.client_ca.clone() };
+                let identity = read_identity(&files)?;
+                Some((files, Live::new(identity)))
+            }
+        };
         let tokens = match &settings.token_file {
             Some(path) => Some((path.clone(), Live::new(read_tokens(path)?))),
             None => None,
         };
-        Ok(Access { tokens })
+        Ok(Access { identity, tokens })
     }
 
     /// The doors of all listeners.
@@ -45,23 +59,40 @@ impl Access {
 
     fn door(&self, listener: &'static str) -> Door {
         assert!(LISTENERS.contains(&listener), "token files do not know {listener}");
-        Door { listener, tokens: self.tokens.as_ref().map(|(_, tokens)| tokens.clone()) }
+        let identity = self.identity.as_ref().map(|(_, identity)| identity.clone());
+        Door { listener, identity, tokens: self.tokens.as_ref().map(|(_, tokens)| tokens.clone()) }
     }
 
-    /// Reads all files again; what cannot be used leaves things as they are, with a line in the log.
+    /// Reads all files again. What cannot be used leaves things as they are, with one line in the log; connections that are
+    /// open go on as they began.
     pub(super) fn reload(&self) {
-        let Some((path, live)) = &self.tokens else {
-            tracing::info!("nothing to reload: there are no tokens");
-            return;
-        };
-        match read_tokens(path) {
-            Ok(tokens) => {
-                live.replace(tokens);
-                tracing::info!(file = %path.display(), "tokens are read again");
-            }
-            Err(e) => tracing::error!(error = %e.in_one_line(), "the tokens stay as they were"),
+        if self.identity.is_none() && self.tokens.is_none() {
+            tracing::info!("nothing to reload: there are no certificates and no tokens");
+        }
+        if let Some((files, live)) = &self.identity {
+            take("certificates", read_identity(files), live);
+        }
+        if let Some((path, live)) = &self.tokens {
+            take("tokens", read_tokens(path), live);
         }
     }
+}
+
+fn take<T>(what: &str, read: Result<T, Error>, live: &Live<T>) {
+    match read {
+        Ok(value) => {
+            live.replace(value);
+            tracing::info!("{what} are read again");
+        }
+        Err(e) => tracing::error!(error = %e.in_one_line(), "the {what} stay as they were"),
+    }
+}
+
+fn read_identity(files: &IdentityFiles) -> Result<Identity, Error> {
+    Identity::load(files).map_err(|e| {
+        let fix = "name PEM files: --tls-cert a chain, --tls-key its key, --tls-client-ca authorities";
+        Error::config(format!("TLS: {}", e.path.display())).why(e.why).fix(fix)
+    })
 }
 
 fn read_tokens(path: &Path) -> Result<Tokens, Error> {
