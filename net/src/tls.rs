@@ -20,7 +20,7 @@ use std::sync::Arc;
 /// Pairs of certificate and key.
 pub const PAIRS_MAX: usize = 64;
 /// What we speak, as it is called in a handshake (RFC 7301), what we prefer first.
-const PROTOCOLS: [&[u8]; 1] = [b"http/1.1"];
+const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
 /// Where an identity is read from, all in PEM.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -80,6 +80,11 @@ impl<C: Conn> Transport<C> {
         }
     }
 
+    /// HTTP/2 was agreed on in the handshake.
+    pub(crate) fn is_http2(&self) -> bool {
+        matches!(self, Transport::Tls(secure) if secure.tls.alpn_protocol() == Some(b"h2"))
+    }
+
     /// Says that nothing more is sent, in a way that the peer can tell from a connection that was cut.
     pub(crate) async fn finish(&mut self) {
         if let Transport::Tls(secure) = self {
