@@ -24,6 +24,8 @@ use std::task::Poll;
 
 /// Unread body bytes that are read and thrown away to keep a connection.
 pub const DISCARD_BYTES_MAX: u64 = 256 << 10;
+/// How long an answer over HTTP/2 waits for them with its end.
+const DISCARD_WAIT_NS: u64 = 1_000_000_000;
 /// Pieces whose sending moves the deadline.
 const SEND_STEP_BYTES: usize = 1 << 20;
 /// Pieces whose receiving moves the deadline.
@@ -286,14 +288,21 @@ impl<I: Io> Exchange<'_, I> {
     /// The same on a stream of HTTP/2.
     async fn give(&mut self, body: &[u8]) -> io::Result<()> {
         let Wire::Stream(stream) = &mut self.wire else { unreachable!("checked by the caller") };
+        let (io, unread) = (self.io, &mut self.framing.body);
         if !self.out.is_empty() {
             let is_bodiless = self.framing.is_head || self.status == 304 || self.status == 204;
+            if is_bodiless {
+                discard(io, stream, unread).await;
+            }
             stream.give_head(self.out, is_bodiless);
             self.out.clear();
         }
         for part in body.chunks(SEND_STEP_BYTES) {
             self.guard.set(self.io.now_ns() + self.limits.send_wait_ns, Hangup::Both, false);
             for piece in part.chunks(PIECE_BYTES) {
+                if stream.ends_with(piece) {
+                    discard(io, stream, unread).await;
+                }
                 stream.give(piece).await?;
             }
         }
@@ -398,6 +407,21 @@ impl<I: Io> Exchange<'_, I> {
     pub fn close_after(&mut self) {
         self.framing.keep_alive = false;
     }
+}
+
+/// Takes in what the service left of a body before its answer ends, which ends the stream: the client is still told what is
+/// wrong with it. Bounded as the same is on a connection of HTTP/1.1, and in time: a client may wait for the end of the answer.
+async fn discard<I: Io>(io: &I, stream: &mut Stream, unread: &mut Body) {
+    if matches!(std::mem::replace(unread, Body::None), Body::None) {
+        return;
+    }
+    let (mut rest, mut late) =
+        (std::pin::pin!(stream.discard(DISCARD_BYTES_MAX)), std::pin::pin!(io.sleep(DISCARD_WAIT_NS)));
+    std::future::poll_fn(|cx| match rest.as_mut().poll(cx) {
+        Poll::Ready(()) => Poll::Ready(()),
+        Poll::Pending => late.as_mut().poll(cx),
+    })
+    .await;
 }
 
 /// `{"error":"…"}` and a line end.

@@ -49,9 +49,9 @@ const CONCURRENT_MAX: u32 = 128;
 /// Names and values of a request's fields, each with 32 bytes of its own (RFC 9113 §6.5.2): as a head of HTTP/1.1.
 const FIELDS_BYTES_MAX: u32 = 16 << 10;
 /// Body bytes of one stream that may come before they are read.
-const STREAM_WINDOW_BYTES: u32 = 256 << 10;
-/// The same of a connection.
-const WINDOW_BYTES: u32 = 512 << 10;
+const STREAM_WINDOW_BYTES: u32 = 128 << 10;
+/// The same of a connection: all its streams together, or those that wait for their turn would keep the others' bodies out.
+const WINDOW_BYTES: u32 = CONCURRENT_MAX * STREAM_WINDOW_BYTES;
 /// Body bytes of one stream that hyper takes before it can send them, beside the piece it is given.
 const SEND_BYTES_MAX: usize = 64 << 10;
 /// For what is under way when nothing else bounds it.

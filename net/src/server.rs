@@ -33,7 +33,8 @@ const HEAD_BYTES: usize = 512;
 pub struct Limits {
     /// Connections at a time.
     pub connections_max: usize,
-    /// Requests under way over HTTP/2 at a time; each holds at most 192 KiB when its client does not read.
+    /// Requests under way over HTTP/2 at a time: each holds at most 128 KiB of a body that is not read yet and 192 KiB of an
+    /// answer that its client does not read.
     pub streams_max: usize,
     /// Wait for the next request.
     pub idle_wait_ns: u64,
@@ -49,7 +50,7 @@ impl Default for Limits {
     fn default() -> Self {
         Limits {
             connections_max: 16_384,
-            streams_max: 4_096,
+            streams_max: 2_048,
             idle_wait_ns: 75 * SECOND_NS,
             head_wait_ns: 10 * SECOND_NS,
             body_wait_ns: 30 * SECOND_NS,

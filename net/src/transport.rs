@@ -2,9 +2,8 @@
 //! everything above through the seam's `Conn`.
 //!
 //! Invariants
-//! 1. Bodies are encrypted in pieces of at most [`PIECE_BYTES`], each sent before the next is made. A connection that waits
-//!    for its peer to read holds one piece of ciphertext; one that waits for bytes holds less than a record of each kind:
-//!    80 KiB in all, and 2 KiB of keys and state when it is idle.
+//! 1. Bodies are encrypted in pieces of at most [`PIECE_BYTES`], each sent before the next is made: a connection that waits for
+//!    its peer to read holds one piece of ciphertext, one that waits for bytes at most a record of each kind, 110 KiB in all.
 //! 2. Receiving never sends, but for the alert that ends a connection: a receive that is dropped loses nothing.
 //! 3. The paths of TLS are boxed, so that a plain connection's task does not grow by them.
 

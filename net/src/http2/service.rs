@@ -81,10 +81,11 @@ fn read<I: Io, S: Service<I>>(server: &Server<I, S>, text: &[u8], body: &Incomin
         Ok(Parsed::Partial) => refused(Status::HeaderFieldsTooLarge, "the request head is too large"),
         Err(e) => refused(e.status(), "the request head is malformed or too large"),
     };
-    framing.body = framed;
     if server.is_full_of_streams() {
+        framing.body = Body::None;
         return (Err(Refusal::new(Status::ServiceUnavailable, "too many requests under way")), framing);
     }
+    framing.body = framed;
     (routed, framing)
 }
 

@@ -90,6 +90,22 @@ impl Stream {
         Ok(count)
     }
 
+    /// Reads what is left of the body and at most `most` bytes of it.
+    pub(crate) async fn discard(&mut self, mut most: u64) {
+        // What is wrong with it is hyper's to tell.
+        while let Ok(Some(data)) = self.next().await {
+            most = most.saturating_sub(data.len() as u64);
+            if most == 0 {
+                return;
+            }
+        }
+    }
+
+    /// Whether the answer is whole with this piece.
+    pub(crate) fn ends_with(&self, piece: &[u8]) -> bool {
+        self.state.borrow().left == Some(piece.len() as u64)
+    }
+
     async fn next(&mut self) -> io::Result<Option<Bytes>> {
         let (state, body) = (&self.state, &mut self.body);
         poll_fn(|cx| {
