@@ -9,9 +9,11 @@
 //! 2. Every wait has a deadline that moves only with progress.
 //! 3. After a failed send or a body that ended early nothing more is sent on the connection.
 
+mod streamed;
+
 use crate::deadline::Guard;
 use crate::http1::{CONTINUE, ChunkedDecoder, HttpDate, ResponseHead, Status};
-use crate::http2::{PIECE_BYTES, Stream};
+use crate::http2::Stream;
 use crate::input::Input;
 use crate::server::Limits;
 use crate::transport::Transport;
@@ -24,8 +26,6 @@ use std::task::Poll;
 
 /// Unread body bytes that are read and thrown away to keep a connection.
 pub const DISCARD_BYTES_MAX: u64 = 256 << 10;
-/// How long an answer over HTTP/2 waits for them with its end.
-const DISCARD_WAIT_NS: u64 = 1_000_000_000;
 /// Pieces whose sending moves the deadline.
 const SEND_STEP_BYTES: usize = 1 << 20;
 /// Pieces whose receiving moves the deadline.
@@ -163,29 +163,6 @@ impl<I: Io> Exchange<'_, I> {
         }
     }
 
-    async fn read_stream(&mut self, mut buf: Buffer, from: usize, to: usize) -> (io::Result<usize>, Buffer) {
-        let Wire::Stream(stream) = &mut self.wire else { unreachable!("checked by the caller") };
-        let mut at = from;
-        while at < to && !matches!(self.framing.body, Body::None) {
-            let count = match stream.read(&mut buf[at..to]).await {
-                Ok(count) => count,
-                Err(e) => return (Err(e), buf),
-            };
-            at += count;
-            match &mut self.framing.body {
-                Body::Length(left) if count == 0 && *left > 0 => {
-                    return (Err(io::ErrorKind::UnexpectedEof.into()), buf);
-                }
-                Body::Length(left) => *left = left.saturating_sub(count as u64),
-                _ => {}
-            }
-            if count == 0 || matches!(self.framing.body, Body::Length(0)) {
-                self.framing.body = Body::None;
-            }
-        }
-        (Ok(at - from), buf)
-    }
-
     async fn read_length(&mut self, mut buf: Buffer, from: usize, to: usize) -> (io::Result<usize>, Buffer) {
         let Body::Length(left) = &mut self.framing.body else { unreachable!("checked by the caller") };
         let Wire::Whole { conn, input } = &mut self.wire else { unreachable!("checked by the caller") };
@@ -280,31 +257,6 @@ impl<I: Io> Exchange<'_, I> {
         for part in parts {
             self.guard.set(self.io.now_ns() + self.limits.send_wait_ns, Hangup::Both, false);
             conn.send(&[], part).await?;
-        }
-        self.sent_bytes += body.len() as u64;
-        Ok(())
-    }
-
-    /// The same on a stream of HTTP/2.
-    async fn give(&mut self, body: &[u8]) -> io::Result<()> {
-        let Wire::Stream(stream) = &mut self.wire else { unreachable!("checked by the caller") };
-        let (io, unread) = (self.io, &mut self.framing.body);
-        if !self.out.is_empty() {
-            let is_bodiless = self.framing.is_head || self.status == 304 || self.status == 204;
-            if is_bodiless {
-                discard(io, stream, unread).await;
-            }
-            stream.give_head(self.out, is_bodiless);
-            self.out.clear();
-        }
-        for part in body.chunks(SEND_STEP_BYTES) {
-            self.guard.set(self.io.now_ns() + self.limits.send_wait_ns, Hangup::Both, false);
-            for piece in part.chunks(PIECE_BYTES) {
-                if stream.ends_with(piece) {
-                    discard(io, stream, unread).await;
-                }
-                stream.give(piece).await?;
-            }
         }
         self.sent_bytes += body.len() as u64;
         Ok(())
@@ -407,21 +359,6 @@ impl<I: Io> Exchange<'_, I> {
     pub fn close_after(&mut self) {
         self.framing.keep_alive = false;
     }
-}
-
-/// Takes in what the service left of a body before its answer ends, which ends the stream: the client is still told what is
-/// wrong with it. Bounded as the same is on a connection of HTTP/1.1, and in time: a client may wait for the end of the answer.
-async fn discard<I: Io>(io: &I, stream: &mut Stream, unread: &mut Body) {
-    if matches!(std::mem::replace(unread, Body::None), Body::None) {
-        return;
-    }
-    let (mut rest, mut late) =
-        (std::pin::pin!(stream.discard(DISCARD_BYTES_MAX)), std::pin::pin!(io.sleep(DISCARD_WAIT_NS)));
-    std::future::poll_fn(|cx| match rest.as_mut().poll(cx) {
-        Poll::Ready(()) => Poll::Ready(()),
-        Poll::Pending => late.as_mut().poll(cx),
-    })
-    .await;
 }
 
 /// `{"error":"…"}` and a line end.

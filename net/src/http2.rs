@@ -67,6 +67,8 @@ struct Life<I> {
     streams: Cell<usize>,
     /// When it has been idle for too long, if it is.
     idle_due_ns: Cell<u64>,
+    /// When what is being sent has taken too long.
+    send_due_ns: Cell<Option<u64>>,
 }
 
 impl<I: Io> Life<I> {
@@ -81,14 +83,23 @@ impl<I: Io> Life<I> {
         self.settle();
     }
 
-    /// While bytes are being sent.
-    fn is_sending(&self) {
-        self.guard.set(self.io.now_ns() + self.send_wait_ns, Hangup::Both, false);
+    fn begin_sending(&self) {
+        self.send_due_ns.set(Some(self.io.now_ns() + self.send_wait_ns));
+        self.settle();
     }
 
-    /// While nothing is.
+    fn end_sending(&self) {
+        self.send_due_ns.set(None);
+        self.settle();
+    }
+
+    /// Sets the connection's deadline to what it waits for.
     fn settle(&self) {
-        let due_ns = if self.streams.get() > 0 { NEVER_NS } else { self.idle_due_ns.get() };
+        let due_ns = match self.send_due_ns.get() {
+            Some(due_ns) => due_ns,
+            None if self.streams.get() > 0 => NEVER_NS,
+            None => self.idle_due_ns.get(),
+        };
         self.guard.set(due_ns, Hangup::Both, false);
     }
 }
@@ -108,6 +119,7 @@ pub(crate) async fn serve<I: Io, S: Service<I>>(
         send_wait_ns: limits.send_wait_ns,
         streams: Cell::new(0),
         idle_due_ns: Cell::new(io.now_ns() + limits.idle_wait_ns),
+        send_due_ns: Cell::new(None),
     });
     life.settle();
     let wire = Wire::new(first);
@@ -160,9 +172,9 @@ async fn pump<I: Io>(conn: &mut Transport<I::Conn>, wire: &Wire, life: &Life<I>)
     loop {
         let outgoing = wire.take_outgoing();
         if !outgoing.is_empty() {
-            life.is_sending();
+            life.begin_sending();
             conn.send(&outgoing, &[]).await?;
-            life.settle();
+            life.end_sending();
             continue;
         }
         if wire.is_closed() {

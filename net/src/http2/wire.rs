@@ -159,3 +159,49 @@ impl Write for Wire {
         Poll::Ready(Ok(()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hyper::rt::ReadBuf;
+
+    #[test]
+    fn what_is_written_is_bounded_until_it_is_taken() {
+        let mut wire = Wire::new(b"");
+        let mut cx = Context::from_waker(Waker::noop());
+        let bytes = [7; OUTGOING_BYTES_MAX];
+        assert!(wire.poll_outgoing(&mut cx).is_pending());
+        let parts = [io::IoSlice::new(&bytes[..100]), io::IoSlice::new(&bytes)];
+        let written = Pin::new(&mut wire).poll_write_vectored(&mut cx, &parts);
+        assert!(matches!(written, Poll::Ready(Ok(OUTGOING_BYTES_MAX))), "{written:?}");
+        assert!(Pin::new(&mut wire).poll_write(&mut cx, b"more").is_pending());
+        assert!(wire.poll_outgoing(&mut cx).is_ready());
+        assert_eq!(wire.take_outgoing(), bytes);
+        assert!(matches!(Pin::new(&mut wire).poll_write(&mut cx, b"more"), Poll::Ready(Ok(4))));
+        wire.close();
+        assert_eq!((wire.take_outgoing(), wire.is_closed()), (b"more".to_vec(), true));
+    }
+
+    #[test]
+    fn bytes_are_asked_for_one_chunk_at_a_time_up_to_the_end() {
+        let mut wire = Wire::new(b"first");
+        let mut cx = Context::from_waker(Waker::noop());
+        let read = |wire: &mut Wire, cx: &mut Context<'_>| {
+            let mut bytes = [0; 3];
+            let mut buf = ReadBuf::new(&mut bytes);
+            let read = Pin::new(wire).poll_read(cx, buf.unfilled());
+            read.map(|read| read.map(|()| buf.filled().to_vec()).expect("memory does not fail"))
+        };
+        assert!(wire.poll_wanted(&mut cx).is_pending(), "the first bytes are not used yet");
+        assert_eq!(read(&mut wire, &mut cx), Poll::Ready(b"fir".to_vec()));
+        assert_eq!(read(&mut wire, &mut cx), Poll::Ready(b"st".to_vec()));
+        assert!(read(&mut wire, &mut cx).is_pending());
+        assert!(wire.poll_wanted(&mut cx).is_ready());
+        wire.arrived(b"x");
+        assert_eq!(read(&mut wire, &mut cx), Poll::Ready(b"x".to_vec()));
+        assert!(read(&mut wire, &mut cx).is_pending() && wire.poll_wanted(&mut cx).is_ready());
+        wire.arrived(b"");
+        assert_eq!(read(&mut wire, &mut cx), Poll::Ready(Vec::new()));
+        assert!(wire.poll_wanted(&mut cx).is_pending(), "nothing follows the end");
+    }
+}

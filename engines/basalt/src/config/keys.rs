@@ -299,7 +299,7 @@ pub static KEYS: [Key; 25] = [
         value_name: "FILE",
         kind: Kind::Paths,
         default: "none",
-        help: "Serve TLS with this certificate chain, in PEM; several are chosen by name; read again on HUP",
+        help: "Serve TLS with this certificate chain, in PEM; several: by name",
         heading: LISTENERS,
         set: |settings, values| {
             settings.tls.certs = files(values)?;
@@ -338,7 +338,7 @@ pub static KEYS: [Key; 25] = [
         value_name: "FILE",
         kind: Kind::Text,
         default: "none",
-        help: "Tokens that clients need, in lines `blob|slice|ops TOKEN`; read again on HUP",
+        help: "Tokens that clients need, in lines `blob|slice|ops TOKEN`",
         heading: LISTENERS,
         set: |settings, values| {
             settings.token_file = file(one(values)?);
