@@ -9,10 +9,14 @@
 //! 2. Every wait has a deadline that moves only with progress.
 //! 3. After a failed send or a body that ended early nothing more is sent on the connection.
 
+mod streamed;
+
 use crate::deadline::Guard;
 use crate::http1::{CONTINUE, ChunkedDecoder, HttpDate, ResponseHead, Status};
+use crate::http2::Stream;
 use crate::input::Input;
 use crate::server::Limits;
+use crate::transport::Transport;
 use runtime::buffer::Buffer;
 use runtime::io::{Conn, Hangup, Io};
 use runtime::resident::Resident;
@@ -40,6 +44,8 @@ pub(crate) enum Body {
     /// Bytes left.
     Length(u64),
     Chunked(Box<ChunkedDecoder>),
+    /// As long as frames of HTTP/2 say.
+    Open,
 }
 
 /// What the server keeps of a head while the service works.
@@ -50,11 +56,18 @@ pub(crate) struct Framing {
     pub(crate) is_head: bool,
 }
 
+/// What a request is received from and answered on.
+pub(crate) enum Wire<'c, I: Io> {
+    /// A connection of HTTP/1.1, which is this request's until it is answered.
+    Whole { conn: &'c mut Transport<I::Conn>, input: &'c mut Input<Transport<I::Conn>> },
+    /// A stream among others of HTTP/2.
+    Stream(&'c mut Stream),
+}
+
 /// A request under way.
 pub struct Exchange<'c, I: Io> {
     pub(crate) io: &'c I,
-    pub(crate) conn: &'c mut I::Conn,
-    pub(crate) input: &'c mut Input<I::Conn>,
+    pub(crate) wire: Wire<'c, I>,
     pub(crate) guard: &'c Guard,
     pub(crate) limits: &'c Limits,
     pub(crate) out: &'c mut Vec<u8>,
@@ -80,7 +93,7 @@ impl<I: Io> Exchange<'_, I> {
         match &self.framing.body {
             Body::None => Some(0),
             Body::Length(left) => Some(*left),
-            Body::Chunked(_) => None,
+            Body::Chunked(_) | Body::Open => None,
         }
     }
 
@@ -108,8 +121,9 @@ impl<I: Io> Exchange<'_, I> {
             let begin_ns = self.io.now_ns();
             let wait_ns = self.limits.body_wait_ns * (step_end - at).div_ceil(RECEIVE_STEP_BYTES) as u64;
             self.due(wait_ns, Hangup::Receive);
-            let (read, back) = match self.framing.body {
-                Body::Chunked(_) => self.read_chunked(buf, at, step_end).await,
+            let (read, back) = match (&self.wire, &self.framing.body) {
+                (Wire::Stream(_), _) => Box::pin(self.read_stream(buf, at, step_end)).await,
+                (_, Body::Chunked(_)) => self.read_chunked(buf, at, step_end).await,
                 _ => self.read_length(buf, at, step_end).await,
             };
             let was_quick = self.io.now_ns() - begin_ns < wait_ns / QUICK_PART;
@@ -134,24 +148,28 @@ impl<I: Io> Exchange<'_, I> {
     fn left_of_body(&self, most: usize) -> usize {
         match self.framing.body {
             Body::Length(left) => usize::try_from(left).map_or(most, |left| left.min(most)),
-            Body::None | Body::Chunked(_) => RECEIVE_STEP_BYTES,
+            Body::None | Body::Chunked(_) | Body::Open => RECEIVE_STEP_BYTES,
         }
     }
 
     async fn send_continue(&mut self) -> io::Result<()> {
-        if std::mem::take(&mut self.framing.expects_continue) && self.input.bytes().is_empty() {
-            self.due(self.limits.send_wait_ns, Hangup::Both);
-            self.conn.send(CONTINUE, &[]).await?;
+        if !std::mem::take(&mut self.framing.expects_continue) {
+            return Ok(());
         }
-        Ok(())
+        self.due(self.limits.send_wait_ns, Hangup::Both);
+        match &mut self.wire {
+            Wire::Whole { conn, input } if input.bytes().is_empty() => conn.send(CONTINUE, &[]).await,
+            _ => Ok(()),
+        }
     }
 
     async fn read_length(&mut self, mut buf: Buffer, from: usize, to: usize) -> (io::Result<usize>, Buffer) {
         let Body::Length(left) = &mut self.framing.body else { unreachable!("checked by the caller") };
+        let Wire::Whole { conn, input } = &mut self.wire else { unreachable!("checked by the caller") };
         let to = to.min(from + usize::try_from(*left).unwrap_or(usize::MAX - from));
-        let there = self.input.bytes();
+        let there = input.bytes();
         let read = if there.is_empty() {
-            let (read, back) = self.conn.recv_into(buf, from, to).await;
+            let (read, back) = conn.recv_into(buf, from, to).await;
             buf = back;
             match read {
                 Ok(n) if n == to - from => n,
@@ -161,7 +179,7 @@ impl<I: Io> Exchange<'_, I> {
         } else {
             let n = there.len().min(to - from);
             buf[from..from + n].copy_from_slice(&there[..n]);
-            self.input.consume(n);
+            input.consume(n);
             n
         };
         *left -= read as u64;
@@ -172,10 +190,11 @@ impl<I: Io> Exchange<'_, I> {
     }
 
     async fn read_chunked(&mut self, mut buf: Buffer, from: usize, to: usize) -> (io::Result<usize>, Buffer) {
+        let Wire::Whole { conn, input } = &mut self.wire else { unreachable!("checked by the caller") };
         let mut at = from;
         while at < to {
-            if self.input.bytes().is_empty() {
-                match self.input.more(self.conn).await {
+            if input.bytes().is_empty() {
+                match input.more(*conn).await {
                     Ok(true) => {}
                     Ok(false) => return (Err(io::ErrorKind::UnexpectedEof.into()), buf),
                     Err(e) => return (Err(e), buf),
@@ -185,7 +204,7 @@ impl<I: Io> Exchange<'_, I> {
                 unreachable!("checked by the caller")
             };
             // Not more input than there is room for its data: framing only makes it shorter.
-            let bytes = self.input.bytes();
+            let bytes = input.bytes();
             let bytes = &bytes[..bytes.len().min(to - at)];
             let step = match decoder.decode(bytes) {
                 Ok(step) => step,
@@ -194,7 +213,7 @@ impl<I: Io> Exchange<'_, I> {
             let data = &bytes[step.data.clone()];
             buf[at..at + data.len()].copy_from_slice(data);
             at += data.len();
-            self.input.consume(step.consumed);
+            input.consume(step.consumed);
             if step.done {
                 self.framing.body = Body::None;
                 break;
@@ -218,7 +237,7 @@ impl<I: Io> Exchange<'_, I> {
         let much = match self.framing.body {
             Body::None => false,
             Body::Length(left) => left > DISCARD_BYTES_MAX || self.framing.expects_continue,
-            Body::Chunked(_) => true,
+            Body::Chunked(_) | Body::Open => true,
         };
         if much {
             self.framing.keep_alive = false;
@@ -228,15 +247,16 @@ impl<I: Io> Exchange<'_, I> {
     /// Sends what is left of the head and all of `body`. For HEAD requests the body is left out.
     pub async fn send(&mut self, body: &[u8]) -> io::Result<()> {
         let body = if self.framing.is_head { &[] } else { body };
-        let mut parts = body.chunks(SEND_STEP_BYTES);
-        let first = parts.next().unwrap_or_default();
         self.answering = true;
         self.due(self.limits.send_wait_ns, Hangup::Both);
-        self.conn.send(self.out, first).await?;
+        let Wire::Whole { conn, .. } = &mut self.wire else { return Box::pin(self.give(body)).await };
+        let mut parts = body.chunks(SEND_STEP_BYTES);
+        let first = parts.next().unwrap_or_default();
+        conn.send(self.out, first).await?;
         self.out.clear();
         for part in parts {
-            self.due(self.limits.send_wait_ns, Hangup::Both);
-            self.conn.send(&[], part).await?;
+            self.guard.set(self.io.now_ns() + self.limits.send_wait_ns, Hangup::Both, false);
+            conn.send(&[], part).await?;
         }
         self.sent_bytes += body.len() as u64;
         Ok(())
@@ -247,12 +267,16 @@ impl<I: Io> Exchange<'_, I> {
         if self.framing.is_head {
             return self.send(&[]).await;
         }
+        if matches!(self.wire, Wire::Stream(_)) {
+            return self.send(&pages[from..from + len]).await;
+        }
         self.answering = true;
         let mut done = 0;
         while done < len {
             let step = (len - done).min(SEND_STEP_BYTES);
             self.due(self.limits.send_wait_ns, Hangup::Both);
-            self.conn.send_resident(self.out, pages, from + done, step).await?;
+            let Wire::Whole { conn, .. } = &mut self.wire else { unreachable!("just checked") };
+            conn.send_resident(self.out, pages, from + done, step).await?;
             self.out.clear();
             done += step;
         }
@@ -291,11 +315,15 @@ impl<I: Io> Exchange<'_, I> {
         self.due(SERVICE_WAIT_NS, Hangup::Both);
         let mut work = std::pin::pin!(work);
         // What follows the body tells whether the client is still there; a next request that came early does too.
-        let can_look = matches!(self.framing.body, Body::None) && self.input.bytes().is_empty();
-        let (input, conn) = (&mut *self.input, &mut *self.conn);
+        let has_all = matches!(self.framing.body, Body::None);
         let look = async {
-            if !can_look || input.more(conn).await? {
-                std::future::pending::<()>().await;
+            match &mut self.wire {
+                Wire::Stream(stream) => return Err(stream.gone().await),
+                Wire::Whole { conn, input } => {
+                    if !has_all || !input.bytes().is_empty() || input.more(*conn).await? {
+                        std::future::pending::<()>().await;
+                    }
+                }
             }
             Err(io::ErrorKind::ConnectionAborted.into())
         };

@@ -5,14 +5,19 @@
 //! Invariants
 //! 1. A head is at most 16 KiB; a connection that waits holds no buffer.
 //! 2. After a refusal of a malformed head nothing of that connection is interpreted any more (RFC 9112 §11.2).
-//! 3. At most `connections_max` connections per column; one more is told 503 and closed.
+//! 3. At most `connections_max` connections per column; one more is told 503 and closed, under TLS just closed.
 
 use crate::deadline::{Deadlines, Guard, SWEEP_NS};
-use crate::exchange::{Body, DISCARD_BYTES_MAX, Exchange, Framing, error_json};
+use crate::door::{Door, DoorView};
+use crate::exchange::{Body, DISCARD_BYTES_MAX, Exchange, Framing, Wire, error_json};
 use crate::http1::{
     BodyLength, Head, HttpDate, Method, Parsed, ResponseHead, Status, head_may_end, parse_head,
 };
+use crate::http2;
 use crate::input::Input;
+use crate::stop::{Listening, Stop};
+use crate::tls::Identity;
+use crate::transport::{NoTls, Transport};
 use runtime::io::{Conn, Hangup, Io};
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -28,9 +33,12 @@ const HEAD_BYTES: usize = 512;
 pub struct Limits {
     /// Connections at a time.
     pub connections_max: usize,
+    /// Requests under way over HTTP/2 at a time: each holds at most 128 KiB of a body that is not read yet and 192 KiB of an
+    /// answer that its client does not read.
+    pub streams_max: usize,
     /// Wait for the next request.
     pub idle_wait_ns: u64,
-    /// From the first byte of a head to its last.
+    /// From the first byte of a head to its last; for a TLS handshake, its first byte awaited too.
     pub head_wait_ns: u64,
     /// For each 256 KiB of a body.
     pub body_wait_ns: u64,
@@ -42,6 +50,7 @@ impl Default for Limits {
     fn default() -> Self {
         Limits {
             connections_max: 16_384,
+            streams_max: 2_048,
             idle_wait_ns: 75 * SECOND_NS,
             head_wait_ns: 10 * SECOND_NS,
             body_wait_ns: 30 * SECOND_NS,
@@ -79,6 +88,10 @@ pub trait Service<I: Io>: 'static {
     type Request;
     /// Understands a head.
     fn route(&self, head: &Head<'_>) -> Result<Self::Request, Refusal>;
+    /// Whether a path is answered without a token.
+    fn is_public(&self, _path: &str) -> bool {
+        false
+    }
     /// Answers. An error ends the connection.
     fn respond(
         &self,
@@ -89,6 +102,16 @@ pub trait Service<I: Io>: 'static {
     fn on_answered(&self, _status: u16, _sent_bytes: u64, _received_bytes: u64, _took_ns: u64) {}
     /// Hears of connections opened (+1) and closed (-1).
     fn on_connection(&self, _change: i64) {}
+}
+
+/// What becomes of a connection.
+enum Then {
+    /// It may carry another request.
+    Next,
+    /// It is to be closed.
+    Close,
+    /// Its client speaks HTTP/2.
+    Http2,
 }
 
 /// A service on one column.
@@ -106,80 +129,139 @@ struct Inner<I, S> {
     io: I,
     service: S,
     limits: Limits,
+    door: DoorView,
     deadlines: Deadlines,
-    stopping: Cell<bool>,
+    /// Those of requests over HTTP/2.
+    streams: Deadlines,
+    is_sweeping: Cell<bool>,
+    stop: Stop,
     date: RefCell<(u64, HttpDate)>,
     /// Monotonic time at which `date` must be looked at again.
     date_due_ns: Cell<u64>,
 }
 
 impl<I: Io, S: Service<I>> Server<I, S> {
-    /// Serves `service` and starts the column's deadline sweeper.
+    /// Serves `service` to everybody.
     pub fn new(io: &I, service: S, limits: Limits) -> Server<I, S> {
+        Server::behind(io, service, limits, &Door::default())
+    }
+
+    /// Serves `service` to those whom `door` admits.
+    pub fn behind(io: &I, service: S, limits: Limits, door: &Door) -> Server<I, S> {
         let inner = Rc::new(Inner {
             io: io.clone(),
             service,
             limits,
+            door: DoorView::new(door),
             deadlines: Deadlines::default(),
-            stopping: Cell::new(false),
+            streams: Deadlines::default(),
+            is_sweeping: Cell::new(false),
+            stop: Stop::default(),
             date: RefCell::new((0, HttpDate::at(0))),
             date_due_ns: Cell::new(0),
         });
         Server { inner }
     }
 
-    /// Connections open now.
+    /// Connections open now, and requests over HTTP/2 whose connection may have gone before they are done.
     pub fn connections(&self) -> usize {
-        self.inner.deadlines.len()
+        self.inner.deadlines.len() + self.inner.streams.len()
     }
 
     /// Takes a connection and serves it in a task of its own.
     pub fn serve(&self, conn: I::Conn) {
         let me = self.clone();
-        let first = self.inner.deadlines.is_empty();
         let due_ns = self.inner.io.now_ns() + self.inner.limits.idle_wait_ns;
         let guard = self.inner.deadlines.watch(due_ns, conn.hangup());
-        if first {
+        if !self.inner.is_sweeping.replace(true) {
             let sweeper = self.clone();
             self.inner.io.spawn("deadlines", async move { sweeper.sweep().await });
         }
         self.inner.io.spawn("connection", async move {
             me.inner.service.on_connection(1);
-            me.serve_connection(conn, &guard).await;
+            me.serve_connection(conn, guard).await;
             me.inner.service.on_connection(-1);
         });
     }
 
     /// Stops taking requests: idle connections close now, the others after their answer.
     pub fn drain(&self) {
-        self.inner.stopping.set(true);
+        self.inner.stop.say();
         self.inner.deadlines.close_idle();
+    }
+
+    pub(crate) fn io(&self) -> &I {
+        &self.inner.io
+    }
+
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.inner.limits
+    }
+
+    pub(crate) fn service(&self) -> &S {
+        &self.inner.service
+    }
+
+    /// Hears when no more requests are taken.
+    pub(crate) fn stop(&self) -> Listening<'_> {
+        self.inner.stop.listen()
+    }
+
+    /// The deadline of a request over HTTP/2.
+    pub(crate) fn watch_stream(&self, due_ns: u64, hangup: Box<dyn Fn(Hangup)>) -> Guard {
+        self.inner.streams.watch(due_ns, hangup)
+    }
+
+    /// Whether as many requests are under way over HTTP/2 as may be.
+    pub(crate) fn is_full_of_streams(&self) -> bool {
+        self.inner.streams.len() >= self.inner.limits.streams_max
     }
 
     /// Runs while there are connections.
     async fn sweep(&self) {
-        while !self.inner.deadlines.is_empty() {
+        while self.connections() > 0 {
             self.inner.io.sleep(SWEEP_NS).await;
             self.inner.deadlines.sweep(self.inner.io.now_ns());
+            self.inner.streams.sweep(self.inner.io.now_ns());
         }
+        self.inner.is_sweeping.set(false);
     }
 
-    async fn serve_connection(&self, mut conn: I::Conn, guard: &Guard) {
+    async fn serve_connection(&self, conn: I::Conn, guard: Guard) {
         let inner = &*self.inner;
-        if inner.deadlines.len() > inner.limits.connections_max {
+        let is_full = inner.deadlines.len() > inner.limits.connections_max;
+        let mut conn = match inner.door.identity() {
+            None => Transport::Plain(conn),
+            // Who cannot be served is not worth a handshake.
+            Some(_) if is_full => return,
+            Some(identity) => match Box::pin(self.shake_hands(conn, &identity, &guard)).await {
+                Some(conn) => conn,
+                None => return,
+            },
+        };
+        if is_full {
             self.turn_away(&mut conn, Status::ServiceUnavailable, "too many connections").await;
             return;
+        }
+        if conn.is_http2() {
+            return Box::pin(http2::serve(self, conn, &[], guard)).await;
         }
         let mut input = Input::new();
         let mut out = Vec::with_capacity(HEAD_BYTES);
         let mut idle_from_ns = inner.io.now_ns();
+        let mut is_first = true;
         loop {
-            match self.serve_one(&mut conn, &mut input, &mut out, (guard, &mut idle_from_ns)).await {
-                Ok(true) => {}
-                Ok(false) => {
-                    self.linger(&mut conn, &mut input, guard).await;
-                    return;
+            match self.serve_one(&mut conn, &mut input, &mut out, (&guard, &mut idle_from_ns)).await {
+                Ok(Then::Next) => is_first = false,
+                Ok(Then::Http2) if is_first => {
+                    return Box::pin(http2::serve(self, conn, input.bytes(), guard)).await;
                 }
+                Ok(Then::Http2) => {
+                    let what = "HTTP/2 is spoken from the first byte on or not at all";
+                    self.turn_away(&mut conn, Status::BadRequest, what).await;
+                    return self.linger(&mut conn, &mut input, &guard).await;
+                }
+                Ok(Then::Close) => return self.linger(&mut conn, &mut input, &guard).await,
                 // The peer is gone or was hung up on.
                 Err(_) => return,
             }
@@ -190,24 +272,42 @@ impl<I: Io, S: Service<I>> Server<I, S> {
         }
     }
 
-    /// True: the connection may carry another request.
+    /// Agrees on TLS. Who speaks HTTP without it is told in its own words.
+    async fn shake_hands(
+        &self,
+        conn: I::Conn,
+        identity: &Identity,
+        guard: &Guard,
+    ) -> Option<Transport<I::Conn>> {
+        guard.set(self.inner.io.now_ns() + self.inner.limits.head_wait_ns, Hangup::Both, false);
+        match Transport::shake_hands(conn, identity).await {
+            Ok(conn) => Some(conn),
+            Err(NoTls::Failed) => None,
+            Err(NoTls::Other(conn)) => {
+                let mut conn = Transport::Plain(conn);
+                self.turn_away(&mut conn, Status::BadRequest, "this port speaks TLS: use https").await;
+                self.linger(&mut conn, &mut Input::new(), guard).await;
+                None
+            }
+        }
+    }
+
     async fn serve_one(
         &self,
-        conn: &mut I::Conn,
-        input: &mut Input<I::Conn>,
+        conn: &mut Transport<I::Conn>,
+        input: &mut Input<Transport<I::Conn>>,
         out: &mut Vec<u8>,
         (guard, idle_from_ns): (&Guard, &mut u64),
-    ) -> io::Result<bool> {
+    ) -> io::Result<Then> {
         let inner = &*self.inner;
-        let Some((start_ns, (request, framing))) = self.read_head(conn, input, guard, *idle_from_ns).await?
-        else {
-            return Ok(false);
+        let (start_ns, (request, framing)) = match self.read_head(conn, input, guard, *idle_from_ns).await? {
+            Ok(read) => read,
+            Err(then) => return Ok(then),
         };
         let date = self.date(start_ns);
         let mut exchange = Exchange {
             io: &inner.io,
-            conn,
-            input,
+            wire: Wire::Whole { conn: &mut *conn, input: &mut *input },
             guard,
             limits: &inner.limits,
             out,
@@ -219,7 +319,7 @@ impl<I: Io, S: Service<I>> Server<I, S> {
             is_quick: false,
             answering: false,
         };
-        if inner.stopping.get() {
+        if inner.stop.is_said() {
             exchange.framing.keep_alive = false;
         }
         let outcome = match request {
@@ -231,26 +331,26 @@ impl<I: Io, S: Service<I>> Server<I, S> {
         *idle_from_ns = inner.io.now_ns();
         inner.service.on_answered(status, sent, received, *idle_from_ns - start_ns);
         let framing = exchange.framing;
-        if !framing.keep_alive || inner.stopping.get() {
-            return Ok(false);
+        if !framing.keep_alive || inner.stop.is_said() || !discard(&framing.body, conn, input).await {
+            return Ok(Then::Close);
         }
-        Ok(discard(&framing.body, conn, input).await)
+        Ok(Then::Next)
     }
 
-    /// The next head, routed, and when it was there; `None` when the connection is to be closed (it has been told why).
+    /// The next head, routed, and when it was there; or what becomes of the connection instead (one to be closed was told why).
     async fn read_head(
         &self,
-        conn: &mut I::Conn,
-        input: &mut Input<I::Conn>,
+        conn: &mut Transport<I::Conn>,
+        input: &mut Input<Transport<I::Conn>>,
         guard: &Guard,
         idle_from_ns: u64,
-    ) -> io::Result<Option<(u64, Routed<S::Request>)>> {
+    ) -> io::Result<Result<(u64, Routed<S::Request>), Then>> {
         let inner = &*self.inner;
         let mut scanned = 0;
         if input.bytes().is_empty() {
             guard.set(idle_from_ns + inner.limits.idle_wait_ns, Hangup::Receive, true);
-            if inner.stopping.get() || !input.more(conn).await? {
-                return Ok(None);
+            if inner.stop.is_said() || !input.more(conn).await? {
+                return Ok(Err(Then::Close));
             }
         }
         let mut now_ns = inner.io.now_ns();
@@ -261,12 +361,13 @@ impl<I: Io, S: Service<I>> Server<I, S> {
                     Ok(Parsed::Complete(head)) => {
                         let (routed, used) = (self.route(&head), head.len_bytes);
                         input.consume(used);
-                        return Ok(Some((now_ns, routed)));
+                        return Ok(Ok((now_ns, routed)));
                     }
                     Ok(Parsed::Partial) => {}
+                    Err(_) if input.bytes().starts_with(http2::PREFACE) => return Ok(Err(Then::Http2)),
                     Err(e) => {
                         self.turn_away(conn, e.status(), &e.to_string()).await;
-                        return Ok(None);
+                        return Ok(Err(Then::Close));
                     }
                 }
             }
@@ -277,13 +378,13 @@ impl<I: Io, S: Service<I>> Server<I, S> {
                 } else if !input.bytes().iter().all(|b| b"\r\n".contains(b)) {
                     self.turn_away(conn, Status::BadRequest, "the request head is cut short").await;
                 }
-                return Ok(None);
+                return Ok(Err(Then::Close));
             }
             now_ns = inner.io.now_ns();
         }
     }
 
-    fn route(&self, head: &Head<'_>) -> Routed<S::Request> {
+    pub(crate) fn route(&self, head: &Head<'_>) -> Routed<S::Request> {
         let body = match head.body {
             BodyLength::None | BodyLength::Length(0) => Body::None,
             BodyLength::Length(length) => Body::Length(length),
@@ -295,11 +396,16 @@ impl<I: Io, S: Service<I>> Server<I, S> {
             expects_continue: head.expect_continue,
             is_head: head.method == Method::Head,
         };
-        (self.inner.service.route(head), framing)
+        let (service, door) = (&self.inner.service, &self.inner.door);
+        if !door.admits(head) && !service.is_public(head.path) {
+            let what = "a bearer token of this listener is needed";
+            return (Err(Refusal::new(Status::Unauthorized, what)), framing);
+        }
+        (service.route(head), framing)
     }
 
     /// Says why, and that it is over.
-    async fn turn_away(&self, conn: &mut I::Conn, status: Status, message: &str) {
+    async fn turn_away(&self, conn: &mut Transport<I::Conn>, status: Status, message: &str) {
         let body = error_json(message);
         let mut out = Vec::new();
         let date = self.date(self.inner.io.now_ns());
@@ -312,9 +418,14 @@ impl<I: Io, S: Service<I>> Server<I, S> {
     }
 
     /// Lets the peer read the answer before the reset that unread bytes would cause (RFC 9112 §9.6).
-    async fn linger(&self, conn: &mut I::Conn, input: &mut Input<I::Conn>, guard: &Guard) {
-        conn.end_sending();
+    pub(crate) async fn linger(
+        &self,
+        conn: &mut Transport<I::Conn>,
+        input: &mut Input<Transport<I::Conn>>,
+        guard: &Guard,
+    ) {
         guard.set(self.inner.io.now_ns() + 2 * SECOND_NS, Hangup::Both, false);
+        conn.finish().await;
         let mut left = 4 * DISCARD_BYTES_MAX;
         while left > 0 && !input.has_ended() && !guard.is_late() {
             let there = input.bytes().len();
@@ -327,7 +438,7 @@ impl<I: Io, S: Service<I>> Server<I, S> {
     }
 
     /// The Date of answers, made anew once a second.
-    fn date(&self, now_ns: u64) -> HttpDate {
+    pub(crate) fn date(&self, now_ns: u64) -> HttpDate {
         if now_ns >= self.inner.date_due_ns.get() {
             let unix_ms = self.inner.io.unix_ms();
             let second = unix_ms / 1000;
@@ -341,13 +452,18 @@ impl<I: Io, S: Service<I>> Server<I, S> {
     }
 }
 
-type Routed<R> = (Result<R, Refusal>, Framing);
+pub(crate) type Routed<R> = (Result<R, Refusal>, Framing);
 
-async fn refuse<I: Io>(exchange: &mut Exchange<'_, I>, refusal: &Refusal) -> io::Result<()> {
-    let Some(allow) = refusal.allow else { return exchange.refuse(refusal.status, refusal.message).await };
+/// Answers with a refusal.
+pub(crate) async fn refuse<I: Io>(exchange: &mut Exchange<'_, I>, refusal: &Refusal) -> io::Result<()> {
+    let (name, value) = match (refusal.status, refusal.allow) {
+        (Status::Unauthorized, _) => ("WWW-Authenticate", "Bearer"),
+        (_, Some(allow)) => ("Allow", allow),
+        _ => return exchange.refuse(refusal.status, refusal.message).await,
+    };
     let body = error_json(refusal.message);
     exchange.head(refusal.status, |head| {
-        let head = head.header("Allow", allow.as_bytes()).header("Content-Type", b"application/json");
+        let head = head.header(name, value.as_bytes()).header("Content-Type", b"application/json");
         head.content_length(body.len() as u64)
     });
     exchange.send(&body).await

@@ -111,6 +111,7 @@ pub fn start_on(
         memory_bytes: (COLUMN_BYTES * columns) as u64,
         map: ShardMap::new(columns),
         trust: TRUST.clone(),
+        doors: Default::default(),
         drained: Arc::default(),
     };
     let bells: Vec<Arc<Doorbell>> =

@@ -3,8 +3,8 @@
 //!
 //! `node` starts, kills and restarts the real binary · `http` sends raw bytes and reads replies
 //! strictly · `blobs` speaks the blob interface through it · `content` makes bytes from seeds and
-//! names them · `disk` looks into data directories · `exposition` checks `/metrics` · `cgroup`
-//! bounds memory · `origin` is a server to fetch from · `command` runs programs with a deadline · `fuse` mounts a node and
+//! names them · `disk` looks into data directories · `frames` sends raw HTTP/2 · `exposition` checks `/metrics` · `cgroup`
+//! bounds memory · `origin` is a server to fetch from · `pki` makes certificates · `command` runs programs with a deadline · `fuse` mounts a node and
 //! runs programs on the mount · `scale` asks how much to do · `skip` gives up only when told to.
 //!
 //! Anything that goes wrong in here panics: callers are tests.
@@ -17,10 +17,12 @@ pub mod command;
 pub mod content;
 pub mod disk;
 pub mod exposition;
+pub mod frames;
 pub mod fuse;
 pub mod http;
 pub mod mount;
 pub mod node;
 pub mod origin;
+pub mod pki;
 pub mod scale;
 pub mod skip;

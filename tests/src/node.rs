@@ -93,6 +93,8 @@ pub struct Setup {
     memory: String,
     wrapper: Vec<String>,
     extra: Vec<String>,
+    /// What curl needs to reach it over TLS; empty: nothing, it speaks none.
+    curl: Vec<String>,
 }
 
 impl Default for Setup {
@@ -114,6 +116,7 @@ impl Setup {
             memory: "512MiB".to_owned(),
             wrapper: Vec::new(),
             extra: Vec::new(),
+            curl: Vec::new(),
         }
     }
 
@@ -141,6 +144,29 @@ impl Setup {
         self
     }
 
+    /// Serves TLS with a certificate and its key, which `authority` signed.
+    pub fn tls(self, (cert, key): &(PathBuf, PathBuf), authority: &Path) -> Self {
+        let name = |path: &Path| path.to_str().expect("UTF-8").to_owned();
+        let mut setup = self.arg("--tls-cert").arg(name(cert)).arg("--tls-key").arg(name(key));
+        setup.curl = vec!["--cacert".to_owned(), name(authority)];
+        setup
+    }
+
+    /// Asks clients for a certificate of `authority`; ours is this one.
+    pub fn client_ca(self, authority: &Path, (cert, key): &(PathBuf, PathBuf)) -> Self {
+        let name = |path: &Path| path.to_str().expect("UTF-8").to_owned();
+        let mut setup = self.arg("--tls-client-ca").arg(name(authority));
+        setup.curl.extend(["--cert".to_owned(), name(cert), "--key".to_owned(), name(key)]);
+        setup
+    }
+
+    /// curl, told whom to trust.
+    pub fn curl(&self) -> Command {
+        let mut command = Command::new("curl");
+        command.args(["--silent", "--show-error", "--max-time", "60"]).args(&self.curl);
+        command
+    }
+
     /// A command to run the daemon by, such as a launcher that then executes its arguments.
     pub fn by(mut self, command: &[&str]) -> Self {
         self.wrapper = command.iter().map(|&word| word.to_owned()).collect();
@@ -154,7 +180,16 @@ impl Setup {
 
     /// The server as the command line verbs name it.
     pub fn url(&self) -> String {
-        format!("http://{}", self.blob)
+        format!("{}://{}", self.scheme(), self.blob)
+    }
+
+    /// A path of the ops port.
+    pub fn ops_url(&self, path: &str) -> String {
+        format!("{}://{}{path}", self.scheme(), self.ops)
+    }
+
+    fn scheme(&self) -> &'static str {
+        if self.curl.is_empty() { "http" } else { "https" }
     }
 
     /// The command line of `serve`.
@@ -231,7 +266,11 @@ impl Node {
             if let Some(status) = self.child.try_wait().expect("our child") {
                 panic!("serve ended with {status}: {}", self.stderr());
             }
-            if let Ok(mut conn) = Conn::try_open(self.setup.ops) {
+            if !self.setup.curl.is_empty() {
+                if self.is_ready_over_tls() {
+                    return;
+                }
+            } else if let Ok(mut conn) = Conn::try_open(self.setup.ops) {
                 conn.set_patience(PROBE_PATIENCE);
                 match conn.try_call(&request) {
                     Ok(reply) if reply.status == 200 => return,
@@ -243,6 +282,12 @@ impl Node {
             assert!(waited < START_DEADLINE, "not ready in {waited:?}: {}", self.stderr());
             thread::sleep(Duration::from_millis(10));
         }
+    }
+
+    fn is_ready_over_tls(&self) -> bool {
+        let mut curl = self.setup.curl();
+        curl.arg("--fail").arg(self.setup.ops_url("/readyz"));
+        command::run(&mut curl, START_DEADLINE).code == 0
     }
 
     /// A client of the blob interface.
@@ -273,8 +318,17 @@ impl Node {
 
     /// Sends TERM and does not wait.
     pub fn term(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    /// Sends HUP and does not wait.
+    pub fn hup(&self) {
+        self.signal(Signal::HUP);
+    }
+
+    fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(self.child.id() as i32).expect("a process id");
-        kill_process(pid, Signal::TERM).expect("our child can be signalled");
+        kill_process(pid, signal).expect("our child can be signalled");
     }
 
     /// Waits for the end; `None` when it still runs at the deadline.

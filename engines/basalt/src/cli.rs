@@ -19,6 +19,12 @@ use digest::Digest;
 /// The variable that names the client verbs' server.
 pub const SERVER_ENV: &str = "BASALT_SERVER";
 
+/// The variable that holds the client verbs' token.
+pub const TOKEN_ENV: &str = "BASALT_TOKEN";
+
+/// The variable that names the authorities the client verbs trust beside the system's.
+pub const CA_ENV: &str = "BASALT_CA";
+
 /// Where the client verbs look when nobody says otherwise: the default of `--blob-listen`.
 pub const DEFAULT_SERVER: &str = "http://127.0.0.1:9000";
 
@@ -102,6 +108,12 @@ pub struct ServerArg {
     /// The server's URL
     #[arg(long, value_name = "URL", env = SERVER_ENV, default_value = DEFAULT_SERVER)]
     pub server: String,
+    /// Certificate authorities an https server is checked against beside the system's, in PEM
+    #[arg(long, value_name = "FILE", env = CA_ENV)]
+    pub ca: Option<PathBuf>,
+    /// The token it asks for; others can read a command line, the variable only root and you
+    #[arg(long, value_name = "TOKEN", env = TOKEN_ENV, hide_env_values = true)]
+    pub token: Option<String>,
 }
 
 /// `basalt put`.

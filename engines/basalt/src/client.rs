@@ -1,14 +1,16 @@
 //! The verbs that talk to a server, ours or another that speaks the same blob HTTP.
 //!
-//! Blocking and plain HTTP/1.1. Bodies stream; what is held in memory does not grow with a blob. Every
+//! Blocking HTTP/1.1, plain or over TLS (`trust`). Bodies stream; what is held in memory does not grow with a blob. Every
 //! blob is hashed here as well, on its way out and in, so a wrong byte anywhere is an error.
 
 use std::io::{self, Read};
 use std::time::Duration;
 
 use serde::Deserialize;
-use ureq::http::{Response, StatusCode, Uri};
-use ureq::{Agent, Body};
+use ureq::http::header::{AUTHORIZATION, HeaderValue};
+use ureq::http::{Request, Response, StatusCode, Uri};
+use ureq::middleware::{Middleware, MiddlewareNext};
+use ureq::{Agent, Body, SendBody};
 
 use crate::cli::digest::Digest;
 use crate::cli::{DEFAULT_SERVER, ServerArg};
@@ -21,6 +23,7 @@ pub mod ls;
 pub mod progress;
 pub mod put;
 pub mod rm;
+mod trust;
 
 /// A server that does not take a connection in this time is not there.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -58,12 +61,15 @@ impl Server {
             Error::usage(format!("--server {url}")).why(why).fix("--server http://127.0.0.1:9000")
         };
         let uri: Uri = url.parse().map_err(|_| wrong("not a URL"))?;
-        match uri.scheme_str() {
-            Some("http") => (),
-            Some("https") => return Err(wrong("TLS is not built yet")),
-            _ => return Err(wrong("a URL starts with http://")),
-        }
+        let tls = match uri.scheme_str() {
+            Some("http") => None,
+            Some("https") => Some(trust::config(arg.ca.as_deref())?),
+            _ => return Err(wrong("a URL starts with http:// or https://")),
+        };
+        let token = arg.token.as_deref().filter(|token| !token.is_empty()).map(authorization).transpose()?;
         let agent = Agent::config_builder()
+            .tls_config(tls.unwrap_or_default())
+            .middleware(Authorize(token))
             .http_status_as_error(false)
             .max_redirects(0)
             .proxy(None)
@@ -133,12 +139,37 @@ impl Server {
             words => error.why(words),
         };
         Err(match refused {
+            StatusCode::UNAUTHORIZED => error.fix("name the server's token with --token or BASALT_TOKEN"),
             StatusCode::INSUFFICIENT_STORAGE => {
                 error.fix("free space with `basalt rm`, or raise --disk-quota of the server")
             }
             _ => error,
         })
     }
+}
+
+/// Puts the token into every request.
+struct Authorize(Option<HeaderValue>);
+
+impl Middleware for Authorize {
+    fn handle(
+        &self,
+        mut request: Request<SendBody<'_>>,
+        next: MiddlewareNext<'_>,
+    ) -> Result<Response<Body>, ureq::Error> {
+        if let Some(token) = &self.0 {
+            request.headers_mut().insert(AUTHORIZATION, token.clone());
+        }
+        next.handle(request)
+    }
+}
+
+fn authorization(token: &str) -> Result<HeaderValue, Error> {
+    let value = HeaderValue::try_from(format!("Bearer {token}"));
+    let mut value =
+        value.map_err(|_| Error::usage("--token").why("a token is printable and has no line end"))?;
+    value.set_sensitive(true);
+    Ok(value)
 }
 
 /// A server that refuses in the middle of a body closes, and its answer is lost with the connection.
@@ -188,18 +219,20 @@ mod tests {
     }
 
     #[test]
-    fn only_plain_http_is_spoken() {
-        let new = |url: &str| Server::new(&ServerArg { server: url.to_owned() });
+    fn a_server_is_named_by_its_url() {
+        let new = |url: &str| Server::new(&ServerArg { server: url.to_owned(), ca: None, token: None });
         assert_eq!(new("http://h:1/").expect("valid").blobs_url(), "http://h:1/blobs");
         assert_eq!(new("").expect("unset").url, DEFAULT_SERVER);
-        for url in ["https://h:1", "h:1", "127.0.0.1:9000", "ftp://h"] {
+        assert_eq!(new("https://h:1").expect("valid").blobs_url(), "https://h:1/blobs");
+        for url in ["h:1", "127.0.0.1:9000", "ftp://h"] {
             assert_eq!(new(url).map(|_| ()).expect_err(url).exit_code(), 2);
         }
     }
 
     #[test]
     fn an_absent_server_is_named_with_what_to_do() {
-        let server = Server::new(&ServerArg { server: "http://127.0.0.1:1".to_owned() });
+        let server =
+            Server::new(&ServerArg { server: "http://127.0.0.1:1".to_owned(), ca: None, token: None });
         let server = server.expect("valid");
         let refused = ureq::Error::Io(io::ErrorKind::ConnectionRefused.into());
         let text = server.no_answer("cannot list", refused).to_string();

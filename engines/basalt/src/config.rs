@@ -64,6 +64,10 @@ pub struct Settings {
     pub engines: Vec<Engine>,
     /// Whether a listener may be reachable from outside without TLS.
     pub insecure: bool,
+    /// With what listeners speak TLS; `None`: they do not.
+    pub tls: Tls,
+    /// The tokens that listeners ask for, as a file; `None`: they ask for none.
+    pub token_file: Option<PathBuf>,
     /// The shape of log lines.
     pub log_format: LogFormat,
     /// Log directives such as `info` or `info,runtime=debug`.
@@ -194,6 +198,17 @@ impl Rung {
     }
 }
 
+/// With what listeners speak TLS; without certificates they do not.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tls {
+    /// Certificate chains in PEM, the server's own first.
+    pub certs: Vec<PathBuf>,
+    /// Their keys, in the same order.
+    pub keys: Vec<PathBuf>,
+    /// Who signs certificates of clients, which then must have one.
+    pub client_ca: Option<PathBuf>,
+}
+
 /// The shape of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
@@ -260,7 +275,9 @@ pub fn resolve(
     }
     // A listener that could not be read stands at its default: judging it would mislead.
     if faults.is_empty() {
+        faults.extend(check_tls(&settings.tls, &layers));
         faults.extend(check_listeners(&settings, &layers));
+        warnings.extend(warn_of_open(&settings));
     }
     match Error::all(faults) {
         Some(error) => Err(error),
@@ -279,21 +296,47 @@ pub fn resolve_memory_bytes(asked: Amount, ceiling: MemoryCeiling) -> Result<u64
     Err(format!("{bytes} is more than {limiter} of {limit}"))
 }
 
+fn is_local(addr: SocketAddr) -> bool {
+    addr.ip().to_canonical().is_loopback()
+}
+
+fn check_tls(tls: &Tls, layers: &Layers) -> Vec<Error> {
+    let fault = |key: &str, why: &str| vec![layers.origin(key).fault(key, why)];
+    let (certs, keys) = (tls.certs.len(), tls.keys.len());
+    if certs != keys {
+        let why = format!("{certs} of --tls-cert and {keys} of --tls-key: each certificate has a key");
+        return fault(if certs < keys { "tls-key" } else { "tls-cert" }, &why);
+    }
+    if tls.client_ca.is_some() && certs == 0 {
+        return fault("tls-client-ca", "certificates of clients need TLS: there is no --tls-cert");
+    }
+    Vec::new()
+}
+
+/// What is allowed and should be known.
+fn warn_of_open(settings: &Settings) -> Option<String> {
+    let asks = settings.tls.client_ca.is_some() || settings.token_file.is_some();
+    let is_open = !is_local(settings.blob_listen) && !asks;
+    is_open.then(|| {
+        let addr = settings.blob_listen;
+        format!(
+            "whoever reaches {addr} can read, write and delete: there is no --token-file or --tls-client-ca"
+        )
+    })
+}
+
 fn check_listeners(settings: &Settings, layers: &Layers) -> Vec<Error> {
     let listeners = [("blob-listen", settings.blob_listen), ("ops-listen", settings.ops_listen)];
     let mut faults = Vec::new();
     for (key, addr) in listeners {
-        if !addr.ip().to_canonical().is_loopback() && !settings.insecure {
+        if !is_local(addr) && !settings.insecure && settings.tls.certs.is_empty() {
             let why = format!(
-                "{addr} is not a loopback address, and this build has no TLS or tokens: \
-                 whoever reaches the port could read, write and delete"
+                "{addr} is not a loopback address, and there is no --tls-cert: \
+                 whoever is on the way could read and change everything, tokens too"
             );
-            faults.push(
-                layers
-                    .origin(key)
-                    .fault(key, &why)
-                    .fix("listen on 127.0.0.1 or [::1], or accept that with --insecure"),
-            );
+            faults.push(layers.origin(key).fault(key, &why).fix(
+                "give --tls-cert and --tls-key, listen on 127.0.0.1 or [::1], or accept that with --insecure",
+            ));
         }
     }
     if settings.blob_listen == settings.ops_listen && settings.ops_listen.port() != 0 {

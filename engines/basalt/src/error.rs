@@ -101,6 +101,14 @@ impl Error {
         }
     }
 
+    /// The error without what to do about it, for a line of the log.
+    pub fn in_one_line(&self) -> String {
+        match &self.why {
+            Some(why) => format!("{}: {why}", self.what),
+            None => self.what.clone(),
+        }
+    }
+
     /// Whether there is anything to tell the user.
     pub fn is_silent(&self) -> bool {
         self.class == Class::Closed

@@ -3,6 +3,7 @@
 //! Called by `main` for `serve`. Order of a start: kernel, CPUs, ports, data directory (nothing is touched before all of these
 //! are known to be good), recovery on one column, then all columns together.
 
+pub mod access;
 pub mod columns;
 mod devices;
 pub mod mount;
@@ -12,6 +13,7 @@ use crate::config::Settings;
 use crate::config::size::Bytes;
 use crate::error::Error;
 use crate::{doctor, ports};
+use access::Access;
 use columns::NodePlan;
 use net::client::Trust;
 use runtime::budget::Budget;
@@ -71,6 +73,7 @@ pub(crate) fn serve(settings: Settings) -> Result<(), Error> {
         refuse_taken(addr)?;
     }
     let trust = trust(&settings)?;
+    let access = Access::load(&settings)?;
     let dirs = dir_plans(&settings)?;
     let (send, events) = channel();
     let wrap_send = send.clone();
@@ -100,12 +103,13 @@ pub(crate) fn serve(settings: Settings) -> Result<(), Error> {
         memory_bytes,
         map: ShardMap::new(cpus.len()),
         trust,
+        doors: access.doors(),
         drained: Arc::default(),
     };
     let mut running =
         columns::start_all(&plan, node, devices, recovered, connections).map_err(Error::runtime)?;
     watch(&mut running, send);
-    wait(running, &events, &mounts)
+    wait(running, &events, &mounts, &access)
 }
 
 fn trust(settings: &Settings) -> Result<Trust, Error> {
@@ -290,11 +294,16 @@ fn watch(columns: &mut Columns, events: Sender<Event>) {
     });
 }
 
-/// Waits for the end: a signal drains, a failed column stops the rest, a second signal exits at once.
-fn wait(columns: Columns, events: &Receiver<Event>, mounts: &mount::Mounts) -> Result<(), Error> {
+/// Waits for the end: HUP reads files again, another signal drains, a failed column stops the rest, a second signal exits at once.
+fn wait(
+    columns: Columns,
+    events: &Receiver<Event>,
+    mounts: &mount::Mounts,
+    access: &Access,
+) -> Result<(), Error> {
     let reason = loop {
         match events.recv() {
-            Ok(Event::Signal(Signal::Reload)) => tracing::info!("nothing to reload yet"),
+            Ok(Event::Signal(Signal::Reload)) => access.reload(),
             Ok(Event::Signal(Signal::Stop)) => break None,
             Ok(Event::Column(Report::Failed(column, reason))) => {
                 break Some(format!("column {column}: {reason}"));

@@ -44,6 +44,7 @@ statuses! {
     PartialContent = 206 "Partial Content",
     NotModified = 304 "Not Modified",
     BadRequest = 400 "Bad Request",
+    Unauthorized = 401 "Unauthorized",
     NotFound = 404 "Not Found",
     MethodNotAllowed = 405 "Method Not Allowed",
     RequestTimeout = 408 "Request Timeout",

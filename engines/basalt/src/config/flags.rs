@@ -33,7 +33,16 @@ impl Args for ServeFlags {
 }
 
 /// Keys that `--help` lists and `-h`, which is to fit a screen, does not.
-const RARE: [&str; 5] = ["disk-free-min", "scrub-rest", "origin-ca", "fuse-rung", "fuse-allow-other"];
+const RARE: [&str; 8] = [
+    "disk-free-min",
+    "scrub-rest",
+    "tls-key",
+    "tls-client-ca",
+    "token-file",
+    "origin-ca",
+    "fuse-rung",
+    "fuse-allow-other",
+];
 
 fn arg(key: &Key) -> Arg {
     let arg = Arg::new(key.name)

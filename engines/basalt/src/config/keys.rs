@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 use super::size::{Amount, Bytes, parse_size_bytes};
 use super::{DataDir, Engine, LogFormat, Rung, Settings, Verify, file_system_bytes};
+use net::tls::PAIRS_MAX;
 use runtime::tier::DISKS_MAX;
 
 /// The shape of a key's value.
@@ -87,7 +88,7 @@ const MOUNTS: &str = "Mounts";
 const LOGS: &str = "Logs";
 
 /// The table, in the order in which help and `config show` list it.
-pub static KEYS: [Key; 21] = [
+pub static KEYS: [Key; 25] = [
     Key {
         name: "cpuset",
         value_name: "CPULIST",
@@ -294,6 +295,58 @@ pub static KEYS: [Key; 21] = [
         understood: None,
     },
     Key {
+        name: "tls-cert",
+        value_name: "FILE",
+        kind: Kind::Paths,
+        default: "none",
+        help: "Serve TLS with this certificate chain, in PEM; several: by name",
+        heading: LISTENERS,
+        set: |settings, values| {
+            settings.tls.certs = files(values)?;
+            Ok(())
+        },
+        understood: None,
+    },
+    Key {
+        name: "tls-key",
+        value_name: "FILE",
+        kind: Kind::Paths,
+        default: "none",
+        help: "Its private key, in PEM; one for each certificate, in the same order",
+        heading: LISTENERS,
+        set: |settings, values| {
+            settings.tls.keys = files(values)?;
+            Ok(())
+        },
+        understood: None,
+    },
+    Key {
+        name: "tls-client-ca",
+        value_name: "FILE",
+        kind: Kind::Text,
+        default: "none",
+        help: "Take only clients with a certificate that one of these authorities signed, in PEM",
+        heading: LISTENERS,
+        set: |settings, values| {
+            settings.tls.client_ca = file(one(values)?);
+            Ok(())
+        },
+        understood: None,
+    },
+    Key {
+        name: "token-file",
+        value_name: "FILE",
+        kind: Kind::Text,
+        default: "none",
+        help: "Tokens that clients need, in lines `blob|slice|ops TOKEN`",
+        heading: LISTENERS,
+        set: |settings, values| {
+            settings.token_file = file(one(values)?);
+            Ok(())
+        },
+        understood: None,
+    },
+    Key {
         name: "origin-ca",
         value_name: "FILE",
         kind: Kind::Text,
@@ -301,8 +354,7 @@ pub static KEYS: [Key; 21] = [
         help: "Certificate authorities for https origins beside the system's, in PEM",
         heading: ORIGINS,
         set: |settings, values| {
-            let file = one(values)?;
-            settings.origin_ca = (file != "none").then(|| PathBuf::from(file));
+            settings.origin_ca = file(one(values)?);
             Ok(())
         },
         understood: None,
@@ -442,6 +494,18 @@ fn parse_rate(text: &str) -> Result<Option<NonZeroU64>, String> {
         return Ok(None);
     }
     parse_size_bytes(text).map(NonZeroU64::new)
+}
+
+fn files(values: &[String]) -> Result<Vec<PathBuf>, String> {
+    let files: Vec<PathBuf> = values.iter().filter_map(|text| file(text)).collect();
+    if files.len() > PAIRS_MAX {
+        return Err(format!("{} files: at most {PAIRS_MAX} are possible", files.len()));
+    }
+    Ok(files)
+}
+
+fn file(text: &str) -> Option<PathBuf> {
+    (text != "none").then(|| PathBuf::from(text))
 }
 
 fn directory(text: &str) -> Option<PathBuf> {

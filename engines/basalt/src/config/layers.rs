@@ -15,8 +15,9 @@ use crate::error::Error;
 /// The variable that names the file when `--config` does not.
 pub const CONFIG_ENV: &str = "BASALT_CONFIG";
 
-/// Variables of ours that are not keys: the file and the client verbs' server.
-const ENV_NOT_KEYS: [&str; 2] = [CONFIG_ENV, crate::cli::SERVER_ENV];
+/// Variables of ours that are not keys: the file, and what the client verbs are told.
+const ENV_NOT_KEYS: [&str; 4] =
+    [CONFIG_ENV, crate::cli::SERVER_ENV, crate::cli::TOKEN_ENV, crate::cli::CA_ENV];
 
 /// How far an unknown `BASALT_*` variable may be from a known one to be taken for a slip of the
 /// finger. Further ones are left alone: Kubernetes sets `BASALT_SERVICE_HOST` and `BASALT_PORT` by
@@ -169,6 +170,8 @@ impl Stack {
             mounts: super::Mounts::default(),
             engines: Vec::new(),
             insecure: false,
+            tls: super::Tls::default(),
+            token_file: None,
             prefetch: true,
             scrub_bytes_per_s: None,
             scrub_rest_ms: 0,

@@ -1,5 +1,6 @@
 //! One column of the node: its tier, engine, listeners; how it drains.
 
+use super::access::Doors;
 use super::devices::DeviceLimits;
 use super::doorbells;
 use super::mount::{self, Attached, Connection};
@@ -64,6 +65,8 @@ pub struct NodePlan {
     pub map: ShardMap,
     /// Whom origins are checked against.
     pub trust: Trust,
+    /// What the listeners ask of those who come.
+    pub doors: Doors,
     /// Columns whose requests are all answered: until it is every one, the others may still ask this column.
     pub drained: Arc<AtomicUsize>,
 }
@@ -154,7 +157,7 @@ async fn set_up<I: Io>(
     let (columns, inbox) = blobcache::Columns::connect(column.index, node.map, owner, port);
     column.add_inbox(inbox);
     let blobs = BlobService::new(columns.clone(), &limits).with_ttl_ms(node.object_ttl_ms);
-    let blobs = Server::new(&column.io, blobs, net::Limits::default());
+    let blobs = Server::behind(&column.io, blobs, net::Limits::default(), &node.doors.blob);
     let addr = node.blob_listen;
     let blob_listener = column.io.listen(addr).map_err(|e| format!("cannot listen on {addr}: {e}"))?;
     let ops = match column.index {
@@ -162,7 +165,8 @@ async fn set_up<I: Io>(
             let addr = node.ops_listen;
             let listener = column.io.listen(addr).map_err(|e| format!("cannot listen on {addr}: {e}"))?;
             let service = OpsService::new(columns.clone(), column.clone(), &node);
-            Some((Server::new(&column.io, service, net::Limits::default()), listener))
+            let limits = net::Limits::default();
+            Some((Server::behind(&column.io, service, limits, &node.doors.ops), listener))
         }
         _ => None,
     };

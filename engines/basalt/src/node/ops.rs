@@ -99,6 +99,11 @@ impl<I: Io> Service<I> for OpsService<I> {
         }
     }
 
+    /// Whoever watches the node must not need a secret for it.
+    fn is_public(&self, path: &str) -> bool {
+        matches!(path, "/healthz" | "/livez" | "/readyz")
+    }
+
     async fn respond(&self, asked: Asked, exchange: &mut Exchange<'_, I>) -> io::Result<()> {
         match asked {
             Asked::Metrics => self.metrics(exchange).await,
