@@ -35,7 +35,7 @@
 
 #![forbid(unsafe_code)]
 
-// pub mod config;
+pub mod config;
 pub mod limits;
-// pub mod log;
+pub mod log;
 pub mod state;

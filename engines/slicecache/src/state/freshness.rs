@@ -9,6 +9,7 @@
 use super::cache_control::{CacheControl, DELTA_SECONDS_MAX, delta_seconds};
 use super::fields::Fields;
 use super::key::vary_names;
+use super::purge::tags_of;
 use net::http1::{Method, parse_http_date};
 
 /// §4.2.2: of the time since the last modification, the share that a guess takes for the lifetime: a tenth.
@@ -42,6 +43,8 @@ pub enum NotStored {
     SetCookie,
     /// §4.1: `*`, or more fields than we tell apart.
     Vary,
+    /// Not in the RFC: more tags than purges tell apart.
+    Tags,
     /// §3, last item: nothing says that it may be reused.
     NoLifetime,
 }
@@ -92,6 +95,9 @@ pub fn why_not_stored(exchanged: &Exchanged<'_>, lifetimes: &Lifetimes) -> Optio
     }
     if vary_names(exchanged.response).is_none() {
         return Some(NotStored::Vary);
+    }
+    if tags_of(exchanged.response).is_none() {
+        return Some(NotStored::Tags);
     }
     let lifetime = stated_lifetime_s(&of_response, exchanged).or_else(|| assumed_lifetime_s(exchanged, lifetimes));
     (lifetime.is_none() && !of_response.public).then_some(NotStored::NoLifetime)
