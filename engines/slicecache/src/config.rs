@@ -74,10 +74,14 @@ pub enum Fault {
     )]
     SliceSize(u64),
     /// None.
-    #[error("max_concurrent_subrequests is auto or at least 1 (above {SUBREQUESTS_MAX} counts as {SUBREQUESTS_MAX})")]
+    #[error(
+        "max_concurrent_subrequests is auto or at least 1 (above {SUBREQUESTS_MAX} counts as {SUBREQUESTS_MAX})"
+    )]
     Subrequests,
     /// Nobody is expected.
-    #[error("max_concurrent_subrequests = auto needs a bandwidth, connections of the origin and clients above 0")]
+    #[error(
+        "max_concurrent_subrequests = auto needs a bandwidth, connections of the origin and clients above 0"
+    )]
     Auto,
     /// Too many.
     #[error("max_retries is at most {RETRIES_MAX}, not {0}")]
@@ -118,7 +122,8 @@ impl Config {
     pub fn faults(&self) -> Vec<Fault> {
         let mut faults = Vec::new();
         if let Some(bytes) = self.slice_bytes
-            && !((SLICE_BYTES_MIN..=SLICE_BYTES_MAX).contains(&bytes) && bytes.is_multiple_of(SLICE_ALIGN_BYTES))
+            && !((SLICE_BYTES_MIN..=SLICE_BYTES_MAX).contains(&bytes)
+                && bytes.is_multiple_of(SLICE_ALIGN_BYTES))
         {
             faults.push(Fault::SliceSize(bytes));
         }
@@ -196,7 +201,8 @@ mod tests {
             cache_ttl_s: 0,
             ..config()
         };
-        let faults = [Fault::SliceSize(1), Fault::Subrequests, Fault::Retries(RETRIES_MAX + 1), Fault::CacheTtl];
+        let faults =
+            [Fault::SliceSize(1), Fault::Subrequests, Fault::Retries(RETRIES_MAX + 1), Fault::CacheTtl];
         assert_eq!(all.faults(), faults);
     }
 }

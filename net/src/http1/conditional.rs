@@ -200,7 +200,9 @@ mod tests {
             assert_eq!(if_range_date_holds(date, last_modified_s, NOW_S), is_same);
         }
         for bad in [&b"yesterday"[..], b"", b"\"a\""] {
-            assert!(if_modified_since_holds(bad, 0, NOW_S) && if_unmodified_since_holds(bad, u64::MAX, NOW_S));
+            assert!(
+                if_modified_since_holds(bad, 0, NOW_S) && if_unmodified_since_holds(bad, u64::MAX, NOW_S)
+            );
             assert!(!if_range_date_holds(bad, 0, NOW_S));
         }
     }

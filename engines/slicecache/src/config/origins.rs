@@ -99,9 +99,15 @@ mod tests {
     #[test]
     fn the_longest_prefix_holds() {
         let origins = Origins::new(["http://root", "/a=http://a:81", "/a/b/=https://b"]).expect("three");
-        for (path, host) in
-            [("/", "root"), ("/ab", "root"), ("/a", "a"), ("/a/", "a"), ("/a/x", "a"), ("/a/b", "b"), ("/a/b/c", "b")]
-        {
+        for (path, host) in [
+            ("/", "root"),
+            ("/ab", "root"),
+            ("/a", "a"),
+            ("/a/", "a"),
+            ("/a/x", "a"),
+            ("/a/b", "b"),
+            ("/a/b/c", "b"),
+        ] {
             assert_eq!(origins.of_path(path).map(|origin| origin.url.host.as_str()), Some(host), "{path}");
         }
         let some = Origins::new(["/a=http://a"]).expect("one");
@@ -110,7 +116,9 @@ mod tests {
 
     #[test]
     fn addresses_without_a_scheme() {
-        let url = |text: &str| Origins::new([text]).map(|origins| origins.iter().next().expect("one").url.to_string());
+        let url = |text: &str| {
+            Origins::new([text]).map(|origins| origins.iter().next().expect("one").url.to_string())
+        };
         assert_eq!(url("127.0.0.1:8080").as_deref(), Ok("http://127.0.0.1:8080/"));
         assert_eq!(url("cdn.example:443").as_deref(), Ok("https://cdn.example/"));
         assert_eq!(url("/p=origin").as_deref(), Ok("http://origin/"));

@@ -19,10 +19,19 @@ pub const OPEN_MAX_NS: u64 = 30_000_000_000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    Closed { failed: u32, known: u32 },
-    Open { until_ns: u64, lasts_ns: u64 },
+    Closed {
+        failed: u32,
+        known: u32,
+    },
+    Open {
+        until_ns: u64,
+        lasts_ns: u64,
+    },
     /// `since_ns`: of the request that decides.
-    HalfOpen { since_ns: u64, lasts_ns: u64 },
+    HalfOpen {
+        since_ns: u64,
+        lasts_ns: u64,
+    },
 }
 
 /// Whether an origin is asked.

@@ -58,7 +58,9 @@ impl CacheControl {
     #[must_use]
     pub fn of_request(fields: &Fields<'_>) -> CacheControl {
         let mut found = CacheControl::of_response(fields);
-        let is_asked = |value: &[u8]| value.split(|&b| b == b',').any(|p| p.trim_ascii().eq_ignore_ascii_case(b"no-cache"));
+        let is_asked = |value: &[u8]| {
+            value.split(|&b| b == b',').any(|p| p.trim_ascii().eq_ignore_ascii_case(b"no-cache"))
+        };
         found.no_cache |= !found.is_given && fields.all("pragma").any(is_asked);
         found
     }
@@ -118,6 +120,9 @@ pub fn delta_seconds(text: &[u8]) -> Option<u64> {
 
 struct Malformed;
 
+/// Name and argument.
+type Directive<'v> = (&'v [u8], Option<&'v [u8]>);
+
 /// `1#( token [ "=" ( token / quoted-string ) ] )`, empty elements between.
 struct Directives<'v> {
     rest: &'v [u8],
@@ -125,7 +130,7 @@ struct Directives<'v> {
 }
 
 impl<'v> Directives<'v> {
-    fn next(&mut self) -> Result<Option<(&'v [u8], Option<&'v [u8]>)>, Malformed> {
+    fn next(&mut self) -> Result<Option<Directive<'v>>, Malformed> {
         while let [b' ' | b'\t' | b',', tail @ ..] = self.rest {
             self.rest = tail;
         }
@@ -222,7 +227,9 @@ mod tests {
 
     #[test]
     fn a_malformed_list_forbids_to_store() {
-        for bad in ["max-age=\"10", "max-age=10; public", "=", "max-age==1", "public public", "a=\"b\"c", "\""] {
+        for bad in
+            ["max-age=\"10", "max-age=10; public", "=", "max-age==1", "public public", "a=\"b\"c", "\""]
+        {
             assert!(read(bad).no_store, "{bad}");
         }
         let many = vec!["x"; DIRECTIVES_MAX];

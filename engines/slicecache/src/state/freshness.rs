@@ -85,8 +85,7 @@ pub fn why_not_stored(exchanged: &Exchanged<'_>, lifetimes: &Lifetimes) -> Optio
         return Some(NotStored::Private);
     }
     // §3.5: "must-revalidate, public, and s-maxage".
-    let allows_shared =
-        of_response.must_revalidate || of_response.public || of_response.s_maxage_s.is_some();
+    let allows_shared = of_response.must_revalidate || of_response.public || of_response.s_maxage_s.is_some();
     if exchanged.request.has("authorization") && !allows_shared {
         return Some(NotStored::Authorization);
     }
@@ -99,7 +98,8 @@ pub fn why_not_stored(exchanged: &Exchanged<'_>, lifetimes: &Lifetimes) -> Optio
     if tags_of(exchanged.response).is_none() {
         return Some(NotStored::Tags);
     }
-    let lifetime = stated_lifetime_s(&of_response, exchanged).or_else(|| assumed_lifetime_s(exchanged, lifetimes));
+    let lifetime =
+        stated_lifetime_s(&of_response, exchanged).or_else(|| assumed_lifetime_s(exchanged, lifetimes));
     (lifetime.is_none() && !of_response.public).then_some(NotStored::NoLifetime)
 }
 
@@ -191,8 +191,7 @@ impl Freshness {
         let control = CacheControl::of_response(exchanged.response);
         let stated_s = stated_lifetime_s(&control, exchanged);
         let lifetime_s = stated_s.or_else(|| assumed_lifetime_s(exchanged, lifetimes)).unwrap_or(0);
-        let says_stale =
-            control.stale_while_revalidate_s.is_some() || control.stale_if_error_s.is_some();
+        let says_stale = control.stale_while_revalidate_s.is_some() || control.stale_if_error_s.is_some();
         Freshness {
             response_s: exchanged.response_s,
             initial_age_s: initial_age_s(exchanged),
@@ -235,7 +234,9 @@ impl Freshness {
         let may_be_stale = !self.must_revalidate && !self.no_cache;
         let answer = match stale_s {
             None if !is_refused => Use::Fresh,
-            Some(stale_s) if may_be_stale && !is_refused && control.max_stale_s.is_some_and(|s| stale_s <= s) => {
+            Some(stale_s)
+                if may_be_stale && !is_refused && control.max_stale_s.is_some_and(|s| stale_s <= s) =>
+            {
                 Use::Stale
             }
             Some(stale_s) if may_be_stale && !is_refused && stale_s < self.stale_while_revalidate_s => {

@@ -52,7 +52,10 @@ impl CacheKey {
     pub fn name(&self) -> Name {
         let query = self.query.as_ref().map(|query| query.as_bytes());
         let is_given: &[u8] = if query.is_some() { b"?" } else { b"" };
-        digest(b"slicecache object", &[self.origin.as_bytes(), self.path.as_bytes(), is_given, query.unwrap_or(b"")])
+        digest(
+            b"slicecache object",
+            &[self.origin.as_bytes(), self.path.as_bytes(), is_given, query.unwrap_or(b"")],
+        )
     }
 }
 

@@ -160,7 +160,10 @@ impl Object {
             Meaning::Changed => self.on_changed(acts),
             Meaning::Refused(status) => self.give_up(Some(status), acts),
             Meaning::Retry(_) => panic!("a retry is the caller's, until it is one too many"),
-            Meaning::Beyond(_) | Meaning::AskWhole(_) | Meaning::Relay | Meaning::Whole { is_same: false, .. } => {
+            Meaning::Beyond(_)
+            | Meaning::AskWhole(_)
+            | Meaning::Relay
+            | Meaning::Whole { is_same: false, .. } => {
                 self.forget(acts);
                 acts.extend(self.waiting.drain(..).map(|waiting| Act::Pass(waiting.reader)));
             }

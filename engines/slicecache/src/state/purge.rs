@@ -58,7 +58,9 @@ pub enum BadPurge {
     #[error("the path has a % without two hexadecimal digits")]
     Path,
     /// Too long, or too many tags.
-    #[error("a purge names at most {TAGS_MAX} tags, each text, and nothing longer than {PURGE_NAME_BYTES_MAX} bytes")]
+    #[error(
+        "a purge names at most {TAGS_MAX} tags, each text, and nothing longer than {PURGE_NAME_BYTES_MAX} bytes"
+    )]
     TooMuch,
     /// A tag, prefix or flag that is no text.
     #[error("a field of the purge is malformed")]
@@ -82,7 +84,8 @@ pub fn purges_of(path: &str, query: Option<&str>, fields: &Fields<'_>) -> Result
         return Ok(Vec::from([purge(Names::All)]));
     }
     let pattern = fields.joined("x-purge-pattern");
-    let pattern = pattern.as_deref().map(|p| std::str::from_utf8(p).map_err(|_| BadPurge::Field)).transpose()?;
+    let pattern =
+        pattern.as_deref().map(|p| std::str::from_utf8(p).map_err(|_| BadPurge::Field)).transpose()?;
     let prefix = pattern.or_else(|| path.strip_suffix('*').filter(|_| query.is_none()));
     let names = match prefix.map(|prefix| prefix.strip_suffix('*').unwrap_or(prefix)) {
         Some("" | "/") => Names::All,

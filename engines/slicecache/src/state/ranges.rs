@@ -83,7 +83,9 @@ impl Asked<'_> {
         // §14.2: "A server MUST ignore a Range header field received with a request method that is unrecognized or for which
         // range handling is not defined": it is for GET alone. Two Range fields are none.
         match self.fields.only("range") {
-            Some(value) if self.method == Method::Get && self.is_range_meant() => parse_range(value, self.size),
+            Some(value) if self.method == Method::Get && self.is_range_meant() => {
+                parse_range(value, self.size)
+            }
             _ => Ranges::None,
         }
     }
@@ -98,8 +100,7 @@ impl Asked<'_> {
         if value.contains(&b'"') {
             return etag.is_some_and(|etag| if_range_holds(value, etag));
         }
-        last_modified_s
-            .is_some_and(|at_s| is_modified_strong && if_range_date_holds(value, at_s, self.now_s))
+        last_modified_s.is_some_and(|at_s| is_modified_strong && if_range_date_holds(value, at_s, self.now_s))
     }
 
     fn satisfy(&self, ranges: Ranges, random: [u64; 2]) -> Answer {

@@ -48,7 +48,13 @@ pub struct Tries {
 
 impl Tries {
     /// How long to wait before the next try; `None`: that was the last one.
-    pub fn again(&mut self, fault: Fault, retries_max: u32, budget: &mut RetryBudget, random: u64) -> Option<u64> {
+    pub fn again(
+        &mut self,
+        fault: Fault,
+        retries_max: u32,
+        budget: &mut RetryBudget,
+        random: u64,
+    ) -> Option<u64> {
         if self.failed >= retries_max {
             return None;
         }
@@ -127,7 +133,8 @@ mod tests {
     /// The longest waits of a row of faults.
     fn waits(faults: &[Fault]) -> Vec<Option<u64>> {
         let (mut tries, mut budget) = (Tries::default(), RetryBudget::new());
-        let wait = |fault: &Fault| tries.again(*fault, 6, &mut budget, u64::MAX / 2 * 2).map(|ns| ns.div_ceil(MS));
+        let wait =
+            |fault: &Fault| tries.again(*fault, 6, &mut budget, u64::MAX / 2 * 2).map(|ns| ns.div_ceil(MS));
         faults.iter().map(wait).collect()
     }
 
@@ -148,7 +155,9 @@ mod tests {
 
     #[test]
     fn three_times_and_no_more() {
-        for fault in [Fault::Timeout, Fault::Reset, Fault::Short, Fault::WrongRange, Fault::Malformed, busy(None)] {
+        for fault in
+            [Fault::Timeout, Fault::Reset, Fault::Short, Fault::WrongRange, Fault::Malformed, busy(None)]
+        {
             let (mut tries, mut budget) = (Tries::default(), RetryBudget::new());
             let tried = (0..9).take_while(|_| tries.again(fault, 3, &mut budget, 7).is_some()).count();
             assert_eq!(tried, 3, "{fault:?}");

@@ -30,7 +30,9 @@ impl SliceSize {
                 tenth.next_multiple_of(SLICE_ALIGN_BYTES)
             }
         };
-        assert!((SLICE_BYTES_MIN..=SLICE_BYTES_MAX).contains(&bytes) && bytes.is_multiple_of(SLICE_ALIGN_BYTES));
+        assert!(
+            (SLICE_BYTES_MIN..=SLICE_BYTES_MAX).contains(&bytes) && bytes.is_multiple_of(SLICE_ALIGN_BYTES)
+        );
         bytes
     }
 
@@ -222,7 +224,10 @@ mod tests {
         ] {
             assert_eq!(run(range), expected, "{range}");
         }
-        assert_eq!((from(1).field(), FirstRun::Last(5).field()), ("bytes=1048576-2097151".into(), "bytes=-5".into()));
+        assert_eq!(
+            (from(1).field(), FirstRun::Last(5).field()),
+            ("bytes=1048576-2097151".into(), "bytes=-5".into())
+        );
         assert_eq!(from(1).of_object(2 * MIB), Some(MIB..2 * MIB));
         assert_eq!(from(1).of_object(MIB + 1), Some(MIB..MIB + 1));
         assert_eq!((from(1).of_object(MIB), from(0).of_object(0)), (None, None));

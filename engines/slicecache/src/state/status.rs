@@ -191,11 +191,8 @@ mod tests {
 
     #[test]
     fn what_is_told() {
-        let forwarded = |forwarded, status| Told {
-            forwarded: Some(forwarded),
-            forwarded_status: Some(status),
-            ..HIT
-        };
+        let forwarded =
+            |forwarded, status| Told { forwarded: Some(forwarded), forwarded_status: Some(status), ..HIT };
         let table = [
             (HIT, "HIT 3/3", "basalt; hit; ttl=30"),
             (Told { is_stale: true, ttl_s: Some(-5), ..HIT }, "STALE 3/3", "basalt; hit; ttl=-5"),
@@ -209,14 +206,22 @@ mod tests {
                 "PARTIAL 2/3",
                 "basalt; fwd=partial; fwd-status=206; stored; ttl=30",
             ),
-            (forwarded(Forwarded::Stale, 304), "HIT 3/3", "basalt; fwd=stale; fwd-status=304; stored; ttl=30"),
+            (
+                forwarded(Forwarded::Stale, 304),
+                "HIT 3/3",
+                "basalt; fwd=stale; fwd-status=304; stored; ttl=30",
+            ),
             (
                 Told { slices: 0, slices_here: 0, ..forwarded(Forwarded::VaryMiss, 404) },
                 "MISS 0/0",
                 "basalt; fwd=vary-miss; fwd-status=404; stored; ttl=30",
             ),
             (
-                Told { ttl_s: None, not_stored: Some(NotStored::SetCookie), ..forwarded(Forwarded::Bypass, 200) },
+                Told {
+                    ttl_s: None,
+                    not_stored: Some(NotStored::SetCookie),
+                    ..forwarded(Forwarded::Bypass, 200)
+                },
                 "BYPASS",
                 "basalt; fwd=bypass; fwd-status=200; detail=SET-COOKIE",
             ),
@@ -225,7 +230,11 @@ mod tests {
                 "BYPASS",
                 "basalt; fwd=method",
             ),
-            (forwarded(Forwarded::Request, 304), "HIT 3/3", "basalt; fwd=request; fwd-status=304; stored; ttl=30"),
+            (
+                forwarded(Forwarded::Request, 304),
+                "HIT 3/3",
+                "basalt; fwd=request; fwd-status=304; stored; ttl=30",
+            ),
         ];
         for (what, x_cache, cache_status) in table {
             assert_eq!(told(what), (x_cache.to_owned(), cache_status.to_owned()));

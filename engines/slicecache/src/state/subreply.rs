@@ -96,7 +96,9 @@ pub fn meaning(asked: &Asked, replied: &Replied<'_>) -> Meaning {
         // §13.1.1: If-Match or If-Unmodified-Since did not hold.
         412 if known.is_some() => Meaning::Changed,
         416 => unsatisfied(asked, replied),
-        500..=599 => Meaning::Retry(Fault::Status { status: replied.status, retry_after_s: retry_after_s(replied) }),
+        500..=599 => {
+            Meaning::Retry(Fault::Status { status: replied.status, retry_after_s: retry_after_s(replied) })
+        }
         _ if matches!(asked, Asked::First(_)) => Meaning::Relay,
         // The origin is up and will not give it now: a slice's request fails, the version may be as it was.
         401 | 403 | 407 | 408 | 425 | 429 | 431 | 451 => Meaning::Refused(replied.status),
@@ -156,7 +158,9 @@ fn whole(known: Option<&Version>, replied: &Replied<'_>) -> Meaning {
 fn not_modified(known: Option<&Version>, replied: &Replied<'_>) -> Meaning {
     let said = Representation::of(replied.fields, replied.now_s).validator();
     match (said, known) {
-        (Some(said), Some(known)) if said != known.validator && replied.fields.has("etag") => Meaning::Changed,
+        (Some(said), Some(known)) if said != known.validator && replied.fields.has("etag") => {
+            Meaning::Changed
+        }
         _ => Meaning::NotModified,
     }
 }

@@ -1,8 +1,10 @@
 //! Fill: the cases that matter by name, then random events against a model that keeps bytes and counts naively.
 
+#![expect(clippy::single_range_in_vec_init, reason = "one range is what is meant")]
+
 use super::super::slices::SliceSize;
 use super::*;
-use crate::limits::SLICE_BYTES_MIN;
+use crate::limits::{READERS_MAX, SLICE_BYTES_MIN};
 use proptest::prelude::*;
 
 const S: u64 = SLICE_BYTES_MIN;
@@ -196,7 +198,10 @@ impl World {
             match effect {
                 Effect::Start(fetch, run) => {
                     let slice = run.start / S;
-                    assert!(!self.tier.contains(&slice) && !self.memory.contains_key(&slice), "{slice} twice");
+                    assert!(
+                        !self.tier.contains(&slice) && !self.memory.contains_key(&slice),
+                        "{slice} twice"
+                    );
                     assert!(self.runs.values().all(|other| other.end <= run.start || run.end <= other.start));
                     assert!(self.runs.insert(fetch, run).is_none() && self.runs.len() <= runs_max);
                     *self.fetched.entry(slice).or_default() += 1;

@@ -106,6 +106,9 @@ impl Wants {
     /// Of the windows of readers, for the same.
     #[cfg(debug_assertions)]
     pub fn counts(&self) -> usize {
-        self.wants.values().map(|want| want.readers.iter().map(|count| usize::from(*count)).sum::<usize>()).sum()
+        self.wants
+            .values()
+            .map(|want| want.readers.iter().map(|count| usize::from(*count)).sum::<usize>())
+            .sum()
     }
 }

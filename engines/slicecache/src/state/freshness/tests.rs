@@ -103,12 +103,24 @@ fn freshness(response: &str, lifetimes: &Lifetimes) -> Freshness {
 fn lifetimes_section_4_2() {
     let table: [(&str, &str, u64); 17] = [
         ("§4.2.1 s-maxage first", "Cache-Control: max-age=5, s-maxage=7", 7),
-        ("§4.2.1 max-age before Expires", "Cache-Control: max-age=5 | Expires: Sun, 06 Nov 1994 09:49:37 GMT", 5),
-        ("§4.2.1 Expires minus Date", "Expires: Sun, 06 Nov 1994 09:49:37 GMT | Date: Sun, 06 Nov 1994 08:39:37 GMT", 4200),
+        (
+            "§4.2.1 max-age before Expires",
+            "Cache-Control: max-age=5 | Expires: Sun, 06 Nov 1994 09:49:37 GMT",
+            5,
+        ),
+        (
+            "§4.2.1 Expires minus Date",
+            "Expires: Sun, 06 Nov 1994 09:49:37 GMT | Date: Sun, 06 Nov 1994 08:39:37 GMT",
+            4200,
+        ),
         ("§4.2.1 Expires without Date", "Expires: Sun, 06 Nov 1994 09:49:37 GMT", 3600),
         ("§5.3 in the past", "Expires: Sun, 06 Nov 1994 07:49:37 GMT", 0),
         ("§5.3 \"0\"", "Expires: 0", 0),
-        ("§5.3 twice: no date", "Expires: Sun, 06 Nov 1994 09:49:37 GMT | Expires: Sun, 06 Nov 1994 09:49:37 GMT", 0),
+        (
+            "§5.3 twice: no date",
+            "Expires: Sun, 06 Nov 1994 09:49:37 GMT | Expires: Sun, 06 Nov 1994 09:49:37 GMT",
+            0,
+        ),
         ("§4.2.1 invalid", "Cache-Control: max-age=x", 0),
         ("§4.2.1 twice: the smaller", "Cache-Control: max-age=9 | Cache-Control: max-age=3", 3),
         ("§1.2.2 too great", "Cache-Control: max-age=999999999999", 1 << 31),
@@ -186,8 +198,20 @@ fn what_a_stored_answer_is_good_for_section_4() {
         ("§5.2.2.2 until stale", "max-age=10, must-revalidate", "", 9, Fresh),
         ("§5.2.2.8 forbids it", "max-age=10, proxy-revalidate", "max-stale", 15, ask),
         ("§5.2.2.10 forbids it", "s-maxage=10", "max-stale", 15, ask),
-        ("§5.2.2.10 unless the origin allows it", "s-maxage=10, stale-while-revalidate=9", "", 15, StaleWhileRevalidate),
-        ("§4.2.4 stale-while-revalidate forbidden", "max-age=10, must-revalidate, stale-while-revalidate=9", "", 15, ask),
+        (
+            "§5.2.2.10 unless the origin allows it",
+            "s-maxage=10, stale-while-revalidate=9",
+            "",
+            15,
+            StaleWhileRevalidate,
+        ),
+        (
+            "§4.2.4 stale-while-revalidate forbidden",
+            "max-age=10, must-revalidate, stale-while-revalidate=9",
+            "",
+            15,
+            ask,
+        ),
         ("5861 §3", "max-age=10, stale-while-revalidate=5", "", 14, StaleWhileRevalidate),
         ("5861 §3 over", "max-age=10, stale-while-revalidate=5", "", 15, ask),
         ("5861 §3 fresh", "max-age=10, stale-while-revalidate=5", "", 9, Fresh),
@@ -232,8 +256,19 @@ fn invalidation_section_4_4() {
 
 fn any_control() -> impl Strategy<Value = String> {
     let directive = prop::sample::select(vec![
-        "max-age=10", "s-maxage=20", "no-cache", "must-revalidate", "stale-if-error=7", "public", "max-stale",
-        "stale-while-revalidate=9", "max-stale=3", "min-fresh=2", "only-if-cached", "max-age=4", "no-store",
+        "max-age=10",
+        "s-maxage=20",
+        "no-cache",
+        "must-revalidate",
+        "stale-if-error=7",
+        "public",
+        "max-stale",
+        "stale-while-revalidate=9",
+        "max-stale=3",
+        "min-fresh=2",
+        "only-if-cached",
+        "max-age=4",
+        "no-store",
     ]);
     prop::collection::vec(directive, 0..5).prop_map(|list| list.join(", "))
 }

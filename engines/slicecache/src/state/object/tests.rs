@@ -1,5 +1,7 @@
 //! One object: the rules by name, then random events against an origin that changes.
 
+#![expect(clippy::single_range_in_vec_init, reason = "one range is what is meant")]
+
 use super::super::fill::Why;
 use super::super::subreply::NotSliced;
 use super::super::validator::Validator;
@@ -133,7 +135,9 @@ fn a_slice_that_shows_a_change_heals_with_the_next_request() {
     arrive(&mut object, 1, 140);
     // Who waits for the revalidation under way goes on waiting for it.
     assert_eq!(of(|acts| object.on_changed(acts)), [Act::Fill(Effect::Drop(0))]);
-    for (meaning, acts) in [(Meaning::NotModified, vec![Act::DropBody, ask_first()]), (Meaning::Changed, vec![ask_first()])] {
+    for (meaning, acts) in
+        [(Meaning::NotModified, vec![Act::DropBody, ask_first()]), (Meaning::Changed, vec![ask_first()])]
+    {
         assert_eq!(of(|acts| object.on_answer(meaning.clone(), fresh(140), acts)), acts, "{meaning:?}");
     }
 }

@@ -8,12 +8,15 @@ fn order(path: &str, query: Option<&str>, pairs: &[(&str, &str)]) -> Result<Vec<
     Ok(purges.into_iter().map(|purge| (purge.names, purge.is_soft)).collect())
 }
 
+/// Path, query, fields, and what they name.
+type Case = (&'static str, Option<&'static str>, &'static [(&'static str, &'static str)], Vec<Names>);
+
 #[test]
 fn what_a_purge_names() {
     let target = |text: &str| Names::Target(text.to_owned());
     let prefix = |text: &str| Names::Prefix(text.to_owned());
     let tag = |text: &str| Names::Tag(text.to_owned());
-    let table: [(&str, Option<&str>, &[(&str, &str)], Vec<Names>); 13] = [
+    let table: [Case; 13] = [
         ("/a/./%62", None, &[], vec![target("/a/b")]),
         ("/a", Some("b=*"), &[], vec![target("/a?b=*")]),
         ("/", None, &[], vec![target("/")]),
@@ -111,7 +114,10 @@ fn rules_are_bounded_and_nothing_purged_comes_back() {
     assert!(purges.rules.len() <= PURGE_RULES_MAX);
     for at in [0, 1, PURGE_RULES_MAX / 2, PURGE_RULES_MAX, PURGE_RULES_MAX + extra - 1] {
         let target = format!("/{at}");
-        assert_eq!(purges.verdict(&Entry { generation: at as u64, target: &target, tags: &[] }), Verdict::Gone);
+        assert_eq!(
+            purges.verdict(&Entry { generation: at as u64, target: &target, tags: &[] }),
+            Verdict::Gone
+        );
     }
     let newest = Entry { generation: purges.generation(), target: "/0", tags: &[] };
     assert_eq!(purges.verdict(&newest), Verdict::Keep);

@@ -31,8 +31,12 @@ fn means(asked: &Asked, text: &str) -> Meaning {
     let lines = fields.split(" | ").filter(|line| !line.is_empty());
     let pairs: Vec<(&str, &str)> = lines.map(|line| line.split_once(": ").expect("a field")).collect();
     let fields = Fields::of_pairs(&pairs);
-    let length = fields.only("content-length").map(|value| String::from_utf8_lossy(value).parse().expect("a number"));
-    meaning(asked, &Replied { status: status.parse().expect("a status"), fields: &fields, length, now_s: NOW_S })
+    let length =
+        fields.only("content-length").map(|value| String::from_utf8_lossy(value).parse().expect("a number"));
+    meaning(
+        asked,
+        &Replied { status: status.parse().expect("a status"), fields: &fields, length, now_s: NOW_S },
+    )
 }
 
 fn status(status: u16, retry_after_s: Option<u64>) -> Meaning {
@@ -54,9 +58,15 @@ fn answers_to_a_first_run() {
         ("206 | Content-Range: bytes 1-4/5 | ETag: \"a\"", Retry(Fault::WrongRange)),
         ("206 | Content-Range: bytes 0-1048576/2500000 | ETag: \"a\"", Retry(Fault::WrongRange)),
         ("206 | Content-Range: bytes 0-5/5 | ETag: \"a\"", Retry(Fault::WrongRange)),
-        ("206 | Content-Range: bytes 0-4/5 | Content-Range: bytes 0-4/5 | ETag: \"a\"", Retry(Fault::WrongRange)),
+        (
+            "206 | Content-Range: bytes 0-4/5 | Content-Range: bytes 0-4/5 | ETag: \"a\"",
+            Retry(Fault::WrongRange),
+        ),
         ("206 | Content-Type: multipart/byteranges; boundary=x | ETag: \"a\"", Retry(Fault::WrongRange)),
-        ("206 | Content-Range: bytes 0-4/5 | ETag: \"a\" | Content-Encoding: gzip", AskWhole(NotSliced::Encoded)),
+        (
+            "206 | Content-Range: bytes 0-4/5 | ETag: \"a\" | Content-Encoding: gzip",
+            AskWhole(NotSliced::Encoded),
+        ),
         ("206 | Content-Range: bytes 0-1048575/* | ETag: \"a\"", AskWhole(NotSliced::NoSize)),
         ("206 | Content-Range: bytes 0-4/5", AskWhole(NotSliced::NoValidator)),
         ("206 | Content-Range: bytes 0-4/5 | ETag: W/\"a\"", AskWhole(NotSliced::NoValidator)),
@@ -87,7 +97,10 @@ fn answers_to_a_first_run() {
     let beyond = Asked::First(FirstRun::From(SLICE..2 * SLICE));
     assert_eq!(means(&beyond, "416 | Content-Range: bytes */7"), Beyond(7));
     let last = Asked::First(FirstRun::Last(10));
-    assert_eq!(means(&last, "206 | Content-Range: bytes 90-99/100 | ETag: \"a\""), Run(90..100, version("\"a\"", 100)));
+    assert_eq!(
+        means(&last, "206 | Content-Range: bytes 90-99/100 | ETag: \"a\""),
+        Run(90..100, version("\"a\"", 100))
+    );
     assert_eq!(means(&last, "206 | Content-Range: bytes 0-9/100 | ETag: \"a\""), Retry(Fault::WrongRange));
 }
 
@@ -95,18 +108,30 @@ fn answers_to_a_first_run() {
 fn answers_to_a_run_of_a_version() {
     use Meaning::{Changed, Refused, Retry, Run};
     let table = [
-        ("206 | Content-Range: bytes 1048576-2097151/2500000 | ETag: \"a\"", Run(SLICE..2 * SLICE, version("\"a\"", SIZE))),
+        (
+            "206 | Content-Range: bytes 1048576-2097151/2500000 | ETag: \"a\"",
+            Run(SLICE..2 * SLICE, version("\"a\"", SIZE)),
+        ),
         ("206 | Content-Range: bytes 1048576-2097151/2500000 | ETag: \"b\"", Changed),
         ("206 | Content-Range: bytes 1048576-2097151/2500001 | ETag: \"a\"", Changed),
         ("206 | Content-Range: bytes 1048576-2097151/2500000 | ETag: W/\"a\"", Changed),
         ("206 | Content-Range: bytes 1048576-2097151/2500000", Changed),
         ("206 | Content-Range: bytes 1048576-2097151/* | ETag: \"a\"", Changed),
-        ("206 | Content-Range: bytes 1048576-2097151/2500000 | ETag: \"a\" | Content-Encoding: gzip", Changed),
+        (
+            "206 | Content-Range: bytes 1048576-2097151/2500000 | ETag: \"a\" | Content-Encoding: gzip",
+            Changed,
+        ),
         ("206 | Content-Range: bytes 0-1048575/2500000 | ETag: \"a\"", Retry(Fault::WrongRange)),
         ("206 | Content-Range: bytes 1048576-2097150/2500000 | ETag: \"a\"", Retry(Fault::WrongRange)),
         ("206 | ETag: \"a\"", Retry(Fault::WrongRange)),
-        ("206 | Content-Range: bytes 1048576-2097151/2500000 | ETag: \"a\" | Content-Length: 9", Retry(Fault::Short)),
-        ("200 | ETag: \"a\" | Content-Length: 2500000", Meaning::Whole { version: Some(version("\"a\"", SIZE)), is_same: true }),
+        (
+            "206 | Content-Range: bytes 1048576-2097151/2500000 | ETag: \"a\" | Content-Length: 9",
+            Retry(Fault::Short),
+        ),
+        (
+            "200 | ETag: \"a\" | Content-Length: 2500000",
+            Meaning::Whole { version: Some(version("\"a\"", SIZE)), is_same: true },
+        ),
         ("200 | ETag: \"b\" | Content-Length: 2500000", Changed),
         ("200 | ETag: \"a\" | Content-Length: 2500001", Changed),
         ("200 | ETag: \"a\"", Changed),
@@ -140,7 +165,10 @@ fn answers_to_a_revalidation() {
         ("206 | Content-Range: bytes 0-1048575/2500000 | ETag: \"a\"", NotModified),
         ("206 | Content-Range: bytes 0-4/5 | ETag: \"b\"", Run(0..5, version("\"b\"", 5))),
         ("206 | Content-Range: bytes 1-4/5 | ETag: \"b\"", Retry(Fault::WrongRange)),
-        ("200 | ETag: \"a\" | Content-Length: 2500000", Meaning::Whole { version: Some(version("\"a\"", SIZE)), is_same: true }),
+        (
+            "200 | ETag: \"a\" | Content-Length: 2500000",
+            Meaning::Whole { version: Some(version("\"a\"", SIZE)), is_same: true },
+        ),
         ("200 | ETag: \"b\" | Content-Length: 5", Changed),
         ("416 | Content-Range: bytes */0", Changed),
         ("412", Changed),
@@ -164,30 +192,35 @@ fn no_head_makes_other_bytes_of_what_was_asked_for() {
         "416 No\r\nContent-Range: bytes */2500000\r\n\r\n",
     ];
     let golden: Vec<Vec<u8>> = heads.map(|head| format!("HTTP/1.1 {head}").into_bytes()).into();
-    fuzz("answer to a run", &golden, |_| {}, |bytes| {
-        let Ok(ParsedReply::Complete(head)) = parse_reply(bytes) else { return false };
-        let fields = Fields::of_reply(&head);
-        let length = match head.length {
-            ReplyLength::Length(length) => Some(length),
-            _ => None,
-        };
-        let replied = Replied { status: head.status, fields: &fields, length, now_s: NOW_S };
-        match meaning(&second(), &replied) {
-            Meaning::Run(run, of) => {
-                assert_eq!((run, of), (SLICE..2 * SLICE, version("\"a\"", SIZE)));
-                assert!(head.status == 206 && length.is_none_or(|length| length == SLICE));
+    fuzz(
+        "answer to a run",
+        &golden,
+        |_| {},
+        |bytes| {
+            let Ok(ParsedReply::Complete(head)) = parse_reply(bytes) else { return false };
+            let fields = Fields::of_reply(&head);
+            let length = match head.length {
+                ReplyLength::Length(length) => Some(length),
+                _ => None,
+            };
+            let replied = Replied { status: head.status, fields: &fields, length, now_s: NOW_S };
+            match meaning(&second(), &replied) {
+                Meaning::Run(run, of) => {
+                    assert_eq!((run, of), (SLICE..2 * SLICE, version("\"a\"", SIZE)));
+                    assert!(head.status == 206 && length.is_none_or(|length| length == SLICE));
+                }
+                Meaning::Whole { version: of, is_same } => {
+                    assert_eq!((of, is_same), (Some(version("\"a\"", SIZE)), true));
+                }
+                Meaning::NotModified | Meaning::AskWhole(_) | Meaning::Beyond(_) | Meaning::Relay => {
+                    panic!("not an answer to a run")
+                }
+                Meaning::Changed | Meaning::Refused(_) | Meaning::Retry(_) => {}
             }
-            Meaning::Whole { version: of, is_same } => {
-                assert_eq!((of, is_same), (Some(version("\"a\"", SIZE)), true));
+            if let Meaning::Run(run, of) = meaning(&first(), &replied) {
+                assert!(run.start == 0 && run.end == of.size.min(SLICE));
             }
-            Meaning::NotModified | Meaning::AskWhole(_) | Meaning::Beyond(_) | Meaning::Relay => {
-                panic!("not an answer to a run")
-            }
-            Meaning::Changed | Meaning::Refused(_) | Meaning::Retry(_) => {}
-        }
-        if let Meaning::Run(run, of) = meaning(&first(), &replied) {
-            assert!(run.start == 0 && run.end == of.size.min(SLICE));
-        }
-        true
-    });
+            true
+        },
+    );
 }
