@@ -5,7 +5,7 @@
 //! | `config` | what can be set, checked; presets |
 //! | `limits` | every bound of the engine, with its reason |
 //! | `state` | all that is decided: synchronous, without I/O, clock, randomness or locks |
-//! | `log` | what is written down of a purge, and its bytes |
+//! | `log` | what is written down, and its bytes: purges, what is known of an object |
 //!
 //! Here so far is what decides; the loop that waits (`api`, `serve`, `shard`) is to come.
 //!

@@ -29,8 +29,8 @@ pub const READERS_MAX: usize = 65_535;
 /// Slices of one object that may be told apart; beyond it the object is passed through.
 pub const SLICES_MAX: u64 = 1 << 24;
 
-/// Fields of a request that a stored answer may depend on (Vary); an answer that names more is not stored.
-pub const VARY_FIELDS_MAX: usize = 16;
+/// What is known of an object beside its slices: small enough for the tier to pack it.
+pub const ENTRY_BYTES_MAX: usize = 64 << 10;
 
 /// Directives that are read of one Cache-Control; what follows them is as if it was malformed.
 pub const DIRECTIVES_MAX: usize = 64;

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `fields` | the fields of a message, as the rest reads them |
 //! | `cache_control`, `freshness` | what may be stored, how long it is fresh, what a stored answer is good for (RFC 9111, 5861) |
+//! | `forward` | which fields go where, and which requests pass by the cache |
 //! | `key` | what is one object: cache keys, Vary, names of slices in the tier |
 //! | `validator` | what tells two versions apart |
 //! | `ranges` | what a client's conditions and Range get: 200, 206, 304, 412, 416 (RFC 9110 §13, §14) |
@@ -18,6 +19,7 @@ pub mod breaker;
 pub mod cache_control;
 pub mod fields;
 pub mod fill;
+pub mod forward;
 pub mod freshness;
 pub mod key;
 pub mod object;

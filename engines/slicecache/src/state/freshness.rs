@@ -41,7 +41,7 @@ pub enum NotStored {
     Authorization,
     /// Not in the RFC: what sets a cookie is for one client.
     SetCookie,
-    /// §4.1: `*`, or more fields than we tell apart.
+    /// §4.1: `*`.
     Vary,
     /// Not in the RFC: more tags than purges tell apart.
     Tags,

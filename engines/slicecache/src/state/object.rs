@@ -85,16 +85,17 @@ impl Object {
         Object { slicing, known: None, waiting: Vec::new(), is_asking: false, next_fetch: 0 }
     }
 
-    /// A version of which `held` slices are in the tier.
+    /// A version of which `held` slices, of the size that they had when they were stored, are in the tier.
     #[must_use]
     pub fn stored(
         slicing: Slicing,
-        version: Version,
+        (version, slice_bytes): (Version, u64),
         freshness: Freshness,
         held: impl IntoIterator<Item = u64>,
     ) -> Object {
         let mut object = Object::new(slicing);
-        object.known = Some(Known { fill: object.new_fill(version.size, held), version, freshness });
+        let fill = object.new_fill(Slices { size: version.size, slice_bytes }, held);
+        object.known = Some(Known { version, freshness, fill });
         object
     }
 
@@ -225,7 +226,7 @@ impl Object {
             acts.extend(self.waiting.drain(..).map(|waiting| Act::Pass(waiting.reader)));
             return;
         }
-        let mut fill = self.new_fill(version.size, []);
+        let mut fill = self.new_fill(slices, []);
         acts.push(match fill.adopt(run) {
             Some((fetch, bytes)) => Act::Adopt(fetch, bytes),
             None => Act::DropBody,
@@ -257,8 +258,7 @@ impl Object {
         }
     }
 
-    fn new_fill(&self, size: u64, held: impl IntoIterator<Item = u64>) -> Fill {
-        let slices = Slices::new(size, self.slicing.slice_size);
+    fn new_fill(&self, slices: Slices, held: impl IntoIterator<Item = u64>) -> Fill {
         let runs_max = self.slicing.concurrency.runs_max(slices.slice_bytes);
         Fill::new(slices, runs_max, held, self.next_fetch)
     }

@@ -49,6 +49,16 @@ fn a_thousand_readers_of_one_slice_are_one_fetch() {
 }
 
 #[test]
+fn a_reader_is_woken_when_there_is_something_for_it_and_not_before() {
+    let mut fill = fill(1, 4);
+    fill.read(1, vec![5..1000], &mut Vec::new()).expect("few");
+    assert_eq!(fill.next(1), Next::Wait);
+    assert_eq!(of(|e| fill.on_received(0, 5, e)), []);
+    assert_eq!(of(|e| fill.on_received(0, 1, e)), [Effect::Wake(1)]);
+    assert_eq!(fill.next(1), Next::Bytes(0, 5..6, Source::Memory));
+}
+
+#[test]
 fn fetching_goes_ahead_of_a_reader_and_no_further() {
     let mut fill = fill(100, 4);
     let first = of(|e| fill.read(1, vec![10..90 * S], e));

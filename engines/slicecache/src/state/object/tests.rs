@@ -42,7 +42,7 @@ fn arrive(object: &mut Object, reader: Reader, now_s: u64) -> Vec<Act> {
 }
 
 fn known(held: &[u64]) -> Object {
-    Object::stored(SLICING, version(1), fresh(100), held.iter().copied())
+    Object::stored(SLICING, (version(1), S), fresh(100), held.iter().copied())
 }
 
 fn ask_first() -> Act {
