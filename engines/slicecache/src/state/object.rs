@@ -76,13 +76,14 @@ pub struct Object {
     waiting: Vec<Waiting>,
     is_asking: bool,
     next_fetch: Fetch,
+    epoch: u64,
 }
 
 impl Object {
     /// Nothing is known of it.
     #[must_use]
     pub fn new(slicing: Slicing) -> Object {
-        Object { slicing, known: None, waiting: Vec::new(), is_asking: false, next_fetch: 0 }
+        Object { slicing, known: None, waiting: Vec::new(), is_asking: false, next_fetch: 0, epoch: 0 }
     }
 
     /// A version of which `held` slices, of the size that they had when they were stored, are in the tier.
@@ -102,6 +103,12 @@ impl Object {
     /// The version that holds, its freshness and what fills it.
     pub fn fill(&mut self) -> Option<(&Version, &Freshness, &mut Fill)> {
         self.known.as_mut().map(|known| (&known.version, &known.freshness, &mut known.fill))
+    }
+
+    /// Counts the versions that ended. What the caller began for a fill is of use only while this is the same.
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        self.epoch
     }
 
     /// A request for the object; `first` is the first run that suits its Range.
@@ -252,6 +259,7 @@ impl Object {
     fn forget(&mut self, acts: &mut Vec<Act>) {
         if let Some(known) = self.known.take() {
             self.next_fetch = known.fill.next_fetch();
+            self.epoch += 1;
             let mut effects = Vec::new();
             known.fill.end(&mut effects);
             acts.extend(effects.into_iter().map(Act::Fill));
