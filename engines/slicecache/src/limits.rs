@@ -26,6 +26,9 @@ pub const AHEAD_SLICES_MAX: usize = SUBREQUESTS_MAX as usize;
 /// Readers of one object at a time; one more is told "busy".
 pub const READERS_MAX: usize = 65_535;
 
+/// Requests that wait for a connection to one origin.
+pub const TURNS_WAITING_MAX: usize = 4096;
+
 /// Slices of one object that may be told apart; beyond it the object is passed through.
 pub const SLICES_MAX: u64 = 1 << 24;
 

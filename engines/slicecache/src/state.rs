@@ -11,6 +11,7 @@
 //! | `slices` | where slices begin and end, the first run, how many at a time |
 //! | `subreply` | what an origin's answer means |
 //! | `retry`, `breaker` | when a fetch is tried again, and when an origin is left alone |
+//! | `turns` | who is next when an origin's connections are all in use |
 //! | `object`, `fill` | one object: who waits for what, what to fetch next, which version holds |
 //! | `purge` | what was purged |
 //! | `status` | what the client is told: Via, Age, Cache-Status, X-Cache |
@@ -29,4 +30,5 @@ pub mod retry;
 pub mod slices;
 pub mod status;
 pub mod subreply;
+pub mod turns;
 pub mod validator;

@@ -8,7 +8,7 @@
 //!
 //! `reading` has the events of readers, `fetching` those of fetches, this file those of the tier and the whole.
 //!
-//! Invariants, checked after each event where debug assertions are on
+//! Invariants, checked after each event where debug assertions are on, and in tests
 //! 1. A slice is brought by at most one fetch at a time; at most `runs_max` fetches are under way.
 //! 2. What a reader is given is held or was received: never a byte beyond.
 //! 3. When a fetch begins, no more slices are in memory, this one included, than `ahead_max` and one for each reader.
@@ -216,12 +216,12 @@ impl Fill {
     }
 
     fn check(&self) {
-        #[cfg(debug_assertions)]
+        #[cfg(any(test, debug_assertions))]
         check::check(self);
     }
 }
 
-#[cfg(debug_assertions)]
+#[cfg(any(test, debug_assertions))]
 mod check;
 #[cfg(test)]
 mod tests;

@@ -93,7 +93,7 @@ impl Wants {
     }
 
     /// What the queue should be, for the check of the invariants.
-    #[cfg(debug_assertions)]
+    #[cfg(any(test, debug_assertions))]
     pub fn is_filed_right(&self, is_missing: impl Fn(u64) -> bool) -> bool {
         let wanted = self.wants.iter().filter_map(|(slice, want)| Some((want.distance()?, *slice)));
         let belongs = |(distance, slice): &(u8, u64)| {
@@ -104,7 +104,7 @@ impl Wants {
     }
 
     /// Of the windows of readers, for the same.
-    #[cfg(debug_assertions)]
+    #[cfg(any(test, debug_assertions))]
     pub fn counts(&self) -> usize {
         self.wants
             .values()
