@@ -185,7 +185,19 @@ pub enum Use {
 }
 
 impl Freshness {
-    /// Of an answer that [`why_not_stored`] lets pass; also of the 304 that refreshes one (§4.3.4), with the fields of both.
+    /// Of an answer that may be stored. A 304 (§4.3.4) is judged with the status and the fields of what it refreshes, its own
+    /// among them.
+    ///
+    /// # Errors
+    /// Why it must not be stored.
+    pub fn if_stored(exchanged: &Exchanged<'_>, lifetimes: &Lifetimes) -> Result<Freshness, NotStored> {
+        match why_not_stored(exchanged, lifetimes) {
+            Some(why) => Err(why),
+            None => Ok(Freshness::of_response(exchanged, lifetimes)),
+        }
+    }
+
+    /// Of an answer that [`why_not_stored`] lets pass.
     #[must_use]
     pub fn of_response(exchanged: &Exchanged<'_>, lifetimes: &Lifetimes) -> Freshness {
         let control = CacheControl::of_response(exchanged.response);

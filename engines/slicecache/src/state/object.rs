@@ -7,13 +7,14 @@
 //! Invariants
 //! 1. At most one first run or revalidation is under way, and one is whenever somebody waits.
 //! 2. Who is answered is answered from the version that holds at that moment; it reads that version's fill.
-//! 3. When the version changes, the old one's fill has ended before the new one's begins.
+//! 3. What must not be stored is shared with nobody who waits for it.
+//! 4. When the version changes, the old one's fill has ended before the new one's begins.
 //!
 //! After a purge the owner forgets the object: who reads it finishes, and what is still fetched for them is of the old generation.
 
 use super::cache_control::CacheControl;
 use super::fill::{Effect, Fetch, Fill, Reader};
-use super::freshness::{Freshness, Use};
+use super::freshness::{Freshness, NotStored, Use};
 use super::slices::{Concurrency, FirstRun, SliceSize, Slices};
 use super::subreply::{Asked, Meaning};
 use super::validator::Version;
@@ -144,36 +145,34 @@ impl Object {
         self.waiting.retain(|waiting| waiting.reader != reader);
     }
 
-    /// The origin answered what [`Act::Ask`] asked. `freshness` is that of the answer, for what it makes known.
-    pub fn on_answer(&mut self, meaning: Meaning, freshness: Freshness, acts: &mut Vec<Act>) {
+    /// The origin answered what [`Act::Ask`] asked. `freshness` is that of the answer, or why it must not be stored: then it must not
+    /// be shared either, and everybody asks for himself.
+    pub fn on_answer(
+        &mut self,
+        meaning: Meaning,
+        freshness: Result<Freshness, NotStored>,
+        acts: &mut Vec<Act>,
+    ) {
         assert!(self.is_asking, "an answer that nobody asked for");
         self.is_asking = false;
-        match meaning {
-            Meaning::Run(run, version) => self.on_version(&run, version, freshness, acts),
-            Meaning::NotModified | Meaning::Whole { is_same: true, .. } => {
+        match (meaning, freshness) {
+            (Meaning::Run(run, version), Ok(freshness)) => self.on_version(&run, version, freshness, acts),
+            (Meaning::NotModified | Meaning::Whole { is_same: true, .. }, Ok(freshness)) => {
+                self.on_same(freshness, acts);
+            }
+            (Meaning::Run(..) | Meaning::NotModified | Meaning::Whole { is_same: true, .. }, Err(_)) => {
                 acts.push(Act::DropBody);
-                match &mut self.known {
-                    Some(known) => {
-                        known.freshness = freshness;
-                        self.answer_all(Use::Fresh, acts);
-                    }
-                    // A slice showed meanwhile that the version is no more.
-                    None => self.on_changed(acts),
-                }
+                self.pass_all(acts);
             }
             // Who asked for more than there is will be told so once size and validator are known.
-            Meaning::Beyond(size) if size > 0 => {
+            (Meaning::Beyond(size), _) if size > 0 => {
                 self.maybe_ask(FirstRun::new(Some(b"bytes=-1"), self.slicing.slice_size), acts);
             }
-            Meaning::Changed => self.on_changed(acts),
-            Meaning::Refused(status) => self.give_up(Some(status), acts),
-            Meaning::Retry(_) => panic!("a retry is the caller's, until it is one too many"),
-            Meaning::Beyond(_)
-            | Meaning::AskWhole(_)
-            | Meaning::Relay
-            | Meaning::Whole { is_same: false, .. } => {
-                self.forget(acts);
-                acts.extend(self.waiting.drain(..).map(|waiting| Act::Pass(waiting.reader)));
+            (Meaning::Changed, _) => self.on_changed(acts),
+            (Meaning::Refused(status), _) => self.give_up(Some(status), acts),
+            (Meaning::Retry(_), _) => panic!("a retry is the caller's, until it is one too many"),
+            (Meaning::Beyond(_) | Meaning::AskWhole(_) | Meaning::Relay | Meaning::Whole { .. }, _) => {
+                self.pass_all(acts);
             }
         }
         self.check();
@@ -230,7 +229,7 @@ impl Object {
         let slices = Slices::new(version.size, self.slicing.slice_size);
         if slices.count() > SLICES_MAX {
             acts.push(Act::DropBody);
-            acts.extend(self.waiting.drain(..).map(|waiting| Act::Pass(waiting.reader)));
+            self.pass_all(acts);
             return;
         }
         let mut fill = self.new_fill(slices, []);
@@ -240,6 +239,25 @@ impl Object {
         });
         self.known = Some(Known { version, freshness, fill });
         self.answer_all(Use::Fresh, acts);
+    }
+
+    /// The version still holds.
+    fn on_same(&mut self, freshness: Freshness, acts: &mut Vec<Act>) {
+        acts.push(Act::DropBody);
+        match &mut self.known {
+            Some(known) => {
+                known.freshness = freshness;
+                self.answer_all(Use::Fresh, acts);
+            }
+            // A slice showed meanwhile that the version is no more.
+            None => self.on_changed(acts),
+        }
+    }
+
+    /// There is nothing to share, and what there was ends.
+    fn pass_all(&mut self, acts: &mut Vec<Act>) {
+        self.forget(acts);
+        acts.extend(self.waiting.drain(..).map(|waiting| Act::Pass(waiting.reader)));
     }
 
     /// The origin fails or refuses: stale answers for those who may have them.

@@ -37,9 +37,10 @@ enum Lie {
     WrongSize,
     Forbidden,
     Gone,
+    NoStore,
 }
 
-const LIES: [Lie; 11] = [
+const LIES: [Lie; 12] = [
     Lie::Unavailable,
     Lie::WrongRange,
     Lie::ShorterRange,
@@ -51,6 +52,7 @@ const LIES: [Lie; 11] = [
     Lie::WrongSize,
     Lie::Forbidden,
     Lie::Gone,
+    Lie::NoStore,
 ];
 
 pub fn tag(version: u64) -> String {
@@ -131,7 +133,8 @@ impl Origin {
     }
 
     fn with_body(&self, status: u16, body: Range<u64>, lie: Lie) -> Reply {
-        let mut fields = vec![("cache-control", "max-age=5, stale-if-error=9".to_owned())];
+        let control = if lie == Lie::NoStore { "no-store" } else { "max-age=5, stale-if-error=9" };
+        let mut fields = vec![("cache-control", control.to_owned())];
         match lie {
             Lie::NoValidator => {}
             Lie::WeakValidator => fields.push(("etag", format!("W/{}", tag(self.version)))),

@@ -8,7 +8,7 @@ use slicecache::limits::SLICE_BYTES_MIN;
 use slicecache::state::cache_control::CacheControl;
 use slicecache::state::fields::Fields;
 use slicecache::state::fill::{Effect, Fetch, Next, Reader, Source, Why};
-use slicecache::state::freshness::{Exchanged, Freshness, Lifetimes};
+use slicecache::state::freshness::{Exchanged, Freshness, Lifetimes, NotStored, Use};
 use slicecache::state::object::{Act, Object, Slicing};
 use slicecache::state::ranges;
 use slicecache::state::retry::{Fault, RetryBudget, Tries};
@@ -174,7 +174,7 @@ impl World {
             match act {
                 Act::Ask(asked) => self.request(For::Question, asked),
                 Act::Answer(reader, good_for) => {
-                    self.seen.stale += u64::from(good_for != slicecache::state::freshness::Use::Fresh);
+                    self.seen.stale += u64::from(good_for != Use::Fresh);
                     self.answer(reader);
                 }
                 Act::Pass(reader) => {
@@ -296,7 +296,8 @@ impl World {
         let length = (reply.status != 304).then_some(reply.body.end - reply.body.start);
         let replied = Replied { status: reply.status, fields: &fields, length, now_s: self.now_s };
         let meaning = meaning(&request.asked, &replied);
-        let freshness = self.freshness(&fields, reply.status);
+        // A 304 is judged as what it refreshes.
+        let freshness = self.freshness(&fields, if reply.status == 304 { 200 } else { reply.status });
         match (&request.what, meaning) {
             (_, Meaning::Retry(fault)) => self.retry(request, fault),
             (For::Question, meaning) => {
@@ -320,7 +321,7 @@ impl World {
         }
     }
 
-    fn freshness(&self, fields: &Fields<'_>, status: u16) -> Freshness {
+    fn freshness(&self, fields: &Fields<'_>, status: u16) -> Result<Freshness, NotStored> {
         let none: [(&str, &str); 0] = [];
         let request = Fields::of_pairs(&none);
         let (request_s, response_s) = (self.now_s, self.now_s);
@@ -332,7 +333,7 @@ impl World {
             request_s,
             response_s,
         };
-        Freshness::of_response(&exchanged, &Lifetimes { cache_ttl_s: Some(5), negative_s: Vec::new() })
+        Freshness::if_stored(&exchanged, &Lifetimes { cache_ttl_s: Some(5), negative_s: Vec::new() })
     }
 
     fn retry(&mut self, mut request: Request, fault: Fault) {

@@ -60,7 +60,7 @@ fn one_first_run_for_all_who_wait() {
     assert_eq!(arrive(&mut object, 2, 100), []);
     object.on_left(1);
     assert_eq!(arrive(&mut object, 3, 100), []);
-    let acts = of(|acts| object.on_answer(Meaning::Run(0..S, version(1)), fresh(100), acts));
+    let acts = of(|acts| object.on_answer(Meaning::Run(0..S, version(1)), Ok(fresh(100)), acts));
     let answer = |reader| Act::Answer(reader, Use::Fresh);
     assert_eq!(acts, [Act::Adopt(0, 0..S), answer(2), answer(3)]);
     assert_eq!(arrive(&mut object, 4, 105), [answer(4)]);
@@ -71,7 +71,7 @@ fn one_revalidation_for_all_who_wait() {
     let mut object = known(&[0, 1, 2]);
     assert_eq!(arrive(&mut object, 1, 116), [revalidate()]);
     assert_eq!(arrive(&mut object, 2, 117), []);
-    let acts = of(|acts| object.on_answer(Meaning::NotModified, fresh(117), acts));
+    let acts = of(|acts| object.on_answer(Meaning::NotModified, Ok(fresh(117)), acts));
     assert_eq!(acts, [Act::DropBody, Act::Answer(1, Use::Fresh), Act::Answer(2, Use::Fresh)]);
     assert_eq!(arrive(&mut object, 3, 120), [Act::Answer(3, Use::Fresh)]);
     let (_, _, fill) = object.fill().expect("known");
@@ -96,7 +96,7 @@ fn stale_if_error() {
     arrive(&mut object, 2, 131);
     assert_eq!(of(|acts| object.on_failed(acts)), [Act::Fail(2, None)]);
     arrive(&mut object, 3, 125);
-    let refused = of(|acts| object.on_answer(Meaning::Refused(429), fresh(125), acts));
+    let refused = of(|acts| object.on_answer(Meaning::Refused(429), Ok(fresh(125)), acts));
     assert_eq!(refused, [Act::Answer(3, Use::Stale)]);
     let mut unknown = Object::new(SLICING);
     arrive(&mut unknown, 1, 100);
@@ -110,7 +110,7 @@ fn a_new_version_ends_the_old_one_before_it_begins() {
     let (_, _, fill) = object.fill().expect("known");
     fill.read(1, vec![S..3 * S], &mut Vec::new()).expect("few");
     arrive(&mut object, 2, 140);
-    let acts = of(|acts| object.on_answer(Meaning::Run(0..S, version(2)), fresh(140), acts));
+    let acts = of(|acts| object.on_answer(Meaning::Run(0..S, version(2)), Ok(fresh(140)), acts));
     let of_old = [
         Effect::Cancel(0),
         Effect::End(1, Why::Changed),
@@ -138,7 +138,7 @@ fn a_slice_that_shows_a_change_heals_with_the_next_request() {
     for (meaning, acts) in
         [(Meaning::NotModified, vec![Act::DropBody, ask_first()]), (Meaning::Changed, vec![ask_first()])]
     {
-        assert_eq!(of(|acts| object.on_answer(meaning.clone(), fresh(140), acts)), acts, "{meaning:?}");
+        assert_eq!(of(|acts| object.on_answer(meaning.clone(), Ok(fresh(140)), acts)), acts, "{meaning:?}");
     }
 }
 
@@ -154,25 +154,39 @@ fn what_cannot_be_sliced_is_passed_through() {
         let mut object = Object::new(SLICING);
         arrive(&mut object, 1, 100);
         arrive(&mut object, 2, 100);
-        let acts = of(|acts| object.on_answer(meaning.clone(), fresh(100), acts));
+        let acts = of(|acts| object.on_answer(meaning.clone(), Ok(fresh(100)), acts));
         assert_eq!(acts, [Act::Pass(1), Act::Pass(2)], "{meaning:?}");
         assert_eq!(arrive(&mut object, 3, 100), [ask_first()], "{meaning:?}");
     }
     let mut huge = Object::new(SLICING);
     arrive(&mut huge, 1, 100);
     let version = Version { size: (SLICES_MAX + 1) * S, ..version(1) };
-    let acts = of(|acts| huge.on_answer(Meaning::Run(0..S, version), fresh(100), acts));
+    let acts = of(|acts| huge.on_answer(Meaning::Run(0..S, version), Ok(fresh(100)), acts));
     assert_eq!(acts, [Act::DropBody, Act::Pass(1)]);
+}
+
+#[test]
+fn what_must_not_be_stored_is_not_shared() {
+    let same = || Meaning::Whole { version: Some(version(1)), is_same: true };
+    for meaning in [Meaning::Run(0..S, version(2)), Meaning::NotModified, same()] {
+        let mut object = known(&[0]);
+        arrive(&mut object, 1, 140);
+        arrive(&mut object, 2, 140);
+        let acts = of(|acts| object.on_answer(meaning.clone(), Err(NotStored::Private), acts));
+        let expected = [Act::DropBody, Act::Fill(Effect::Drop(0)), Act::Pass(1), Act::Pass(2)];
+        assert_eq!(acts, expected, "{meaning:?}");
+        assert_eq!(arrive(&mut object, 3, 140), [ask_first()], "{meaning:?}");
+    }
 }
 
 #[test]
 fn who_asks_beyond_the_end_learns_the_size_by_a_second_question() {
     let mut object = Object::new(SLICING);
     arrive(&mut object, 1, 100);
-    let acts = of(|acts| object.on_answer(Meaning::Beyond(7), fresh(100), acts));
+    let acts = of(|acts| object.on_answer(Meaning::Beyond(7), Ok(fresh(100)), acts));
     assert_eq!(acts, [Act::Ask(Asked::First(FirstRun::Last(S)))]);
     let small = Version { size: 7, ..version(1) };
-    let acts = of(|acts| object.on_answer(Meaning::Run(0..7, small), fresh(100), acts));
+    let acts = of(|acts| object.on_answer(Meaning::Run(0..7, small), Ok(fresh(100)), acts));
     assert_eq!(acts, [Act::Adopt(0, 0..7), Act::Answer(1, Use::Fresh)]);
 }
 
@@ -191,7 +205,7 @@ fn a_soft_purge_asks_before_it_serves() {
     object.on_soft_purge();
     let stale = Act::Answer(1, Use::StaleWhileRevalidate);
     assert_eq!(arrive(&mut object, 1, 101), [stale, revalidate()]);
-    object.on_answer(Meaning::NotModified, fresh(101), &mut Vec::new());
+    object.on_answer(Meaning::NotModified, Ok(fresh(101)), &mut Vec::new());
     assert_eq!(arrive(&mut object, 2, 102), [Act::Answer(2, Use::Fresh)]);
 }
 
@@ -222,16 +236,16 @@ proptest! {
                 (4, true) => of(|acts| object.on_failed(acts)),
                 (5, true) => {
                     number += 1;
-                    of(|acts| object.on_answer(Meaning::Run(0..S, version(number)), fresh(now_s), acts))
+                    of(|acts| object.on_answer(Meaning::Run(0..S, version(number)), Ok(fresh(now_s)), acts))
                 }
                 (6, true) if matches!(asked, Some(Asked::Revalidation(..))) => {
-                    of(|acts| object.on_answer(Meaning::NotModified, fresh(now_s), acts))
+                    of(|acts| object.on_answer(Meaning::NotModified, Ok(fresh(now_s)), acts))
                 }
                 (7, true) if matches!(asked, Some(Asked::Revalidation(..))) => {
-                    of(|acts| object.on_answer(Meaning::Changed, fresh(now_s), acts))
+                    of(|acts| object.on_answer(Meaning::Changed, Ok(fresh(now_s)), acts))
                 }
                 (8, true) => of(|acts| object.on_changed(acts)),
-                _ => of(|acts| object.on_answer(Meaning::Relay, fresh(now_s), acts)),
+                _ => of(|acts| object.on_answer(Meaning::Relay, Ok(fresh(now_s)), acts)),
             };
             if !matches!(what, 0..=3 | 8) {
                 asked = None;
