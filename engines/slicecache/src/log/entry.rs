@@ -12,7 +12,9 @@
 //! | 32..40 | when the answer came |
 //! | 40..72 | initial age, lifetime, stale-while-revalidate, stale-if-error |
 //! | 72..80 | Last-Modified if the validator is a date, else 0 |
-//! | 80.. | texts, each with its length in four bytes: target, tag of the validator (may be empty), then lists with their counts: tags, names of Vary, names and values of the fields |
+//! | 80.. | texts, each behind its length in four bytes; lists of them behind their count |
+//!
+//! The texts: target, tag of the validator (may be empty); the lists: tags, names of Vary, names and values of the fields.
 //!
 //! Invariant: what decodes can be run: sizes are in bounds, no field could end a line of a head.
 

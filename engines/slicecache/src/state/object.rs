@@ -78,13 +78,25 @@ pub struct Object {
     is_asking: bool,
     next_fetch: Fetch,
     epoch: u64,
+    /// The version of which the origin last said that it is no more.
+    denied: Option<Version>,
+    sends_preconditions: bool,
 }
 
 impl Object {
     /// Nothing is known of it.
     #[must_use]
     pub fn new(slicing: Slicing) -> Object {
-        Object { slicing, known: None, waiting: Vec::new(), is_asking: false, next_fetch: 0, epoch: 0 }
+        Object {
+            slicing,
+            known: None,
+            waiting: Vec::new(),
+            is_asking: false,
+            next_fetch: 0,
+            epoch: 0,
+            denied: None,
+            sends_preconditions: true,
+        }
     }
 
     /// A version of which `held` slices, of the size that they had when they were stored, are in the tier.
@@ -110,6 +122,13 @@ impl Object {
     #[must_use]
     pub fn epoch(&self) -> u64 {
         self.epoch
+    }
+
+    /// Whether requests for slices carry [`super::validator::Validator::precondition`]. An origin that denied a version and then
+    /// sent that very one evaluates conditions wrongly: its answers are checked all the same, so it goes without.
+    #[must_use]
+    pub fn sends_preconditions(&self) -> bool {
+        self.sends_preconditions
     }
 
     /// A request for the object; `first` is the first run that suits its Range.
@@ -188,6 +207,9 @@ impl Object {
 
     /// A request for slices showed that the version is no more. Who reads it ends.
     pub fn on_changed(&mut self, acts: &mut Vec<Act>) {
+        if let Some(known) = &self.known {
+            self.denied = Some(known.version.clone());
+        }
         self.forget(acts);
         if !self.waiting.is_empty() {
             self.maybe_ask(FirstRun::new(None, self.slicing.slice_size), acts);
@@ -226,6 +248,7 @@ impl Object {
     fn on_version(&mut self, run: &Range<u64>, version: Version, freshness: Freshness, acts: &mut Vec<Act>) {
         debug_assert!(run.start < run.end && run.end <= version.size);
         self.forget(acts);
+        self.sends_preconditions &= self.denied.take().as_ref() != Some(&version);
         let slices = Slices::new(version.size, self.slicing.slice_size);
         if slices.count() > SLICES_MAX {
             acts.push(Act::DropBody);

@@ -165,6 +165,19 @@ fn what_cannot_be_sliced_is_passed_through() {
     assert_eq!(acts, [Act::DropBody, Act::Pass(1)]);
 }
 
+/// An origin that answers If-Match with 412 whatever it has would otherwise cut every response at its second slice, for ever.
+#[test]
+fn an_origin_that_denies_what_it_has_is_asked_without_conditions() {
+    for (number, sends) in [(1, false), (2, true)] {
+        let mut object = known(&[0]);
+        object.on_changed(&mut Vec::new());
+        arrive(&mut object, 1, 100);
+        assert!(object.sends_preconditions());
+        object.on_answer(Meaning::Run(0..S, version(number)), Ok(fresh(100)), &mut Vec::new());
+        assert_eq!(object.sends_preconditions(), sends, "{number}");
+    }
+}
+
 #[test]
 fn what_must_not_be_stored_is_not_shared() {
     let same = || Meaning::Whole { version: Some(version(1)), is_same: true };
