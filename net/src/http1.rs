@@ -11,7 +11,7 @@
 //! 3. A refusal never heals: once a prefix was refused, no further bytes make it acceptable.
 //! 4. Every bound stands in `limits`.
 //!
-//! Deliberately absent: `Last-Modified` (entity tags only), content codings, upgrade, CONNECT and `OPTIONS *`.
+//! Deliberately absent: content codings, upgrade, CONNECT and `OPTIONS *`.
 
 mod chunked;
 pub mod conditional;
@@ -28,7 +28,7 @@ mod response;
 mod target;
 
 pub use chunked::{ChunkError, ChunkedDecoder, Step};
-pub use date::HttpDate;
+pub use date::{HttpDate, parse_http_date};
 pub use framing::{BodyLength, ReplyLength};
 pub use multipart::Multipart;
 pub use range::{Ranges, parse_range};

@@ -3,8 +3,8 @@
 use mutation::{Mutator, fuzz};
 use net::client::Url;
 use net::http1::{
-    BodyLength, ChunkedDecoder, Head, Parsed, ParsedReply, Ranges, parse_content_range, parse_head,
-    parse_range, parse_reply, query,
+    BodyLength, ChunkedDecoder, Head, HttpDate, Parsed, ParsedReply, Ranges, parse_content_range, parse_head,
+    parse_http_date, parse_range, parse_reply, query,
 };
 
 fn texts(golden: &[&str]) -> Vec<Vec<u8>> {
@@ -217,4 +217,20 @@ fn urls_and_where_they_lead() {
         true
     };
     fuzz("URL", &golden, |_| {}, decode);
+}
+
+#[test]
+fn dates() {
+    const NOW_S: u64 = 1_795_219_200;
+    let golden = texts(&[
+        "Sun, 06 Nov 1994 08:49:37 GMT",
+        "Sunday, 06-Nov-94 08:49:37 GMT",
+        "Sun Nov  6 08:49:37 1994",
+    ]);
+    let decode = |bytes: &[u8]| {
+        let Some(seconds) = parse_http_date(bytes, NOW_S) else { return false };
+        assert_eq!(parse_http_date(HttpDate::at(seconds).as_bytes(), NOW_S), Some(seconds));
+        true
+    };
+    fuzz("date", &golden, |_| {}, decode);
 }

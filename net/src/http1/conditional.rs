@@ -1,11 +1,13 @@
-//! Preconditions on entity tags (RFC 9110 §8.8.3, §13).
+//! Preconditions on entity tags and dates (RFC 9110 §8.8, §13).
 //!
-//! Called by the engines, in the order of RFC 9110 §13.2.2: If-Match (else 412), If-None-Match (else 304 for GET and
-//! HEAD, 412 otherwise), then If-Range before Range. There is no Last-Modified, so date conditions do not exist here.
+//! Called by the engines, in the order of RFC 9110 §13.2.2: If-Match, or If-Unmodified-Since without it (else 412),
+//! If-None-Match, or If-Modified-Since without it (else 304 for GET and HEAD, 412 otherwise), then If-Range before Range. What
+//! has no Last-Modified, as blobs, has no conditions on dates.
 //! `current` is the entity tag as sent in ETag, quotes included; `None` means that nothing is stored.
 //!
 //! A list that is malformed ends where the damage begins: what was read before it counts.
 
+use super::date::parse_http_date;
 use super::grammar::is_ows;
 
 /// An entity tag: whether it is weak, and its opaque part with quotes.
@@ -40,6 +42,31 @@ pub fn if_none_match_holds(value: &[u8], current: Option<&[u8]>) -> bool {
     let listed =
         || whole_tag(current).is_some_and(|current| tags(value).any(|tag| tag.opaque == current.opaque));
     value != b"*" && !listed()
+}
+
+/// RFC 9110 §13.1.3: false (304) if it was not modified after the date. A date that is none holds.
+#[must_use]
+pub fn if_modified_since_holds(value: &[u8], last_modified_s: u64, now_s: u64) -> bool {
+    parse_http_date(value, now_s).is_none_or(|since_s| last_modified_s > since_s)
+}
+
+/// RFC 9110 §13.1.4: false (412) if it was modified after the date. A date that is none holds.
+#[must_use]
+pub fn if_unmodified_since_holds(value: &[u8], last_modified_s: u64, now_s: u64) -> bool {
+    parse_http_date(value, now_s).is_none_or(|since_s| last_modified_s <= since_s)
+}
+
+/// RFC 9110 §13.1.5: whether Range is to be heeded, for an If-Range that holds a date: exactly that of Last-Modified, and this
+/// one a strong validator, which the caller knows.
+#[must_use]
+pub fn if_range_date_holds(value: &[u8], last_modified_s: u64, now_s: u64) -> bool {
+    parse_http_date(value, now_s) == Some(last_modified_s)
+}
+
+/// Whether `text` is one strong entity tag and nothing else.
+#[must_use]
+pub fn is_strong_tag(text: &[u8]) -> bool {
+    whole_tag(text).is_some_and(|tag| !tag.weak)
 }
 
 /// RFC 9110 §13.1.5: whether Range is to be heeded. Strong comparison; a date never matches.
@@ -158,6 +185,33 @@ mod tests {
         for miss in [&b"W/\"a\""[..], b"\"b\"", b"Sun, 06 Nov 1994 08:49:37 GMT", b"\"a\", \"b\"", b"*", b""]
         {
             assert!(!if_range_holds(miss, b"\"a\""), "{miss:?}");
+        }
+    }
+
+    #[test]
+    fn conditions_on_dates() {
+        // 2026-11-21; the example of the RFC is 784,111,777.
+        const NOW_S: u64 = 1_795_219_200;
+        let date = b"Sun, 06 Nov 1994 08:49:37 GMT";
+        for (last_modified_s, is_after) in [(784_111_776, false), (784_111_777, false), (784_111_778, true)] {
+            assert_eq!(if_modified_since_holds(date, last_modified_s, NOW_S), is_after);
+            assert_eq!(if_unmodified_since_holds(date, last_modified_s, NOW_S), !is_after);
+            let is_same = last_modified_s == 784_111_777;
+            assert_eq!(if_range_date_holds(date, last_modified_s, NOW_S), is_same);
+        }
+        for bad in [&b"yesterday"[..], b"", b"\"a\""] {
+            assert!(
+                if_modified_since_holds(bad, 0, NOW_S) && if_unmodified_since_holds(bad, u64::MAX, NOW_S)
+            );
+            assert!(!if_range_date_holds(bad, 0, NOW_S));
+        }
+    }
+
+    #[test]
+    fn strong_tags() {
+        assert!(is_strong_tag(b"\"a\"") && is_strong_tag(b"\"\""));
+        for not in [&b"W/\"a\""[..], b"a", b"\"a\"x", b"", b"*"] {
+            assert!(!is_strong_tag(not), "{not:?}");
         }
     }
 }

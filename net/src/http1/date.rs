@@ -1,4 +1,8 @@
-//! The Date field: IMF-fixdate (RFC 9110 §5.6.7) from a number of seconds. The clock is the caller's.
+//! The Date field: IMF-fixdate (RFC 9110 §5.6.7) from a number of seconds. The clock is the caller's. Back: `parse`.
+
+mod parse;
+
+pub use parse::parse_http_date;
 
 const SECONDS_PER_DAY: u64 = 86_400;
 

@@ -1,0 +1,65 @@
+//! Every bound of the engine, with its reason. Sizes in bytes, counts without a unit.
+
+/// Slices are made of whole blocks of this size.
+pub const SLICE_ALIGN_BYTES: u64 = 4 << 10;
+
+/// The smallest slice that may be set: below it a request to the origin costs more than its bytes.
+pub const SLICE_BYTES_MIN: u64 = 64 << 10;
+
+/// The largest slice that may be set: a reader of a cold object holds one in memory.
+pub const SLICE_BYTES_MAX: u64 = 10 << 20;
+
+/// Bounds of a slice whose size follows from that of its object.
+pub const AUTO_SLICE_BYTES_MIN: u64 = 512 << 10;
+/// See [`AUTO_SLICE_BYTES_MIN`].
+pub const AUTO_SLICE_BYTES_MAX: u64 = 2 << 20;
+
+/// The most that may be fetched of one object at a time.
+pub const SUBREQUESTS_MAX: u64 = 8;
+
+/// What a response may hold in memory: the slice that is sent, and those that are fetched ahead and not yet stored.
+pub const RESPONSE_BYTES_MAX: u64 = 12 << 20;
+
+/// Slices that are fetched ahead of a reader: those that [`SUBREQUESTS_MAX`] bring.
+pub const AHEAD_SLICES_MAX: usize = SUBREQUESTS_MAX as usize;
+
+/// Readers of one object at a time; one more is told "busy".
+pub const READERS_MAX: usize = 65_535;
+
+/// Requests that wait for a connection to one origin.
+pub const TURNS_WAITING_MAX: usize = 4096;
+
+/// Slices of one object that may be told apart; beyond it the object is passed through.
+pub const SLICES_MAX: u64 = 1 << 24;
+
+/// What is known of an object beside its slices: small enough for the tier to pack it.
+pub const ENTRY_BYTES_MAX: usize = 64 << 10;
+
+/// Directives that are read of one Cache-Control; what follows them is as if it was malformed.
+pub const DIRECTIVES_MAX: usize = 64;
+
+/// Tags of one object; what has more is not stored, since a purge could miss it.
+pub const TAGS_MAX: usize = 64;
+
+/// The longest tag, path or prefix that a purge may name.
+pub const PURGE_NAME_BYTES_MAX: usize = 8 << 10;
+
+/// Purges that are told apart; beyond it the oldest half becomes one purge of everything before it.
+pub const PURGE_RULES_MAX: usize = 65_536;
+
+/// Patterns of paths that are sliced.
+pub const PATTERNS_MAX: usize = 256;
+
+/// The longest pattern.
+pub const PATTERN_BYTES_MAX: usize = 1024;
+
+/// The most that may be set as `max_retries`.
+pub const RETRIES_MAX: u32 = 10;
+
+/// The longest wait for an origin that says Retry-After: clients wait too.
+pub const RETRY_AFTER_MAX_NS: u64 = 10_000_000_000;
+
+const _: () = assert!(AUTO_SLICE_BYTES_MIN.is_multiple_of(SLICE_ALIGN_BYTES));
+const _: () = assert!(AUTO_SLICE_BYTES_MAX.is_multiple_of(SLICE_ALIGN_BYTES));
+const _: () = assert!(SLICE_BYTES_MIN <= AUTO_SLICE_BYTES_MIN && AUTO_SLICE_BYTES_MAX <= SLICE_BYTES_MAX);
+const _: () = assert!(SLICE_BYTES_MAX <= RESPONSE_BYTES_MAX);

@@ -1,0 +1,321 @@
+//! One object: which version holds, whether it must be asked about, and who waits for that. One request asks for all who wait.
+//!
+//! Called by the loop that waits, on the object's owner: a request arrives, an origin's head has come and been given its
+//! [`Meaning`], a request for it failed. Out come [`Act`]s. What a version is filled with is `fill`'s, which is reached through
+//! [`Object::fill`].
+//!
+//! Invariants
+//! 1. At most one first run or revalidation is under way, and one is whenever somebody waits.
+//! 2. Who is answered is answered from the version that holds at that moment; it reads that version's fill.
+//! 3. What must not be stored is shared with nobody who waits for it.
+//! 4. When the version changes, the old one's fill has ended before the new one's begins.
+//!
+//! After a purge the owner forgets the object: who reads it finishes, and what is still fetched for them is of the old generation.
+
+use super::cache_control::CacheControl;
+use super::fill::{Effect, Fetch, Fill, Reader};
+use super::freshness::{Freshness, NotStored, Use};
+use super::slices::{Concurrency, FirstRun, SliceSize, Slices};
+use super::subreply::{Asked, Meaning};
+use super::validator::Version;
+use crate::limits::{READERS_MAX, SLICES_MAX};
+use std::ops::Range;
+
+/// What the caller is to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Act {
+    /// Ask the origin; its answer, or that there is none, comes back as [`Object::on_answer`] or [`Object::on_failed`].
+    Ask(Asked),
+    /// Answer this request from the version that holds: its ranges, then [`Fill::read`].
+    Answer(Reader, Use),
+    /// 504: it wants nothing from the origin (RFC 9111 §5.2.1.7).
+    RefuseOnlyIfCached(Reader),
+    /// Pass this request through to the origin: there is nothing to slice.
+    Pass(Reader),
+    /// 502 or 504, or the status with which the origin refused.
+    Fail(Reader, Option<u16>),
+    /// The body of the answer fills these slices, as this fetch; bytes of it before and behind them are dropped.
+    Adopt(Fetch, Range<u64>),
+    /// The body of the answer is of no use.
+    DropBody,
+    /// Of the version's fill.
+    Fill(Effect),
+}
+
+/// More than [`READERS_MAX`] wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Busy;
+
+/// How an object is sliced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slicing {
+    /// The size of slices.
+    pub slice_size: SliceSize,
+    /// Fetches at a time.
+    pub concurrency: Concurrency,
+}
+
+#[derive(Debug)]
+struct Known {
+    version: Version,
+    freshness: Freshness,
+    fill: Fill,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    reader: Reader,
+    /// It may be answered with what is stale when the origin fails.
+    if_error: bool,
+}
+
+/// See the head of this file.
+#[derive(Debug)]
+pub struct Object {
+    slicing: Slicing,
+    known: Option<Known>,
+    waiting: Vec<Waiting>,
+    is_asking: bool,
+    next_fetch: Fetch,
+    epoch: u64,
+    /// The version of which the origin last said that it is no more.
+    denied: Option<Version>,
+    sends_preconditions: bool,
+}
+
+impl Object {
+    /// Nothing is known of it.
+    #[must_use]
+    pub fn new(slicing: Slicing) -> Object {
+        Object {
+            slicing,
+            known: None,
+            waiting: Vec::new(),
+            is_asking: false,
+            next_fetch: 0,
+            epoch: 0,
+            denied: None,
+            sends_preconditions: true,
+        }
+    }
+
+    /// A version of which `held` slices, of the size that they had when they were stored, are in the tier.
+    #[must_use]
+    pub fn stored(
+        slicing: Slicing,
+        (version, slice_bytes): (Version, u64),
+        freshness: Freshness,
+        held: impl IntoIterator<Item = u64>,
+    ) -> Object {
+        let mut object = Object::new(slicing);
+        let fill = object.new_fill(Slices { size: version.size, slice_bytes }, held);
+        object.known = Some(Known { version, freshness, fill });
+        object
+    }
+
+    /// The version that holds, its freshness and what fills it.
+    pub fn fill(&mut self) -> Option<(&Version, &Freshness, &mut Fill)> {
+        self.known.as_mut().map(|known| (&known.version, &known.freshness, &mut known.fill))
+    }
+
+    /// Counts the versions that ended. What the caller began for a fill is of use only while this is the same.
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// Whether requests for slices carry [`super::validator::Validator::precondition`]. An origin that denied a version and then
+    /// sent that very one evaluates conditions wrongly: its answers are checked all the same, so it goes without.
+    #[must_use]
+    pub fn sends_preconditions(&self) -> bool {
+        self.sends_preconditions
+    }
+
+    /// A request for the object; `first` is the first run that suits its Range.
+    ///
+    /// # Errors
+    /// Too many wait.
+    pub fn on_arrived(
+        &mut self,
+        reader: Reader,
+        control: &CacheControl,
+        first: FirstRun,
+        now_s: u64,
+        acts: &mut Vec<Act>,
+    ) -> Result<(), Busy> {
+        let good_for = self.known.as_ref().map(|known| known.freshness.good_for(control, now_s));
+        match good_for {
+            Some(good @ (Use::Fresh | Use::Stale)) => acts.push(Act::Answer(reader, good)),
+            Some(good @ Use::StaleWhileRevalidate) => {
+                acts.push(Act::Answer(reader, good));
+                self.maybe_ask(first, acts);
+            }
+            Some(Use::OnlyIfCached) => acts.push(Act::RefuseOnlyIfCached(reader)),
+            None if control.only_if_cached => acts.push(Act::RefuseOnlyIfCached(reader)),
+            None => self.wait(Waiting { reader, if_error: false }, first, acts)?,
+            Some(Use::Revalidate { if_error }) => self.wait(Waiting { reader, if_error }, first, acts)?,
+        }
+        self.check();
+        Ok(())
+    }
+
+    /// A client that waited is gone.
+    pub fn on_left(&mut self, reader: Reader) {
+        self.waiting.retain(|waiting| waiting.reader != reader);
+    }
+
+    /// The origin answered what [`Act::Ask`] asked. `freshness` is that of the answer, or why it must not be stored: then it must not
+    /// be shared either, and everybody asks for himself.
+    pub fn on_answer(
+        &mut self,
+        meaning: Meaning,
+        freshness: Result<Freshness, NotStored>,
+        acts: &mut Vec<Act>,
+    ) {
+        assert!(self.is_asking, "an answer that nobody asked for");
+        self.is_asking = false;
+        match (meaning, freshness) {
+            (Meaning::Run(run, version), Ok(freshness)) => self.on_version(&run, version, freshness, acts),
+            (Meaning::NotModified | Meaning::Whole { is_same: true, .. }, Ok(freshness)) => {
+                self.on_same(freshness, acts);
+            }
+            (Meaning::Run(..) | Meaning::NotModified | Meaning::Whole { is_same: true, .. }, Err(_)) => {
+                acts.push(Act::DropBody);
+                self.pass_all(acts);
+            }
+            // Who asked for more than there is will be told so once size and validator are known.
+            (Meaning::Beyond(size), _) if size > 0 => {
+                self.maybe_ask(FirstRun::new(Some(b"bytes=-1"), self.slicing.slice_size), acts);
+            }
+            (Meaning::Changed, _) => self.on_changed(acts),
+            (Meaning::Refused(status), _) => self.give_up(Some(status), acts),
+            (Meaning::Retry(_), _) => panic!("a retry is the caller's, until it is one too many"),
+            (Meaning::Beyond(_) | Meaning::AskWhole(_) | Meaning::Relay | Meaning::Whole { .. }, _) => {
+                self.pass_all(acts);
+            }
+        }
+        self.check();
+    }
+
+    /// There is no answer, after all retries.
+    pub fn on_failed(&mut self, acts: &mut Vec<Act>) {
+        assert!(self.is_asking, "nobody asked");
+        self.is_asking = false;
+        self.give_up(None, acts);
+        self.check();
+    }
+
+    /// A request for slices showed that the version is no more. Who reads it ends.
+    pub fn on_changed(&mut self, acts: &mut Vec<Act>) {
+        if let Some(known) = &self.known {
+            self.denied = Some(known.version.clone());
+        }
+        self.forget(acts);
+        if !self.waiting.is_empty() {
+            self.maybe_ask(FirstRun::new(None, self.slicing.slice_size), acts);
+        }
+        self.check();
+    }
+
+    /// It is to be asked about before it is served again.
+    pub fn on_soft_purge(&mut self) {
+        if let Some(known) = &mut self.known {
+            known.freshness = known.freshness.expired();
+        }
+    }
+
+    fn wait(&mut self, waiting: Waiting, first: FirstRun, acts: &mut Vec<Act>) -> Result<(), Busy> {
+        if self.waiting.len() >= READERS_MAX {
+            return Err(Busy);
+        }
+        debug_assert!(self.waiting.iter().all(|other| other.reader != waiting.reader));
+        self.waiting.push(waiting);
+        self.maybe_ask(first, acts);
+        Ok(())
+    }
+
+    fn maybe_ask(&mut self, first: FirstRun, acts: &mut Vec<Act>) {
+        if self.is_asking {
+            return;
+        }
+        self.is_asking = true;
+        acts.push(Act::Ask(match &self.known {
+            Some(known) => Asked::Revalidation(first, known.version.clone()),
+            None => Asked::First(first),
+        }));
+    }
+
+    fn on_version(&mut self, run: &Range<u64>, version: Version, freshness: Freshness, acts: &mut Vec<Act>) {
+        debug_assert!(run.start < run.end && run.end <= version.size);
+        self.forget(acts);
+        self.sends_preconditions &= self.denied.take().as_ref() != Some(&version);
+        let slices = Slices::new(version.size, self.slicing.slice_size);
+        if slices.count() > SLICES_MAX {
+            acts.push(Act::DropBody);
+            self.pass_all(acts);
+            return;
+        }
+        let mut fill = self.new_fill(slices, []);
+        acts.push(match fill.adopt(run) {
+            Some((fetch, bytes)) => Act::Adopt(fetch, bytes),
+            None => Act::DropBody,
+        });
+        self.known = Some(Known { version, freshness, fill });
+        self.answer_all(Use::Fresh, acts);
+    }
+
+    /// The version still holds.
+    fn on_same(&mut self, freshness: Freshness, acts: &mut Vec<Act>) {
+        acts.push(Act::DropBody);
+        match &mut self.known {
+            Some(known) => {
+                known.freshness = freshness;
+                self.answer_all(Use::Fresh, acts);
+            }
+            // A slice showed meanwhile that the version is no more.
+            None => self.on_changed(acts),
+        }
+    }
+
+    /// There is nothing to share, and what there was ends.
+    fn pass_all(&mut self, acts: &mut Vec<Act>) {
+        self.forget(acts);
+        acts.extend(self.waiting.drain(..).map(|waiting| Act::Pass(waiting.reader)));
+    }
+
+    /// The origin fails or refuses: stale answers for those who may have them.
+    fn give_up(&mut self, status: Option<u16>, acts: &mut Vec<Act>) {
+        let is_known = self.known.is_some();
+        acts.extend(self.waiting.drain(..).map(|waiting| match waiting {
+            Waiting { reader, if_error: true } if is_known => Act::Answer(reader, Use::Stale),
+            Waiting { reader, .. } => Act::Fail(reader, status),
+        }));
+    }
+
+    fn answer_all(&mut self, good_for: Use, acts: &mut Vec<Act>) {
+        acts.extend(self.waiting.drain(..).map(|waiting| Act::Answer(waiting.reader, good_for)));
+    }
+
+    /// Ends the version.
+    fn forget(&mut self, acts: &mut Vec<Act>) {
+        if let Some(known) = self.known.take() {
+            self.next_fetch = known.fill.next_fetch();
+            self.epoch += 1;
+            let mut effects = Vec::new();
+            known.fill.end(&mut effects);
+            acts.extend(effects.into_iter().map(Act::Fill));
+        }
+    }
+
+    fn new_fill(&self, slices: Slices, held: impl IntoIterator<Item = u64>) -> Fill {
+        let runs_max = self.slicing.concurrency.runs_max(slices.slice_bytes);
+        Fill::new(slices, runs_max, held, self.next_fetch)
+    }
+
+    fn check(&self) {
+        debug_assert!(self.waiting.is_empty() || self.is_asking, "somebody waits and nobody asks");
+    }
+}
+
+#[cfg(test)]
+mod tests;

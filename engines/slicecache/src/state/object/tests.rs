@@ -1,0 +1,283 @@
+//! One object: the rules by name, then random events against an origin that changes.
+
+#![expect(clippy::single_range_in_vec_init, reason = "one range is what is meant")]
+
+use super::super::fill::Why;
+use super::super::subreply::NotSliced;
+use super::super::validator::Validator;
+use super::*;
+use proptest::prelude::*;
+
+const S: u64 = 1 << 20;
+const SLICING: Slicing = Slicing { slice_size: SliceSize::Fixed(S), concurrency: Concurrency::Fixed(4) };
+
+fn version(number: u64) -> Version {
+    Version { validator: Validator::Tag(format!("\"{number}\"")), size: 3 * S }
+}
+
+fn fresh(now_s: u64) -> Freshness {
+    Freshness {
+        response_s: now_s,
+        initial_age_s: 0,
+        lifetime_s: 10,
+        stale_while_revalidate_s: 5,
+        stale_if_error_s: 20,
+        must_revalidate: false,
+        no_cache: false,
+    }
+}
+
+fn first() -> FirstRun {
+    FirstRun::From(0..S)
+}
+
+fn of(event: impl FnOnce(&mut Vec<Act>)) -> Vec<Act> {
+    let mut acts = Vec::new();
+    event(&mut acts);
+    acts
+}
+
+fn arrive(object: &mut Object, reader: Reader, now_s: u64) -> Vec<Act> {
+    of(|acts| object.on_arrived(reader, &CacheControl::default(), first(), now_s, acts).expect("few"))
+}
+
+fn known(held: &[u64]) -> Object {
+    Object::stored(SLICING, (version(1), S), fresh(100), held.iter().copied())
+}
+
+fn ask_first() -> Act {
+    Act::Ask(Asked::First(first()))
+}
+
+fn revalidate() -> Act {
+    Act::Ask(Asked::Revalidation(first(), version(1)))
+}
+
+#[test]
+fn one_first_run_for_all_who_wait() {
+    let mut object = Object::new(SLICING);
+    assert_eq!(arrive(&mut object, 1, 100), [ask_first()]);
+    assert_eq!(arrive(&mut object, 2, 100), []);
+    object.on_left(1);
+    assert_eq!(arrive(&mut object, 3, 100), []);
+    let acts = of(|acts| object.on_answer(Meaning::Run(0..S, version(1)), Ok(fresh(100)), acts));
+    let answer = |reader| Act::Answer(reader, Use::Fresh);
+    assert_eq!(acts, [Act::Adopt(0, 0..S), answer(2), answer(3)]);
+    assert_eq!(arrive(&mut object, 4, 105), [answer(4)]);
+}
+
+#[test]
+fn one_revalidation_for_all_who_wait() {
+    let mut object = known(&[0, 1, 2]);
+    assert_eq!(arrive(&mut object, 1, 116), [revalidate()]);
+    assert_eq!(arrive(&mut object, 2, 117), []);
+    let acts = of(|acts| object.on_answer(Meaning::NotModified, Ok(fresh(117)), acts));
+    assert_eq!(acts, [Act::DropBody, Act::Answer(1, Use::Fresh), Act::Answer(2, Use::Fresh)]);
+    assert_eq!(arrive(&mut object, 3, 120), [Act::Answer(3, Use::Fresh)]);
+    let (_, _, fill) = object.fill().expect("known");
+    assert_eq!(fill.counts(&[0..3 * S]), (3, 3));
+}
+
+#[test]
+fn stale_while_revalidate_asks_once_and_nobody_waits() {
+    let mut object = known(&[0]);
+    let stale = |reader| Act::Answer(reader, Use::StaleWhileRevalidate);
+    assert_eq!(arrive(&mut object, 1, 112), [stale(1), revalidate()]);
+    assert_eq!(arrive(&mut object, 2, 113), [stale(2)]);
+    assert_eq!(of(|acts| object.on_failed(acts)), []);
+    assert_eq!(arrive(&mut object, 3, 114), [stale(3), revalidate()]);
+}
+
+#[test]
+fn stale_if_error() {
+    let mut object = known(&[0]);
+    arrive(&mut object, 1, 125);
+    assert_eq!(of(|acts| object.on_failed(acts)), [Act::Answer(1, Use::Stale)]);
+    arrive(&mut object, 2, 131);
+    assert_eq!(of(|acts| object.on_failed(acts)), [Act::Fail(2, None)]);
+    arrive(&mut object, 3, 125);
+    let refused = of(|acts| object.on_answer(Meaning::Refused(429), Ok(fresh(125)), acts));
+    assert_eq!(refused, [Act::Answer(3, Use::Stale)]);
+    let mut unknown = Object::new(SLICING);
+    arrive(&mut unknown, 1, 100);
+    assert_eq!(of(|acts| unknown.on_failed(acts)), [Act::Fail(1, None)]);
+}
+
+#[test]
+fn a_new_version_ends_the_old_one_before_it_begins() {
+    let mut object = known(&[0, 2]);
+    arrive(&mut object, 1, 100);
+    let (_, _, fill) = object.fill().expect("known");
+    fill.read(1, vec![S..3 * S], &mut Vec::new()).expect("few");
+    arrive(&mut object, 2, 140);
+    let acts = of(|acts| object.on_answer(Meaning::Run(0..S, version(2)), Ok(fresh(140)), acts));
+    let of_old = [
+        Effect::Cancel(0),
+        Effect::End(1, Why::Changed),
+        Effect::Drop(0),
+        Effect::Forget(1),
+        Effect::Drop(2),
+    ];
+    let (ended, begun) = acts.split_at(of_old.len());
+    assert_eq!(ended, of_old.map(Act::Fill));
+    // Numbers of fetches go on: a late answer to one of the old version is none to one of the new.
+    assert_eq!(begun, [Act::Adopt(1, 0..S), Act::Answer(2, Use::Fresh)]);
+    assert_eq!(object.fill().map(|(version, ..)| version.clone()), Some(version(2)));
+}
+
+#[test]
+fn a_slice_that_shows_a_change_heals_with_the_next_request() {
+    let mut object = known(&[0]);
+    let acts = of(|acts| object.on_changed(acts));
+    assert_eq!(acts, [Act::Fill(Effect::Drop(0))]);
+    assert_eq!(arrive(&mut object, 1, 100), [ask_first()]);
+    let mut object = known(&[0]);
+    arrive(&mut object, 1, 140);
+    // Who waits for the revalidation under way goes on waiting for it.
+    assert_eq!(of(|acts| object.on_changed(acts)), [Act::Fill(Effect::Drop(0))]);
+    for (meaning, acts) in
+        [(Meaning::NotModified, vec![Act::DropBody, ask_first()]), (Meaning::Changed, vec![ask_first()])]
+    {
+        assert_eq!(of(|acts| object.on_answer(meaning.clone(), Ok(fresh(140)), acts)), acts, "{meaning:?}");
+    }
+}
+
+#[test]
+fn what_cannot_be_sliced_is_passed_through() {
+    let table = [
+        Meaning::Relay,
+        Meaning::Beyond(0),
+        Meaning::AskWhole(NotSliced::Encoded),
+        Meaning::Whole { version: None, is_same: false },
+    ];
+    for meaning in table {
+        let mut object = Object::new(SLICING);
+        arrive(&mut object, 1, 100);
+        arrive(&mut object, 2, 100);
+        let acts = of(|acts| object.on_answer(meaning.clone(), Ok(fresh(100)), acts));
+        assert_eq!(acts, [Act::Pass(1), Act::Pass(2)], "{meaning:?}");
+        assert_eq!(arrive(&mut object, 3, 100), [ask_first()], "{meaning:?}");
+    }
+    let mut huge = Object::new(SLICING);
+    arrive(&mut huge, 1, 100);
+    let version = Version { size: (SLICES_MAX + 1) * S, ..version(1) };
+    let acts = of(|acts| huge.on_answer(Meaning::Run(0..S, version), Ok(fresh(100)), acts));
+    assert_eq!(acts, [Act::DropBody, Act::Pass(1)]);
+}
+
+/// An origin that answers If-Match with 412 whatever it has would otherwise cut every response at its second slice, for ever.
+#[test]
+fn an_origin_that_denies_what_it_has_is_asked_without_conditions() {
+    for (number, sends) in [(1, false), (2, true)] {
+        let mut object = known(&[0]);
+        object.on_changed(&mut Vec::new());
+        arrive(&mut object, 1, 100);
+        assert!(object.sends_preconditions());
+        object.on_answer(Meaning::Run(0..S, version(number)), Ok(fresh(100)), &mut Vec::new());
+        assert_eq!(object.sends_preconditions(), sends, "{number}");
+    }
+}
+
+#[test]
+fn what_must_not_be_stored_is_not_shared() {
+    let same = || Meaning::Whole { version: Some(version(1)), is_same: true };
+    for meaning in [Meaning::Run(0..S, version(2)), Meaning::NotModified, same()] {
+        let mut object = known(&[0]);
+        arrive(&mut object, 1, 140);
+        arrive(&mut object, 2, 140);
+        let acts = of(|acts| object.on_answer(meaning.clone(), Err(NotStored::Private), acts));
+        let expected = [Act::DropBody, Act::Fill(Effect::Drop(0)), Act::Pass(1), Act::Pass(2)];
+        assert_eq!(acts, expected, "{meaning:?}");
+        assert_eq!(arrive(&mut object, 3, 140), [ask_first()], "{meaning:?}");
+    }
+}
+
+#[test]
+fn who_asks_beyond_the_end_learns_the_size_by_a_second_question() {
+    let mut object = Object::new(SLICING);
+    arrive(&mut object, 1, 100);
+    let acts = of(|acts| object.on_answer(Meaning::Beyond(7), Ok(fresh(100)), acts));
+    assert_eq!(acts, [Act::Ask(Asked::First(FirstRun::Last(S)))]);
+    let small = Version { size: 7, ..version(1) };
+    let acts = of(|acts| object.on_answer(Meaning::Run(0..7, small), Ok(fresh(100)), acts));
+    assert_eq!(acts, [Act::Adopt(0, 0..7), Act::Answer(1, Use::Fresh)]);
+}
+
+#[test]
+fn only_if_cached_asks_nobody() {
+    let control = CacheControl { only_if_cached: true, ..CacheControl::default() };
+    for (mut object, now_s) in [(Object::new(SLICING), 100), (known(&[]), 130)] {
+        let acts = of(|acts| object.on_arrived(1, &control, first(), now_s, acts).expect("few"));
+        assert_eq!(acts, [Act::RefuseOnlyIfCached(1)]);
+    }
+}
+
+#[test]
+fn a_soft_purge_asks_before_it_serves() {
+    let mut object = known(&[0]);
+    object.on_soft_purge();
+    let stale = Act::Answer(1, Use::StaleWhileRevalidate);
+    assert_eq!(arrive(&mut object, 1, 101), [stale, revalidate()]);
+    object.on_answer(Meaning::NotModified, Ok(fresh(101)), &mut Vec::new());
+    assert_eq!(arrive(&mut object, 2, 102), [Act::Answer(2, Use::Fresh)]);
+}
+
+#[test]
+fn those_who_wait_are_bounded() {
+    let mut object = Object::new(SLICING);
+    object.is_asking = true;
+    object.waiting = (0..READERS_MAX as Reader).map(|reader| Waiting { reader, if_error: false }).collect();
+    let arrived = object.on_arrived(Reader::MAX, &CacheControl::default(), first(), 100, &mut Vec::new());
+    assert_eq!(arrived, Err(Busy));
+}
+
+proptest! {
+    /// Whatever the origin does: everybody who arrives is told something exactly once, one question is under way at most, and an
+    /// answer is given from the newest version that the origin made known.
+    #[test]
+    fn everybody_is_told_something(steps in prop::collection::vec((0..9_u8, 0..8_u64), 1..80)) {
+        let mut object = Object::new(SLICING);
+        let (mut now_s, mut number, mut asked) = (100, 1, None);
+        let mut untold: Vec<Reader> = Vec::new();
+        for (reader, (what, after_s)) in (0..).zip(steps) {
+            now_s += after_s;
+            let acts = match (what, asked.is_some()) {
+                (0..=3, _) | (_, false) => {
+                    untold.push(reader);
+                    arrive(&mut object, reader, now_s)
+                }
+                (4, true) => of(|acts| object.on_failed(acts)),
+                (5, true) => {
+                    number += 1;
+                    of(|acts| object.on_answer(Meaning::Run(0..S, version(number)), Ok(fresh(now_s)), acts))
+                }
+                (6, true) if matches!(asked, Some(Asked::Revalidation(..))) => {
+                    of(|acts| object.on_answer(Meaning::NotModified, Ok(fresh(now_s)), acts))
+                }
+                (7, true) if matches!(asked, Some(Asked::Revalidation(..))) => {
+                    of(|acts| object.on_answer(Meaning::Changed, Ok(fresh(now_s)), acts))
+                }
+                (8, true) => of(|acts| object.on_changed(acts)),
+                _ => of(|acts| object.on_answer(Meaning::Relay, Ok(fresh(now_s)), acts)),
+            };
+            if !matches!(what, 0..=3 | 8) {
+                asked = None;
+            }
+            for act in acts {
+                match act {
+                    Act::Ask(what) => prop_assert!(asked.replace(what).is_none(), "two questions"),
+                    Act::Answer(reader, _) | Act::Pass(reader) | Act::Fail(reader, _) => {
+                        let at = untold.iter().position(|other| *other == reader);
+                        untold.remove(at.expect("somebody who waits"));
+                        if let Act::Answer(..) = act {
+                            prop_assert_eq!(&object.known.as_ref().expect("known").version, &version(number));
+                        }
+                    }
+                    Act::RefuseOnlyIfCached(_) => prop_assert!(false, "nobody asked for that"),
+                    Act::Adopt(..) | Act::DropBody | Act::Fill(_) => {}
+                }
+            }
+            prop_assert!(untold.is_empty() || asked.is_some(), "somebody waits for nothing");
+        }
+    }
+}
