@@ -189,7 +189,7 @@ impl Driver<'_> {
     fn doze(&self) {
         self.bell.prepare_sleep();
         if self.inboxes.iter().all(|i| i.is_empty()) {
-            let alone = self.ring.blocking_calls().get() == 0;
+            let alone = self.ring.blocking_calls().are_none();
             self.ring.doze(if alone { DOZE_ALONE } else { DOZE });
         }
         self.bell.cancel_sleep();
