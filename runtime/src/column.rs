@@ -221,6 +221,8 @@ where
             }
         }
     }
+    // Only columns report from here on: that all have ended is seen.
+    drop(send);
     if let Err(reason) = columns.all_ready() {
         columns.stop();
         columns.join();
