@@ -47,9 +47,6 @@ pub struct Plan {
     pub spin_ns: u64,
 }
 
-/// How often a busy column takes note of how long it waited for its CPU.
-const RUN_DELAY_SAMPLE_NS: u64 = 1_000_000_000;
-
 /// A column from the inside, on the real machine or on the twin.
 #[derive(Clone)]
 pub struct Column<I: Io = RingIo> {
@@ -224,6 +221,8 @@ where
             }
         }
     }
+    // Only columns report from here on: that all have ended is seen.
+    drop(send);
     if let Err(reason) = columns.all_ready() {
         columns.stop();
         columns.join();
@@ -280,26 +279,15 @@ where
     let stop = Rc::new(Cell::new(false));
     let stalls = Stalls::default();
     let io = RingIo::new(ring.clone(), arena, Clock::new(), stalls.clone());
-    let (column, polled) = Column::new(index, io, stalls, life, failures);
-    let driver = glommio::spawn_local(drive(ring.clone(), bell, polled, spin_ns, stop.clone())).detach();
-    spawn_run_delay_sampler(&column);
+    let (column, polled) = Column::new(index, io, stalls.clone(), life, failures);
+    let driver = drive(ring.clone(), bell, polled, spin_ns, stalls, stop.clone());
+    let driver = glommio::spawn_local(driver).detach();
     let outcome = column.live(set_up).await;
     settle(&ring).await;
     stop.set(true);
     ring.kick();
     driver.await;
     outcome
-}
-
-/// Keeps what the stall detector subtracts for a waiting thread recent.
-fn spawn_run_delay_sampler(column: &Column) {
-    let me = column.clone();
-    column.io.spawn("run-delay", async move {
-        while !me.is_stopping() {
-            me.stalls.sample_run_delay();
-            me.io.sleep(RUN_DELAY_SAMPLE_NS).await;
-        }
-    });
 }
 
 impl Columns {

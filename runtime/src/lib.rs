@@ -14,7 +14,7 @@
 //! | `journal` | records made durable in groups; what is a torn tail and what is corruption |
 //! | `tier` | the page store under blobcache and slicecache: RAM over disk |
 //! | `shards`, `cpulist`, `cpus` | who owns what, which CPUs we may use |
-//! | `budget`, `clock`, `metrics`, `stall` | bytes, time, counts, and tasks that took too long |
+//! | `budget`, `clock`, `usage`, `metrics`, `stall` | bytes, time, CPU, counts, and tasks that took too long |
 //! | `waiters` | tasks that wait for what happens to all of them at once |
 //! | `hash` | hashing seeded through the seam |
 //! | `planted` | bugs that tests plant, to show that they are caught |
@@ -50,4 +50,5 @@ pub mod stall;
 pub mod sync;
 pub mod tier;
 pub mod twin;
+mod usage;
 pub mod waiters;

@@ -8,6 +8,7 @@ use on_column::on_column;
 use runtime::budget::Budget;
 use runtime::column::Column;
 use runtime::io::Io;
+use runtime::oneshot::Oneshot;
 use runtime::ring::RingIo;
 use runtime::shards::ShardMap;
 use runtime::tier::{
@@ -21,8 +22,10 @@ use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Waker};
 
 const QUOTA: u64 = 1 << 30;
+const PATIENCE_MS: u32 = 10_000;
 
 fn plan(column: &Column, disks: &[DiskPlan], map: ShardMap, index: usize) -> Plan {
     let arena = column.io.arena();
@@ -559,4 +562,36 @@ fn a_urls_flipped_byte_is_damage() {
     flip(&index, at.expect("the URL is there"));
     let error = digests(&roots[0], 1).expect_err("corrupt");
     assert!(error.contains("data checksum") && error.contains("index-"), "{error}");
+}
+
+/// A client that goes away while its request reads a shard leaves it to others.
+#[test]
+fn a_shard_whose_reader_gave_up_is_read_by_who_asks_next() {
+    let (_dir, root) = filled();
+    on_column(move |column| {
+        let root = root.clone();
+        async move {
+            let (disks, map) = ([disk(&column, &root).await], ShardMap::new(1));
+            let part = recover_all(&column.io, &disks, map).await.expect("recovers").remove(0);
+            let tier = Shard::new(column.io.clone(), plan(&column, &disks, map, 0), part);
+            let digest = digest_of(&bytes_of(1, 5001));
+            {
+                let mut gives_up = std::pin::pin!(tier.load(&digest));
+                let cx = &mut Context::from_waker(Waker::noop());
+                assert!(gives_up.as_mut().poll(cx).is_pending(), "it reads the disk");
+            }
+            let (done, loaded) = Oneshot::new();
+            let loads = tier.clone();
+            column.io.spawn("loads", async move { done.set(loads.load_all().await.is_ok()) });
+            for _ in 0..PATIENCE_MS {
+                if tier.is_ready() {
+                    break;
+                }
+                column.io.sleep(1_000_000).await;
+            }
+            assert!(tier.is_ready(), "it is never read");
+            assert!(loaded.await);
+            assert!(tier.get(&digest).await.expect("readable").is_some());
+        }
+    });
 }

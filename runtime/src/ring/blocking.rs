@@ -1,7 +1,8 @@
 //! Calls that may block, on the column's blocking threads.
 //!
-//! Called by `handle` and `file`. A column waits for those under way before it ends, even when nobody waits for their results any
-//! more: a blocking thread whose executor is gone when it wants to answer panics.
+//! Called by `handle` and `file`. A blocking thread whose executor is gone when it wants to answer panics, and with it the node.
+//! So a column waits for the calls under way before it ends, even when nobody waits for their results any more, and from then
+//! on makes no other: a task that asks for one goes no further.
 
 use super::core::Ring;
 use crate::oneshot::Oneshot;
@@ -13,25 +14,42 @@ const LOOK: Duration = Duration::from_millis(1);
 /// A disk that does not answer for so long keeps no node from ending.
 const LOOKS_MAX: u32 = 10_000;
 
-struct UnderWay(Rc<Cell<usize>>);
+/// The calls of one column.
+#[derive(Default)]
+pub struct Calls {
+    under_way: Cell<usize>,
+    is_closed: Cell<bool>,
+}
+
+impl Calls {
+    pub(super) fn are_none(&self) -> bool {
+        self.under_way.get() == 0
+    }
+}
+
+struct UnderWay(Rc<Calls>);
 
 impl UnderWay {
-    fn new(count: Rc<Cell<usize>>) -> UnderWay {
-        count.set(count.get() + 1);
-        UnderWay(count)
+    fn new(calls: Rc<Calls>) -> UnderWay {
+        calls.under_way.set(calls.under_way.get() + 1);
+        UnderWay(calls)
     }
 }
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
-        self.0.set(self.0.get() - 1);
+        self.0.under_way.set(self.0.under_way.get() - 1);
     }
 }
 
 /// Runs `work` on a blocking thread.
 pub(super) async fn blocking<T: Send + 'static>(ring: &Ring, work: impl FnOnce() -> T + Send + 'static) -> T {
+    let calls = ring.blocking_calls();
+    if calls.is_closed.get() {
+        return std::future::pending().await;
+    }
     let (done, waiting) = Oneshot::new();
-    let under_way = UnderWay::new(ring.blocking_calls());
+    let under_way = UnderWay::new(calls);
     let call = async move {
         done.set(glommio::executor().spawn_blocking(work).await);
         drop(under_way);
@@ -40,14 +58,15 @@ pub(super) async fn blocking<T: Send + 'static>(ring: &Ring, work: impl FnOnce()
     waiting.await
 }
 
-/// Waits until no call is under way.
+/// Waits until no call is under way, and there will be none.
 pub async fn settle(ring: &Ring) {
     let calls = ring.blocking_calls();
+    calls.is_closed.set(true);
     for _ in 0..LOOKS_MAX {
-        if calls.get() == 0 {
+        if calls.are_none() {
             return;
         }
         glommio::timer::sleep(LOOK).await;
     }
-    tracing::warn!(calls = calls.get(), "blocking calls do not end; the column does");
+    tracing::warn!(calls = calls.under_way.get(), "blocking calls do not end; the column does");
 }

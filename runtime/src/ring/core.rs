@@ -1,5 +1,6 @@
 //! Submission, completion and the slots between them.
 
+use super::blocking::Calls;
 use super::fixed::Registered;
 use super::queue::DiskQueues;
 use super::receive::{BUFFER_GROUP, ReceiveBuffers};
@@ -66,7 +67,7 @@ pub struct Ring {
     unsubmitted: Cell<u32>,
     in_flight: Cell<u32>,
     /// Calls on blocking threads.
-    blocking: Rc<Cell<usize>>,
+    blocking: Rc<Calls>,
     driver: RefCell<Option<Waker>>,
     kicked: Cell<bool>,
     spawned: Cell<bool>,
@@ -230,7 +231,7 @@ impl Ring {
         self.unsubmitted.get() > 0 || self.io().submission().taskrun()
     }
 
-    pub(super) fn blocking_calls(&self) -> Rc<Cell<usize>> {
+    pub(super) fn blocking_calls(&self) -> Rc<Calls> {
         self.blocking.clone()
     }
 

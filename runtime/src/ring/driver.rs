@@ -20,6 +20,8 @@ use super::core::Ring;
 use super::spin::Spin;
 use crate::clock::Clock;
 use crate::mesh::Doorbell;
+use crate::stall::Stalls;
+use crate::usage::Usage;
 use glommio::io::BufferedFile;
 use glommio::timer::Timer;
 use std::cell::Cell;
@@ -89,9 +91,10 @@ pub async fn drive(
     bell: Arc<Doorbell>,
     inboxes: Rc<[Box<dyn Inbox>]>,
     spin_ns: u64,
+    stalls: Stalls,
     stop: Rc<Cell<bool>>,
 ) {
-    let driver = Driver { ring: &ring, bell: &bell, inboxes: &inboxes, clock: Clock::new() };
+    let driver = Driver { ring: &ring, bell: &bell, inboxes: &inboxes, clock: Clock::new(), stalls };
     let mut sleeper = Sleeper::new(&ring);
     let mut watchdog = Watchdog::default();
     ring.set_eventfd(false);
@@ -123,9 +126,9 @@ pub async fn drive(
         if idle_ns < look_ns {
             driver.submit();
             if look_ns > spin_ns {
-                let before = given_up_total();
+                let before = Usage::now().given_up_total;
                 let looked_ns = driver.spin(look_ns - idle_ns);
-                spin.on_looked(now_ns, looked_ns, given_up_total() - before);
+                spin.on_looked(now_ns, looked_ns, Usage::now().given_up_total - before);
             } else {
                 driver.spin(look_ns - idle_ns);
             }
@@ -143,6 +146,7 @@ struct Driver<'d> {
     bell: &'d Doorbell,
     inboxes: &'d [Box<dyn Inbox>],
     clock: Clock,
+    stalls: Stalls,
 }
 
 impl Driver<'_> {
@@ -187,15 +191,17 @@ impl Driver<'_> {
     }
 
     fn doze(&self) {
+        self.stalls.on_sleep();
         self.bell.prepare_sleep();
         if self.inboxes.iter().all(|i| i.is_empty()) {
-            let alone = self.ring.blocking_calls().get() == 0;
+            let alone = self.ring.blocking_calls().are_none();
             self.ring.doze(if alone { DOZE_ALONE } else { DOZE });
         }
         self.bell.cancel_sleep();
     }
 
     async fn sleep(&self, sleeper: &mut Sleeper, timer: &mut Option<Timer>) {
+        self.stalls.on_sleep();
         self.bell.prepare_sleep();
         self.ring.set_eventfd(true);
         if !self.has_news() {
@@ -204,17 +210,6 @@ impl Driver<'_> {
         self.bell.cancel_sleep();
         self.ring.set_eventfd(false);
     }
-}
-
-/// How often this thread was made to give its CPU to another.
-fn given_up_total() -> u64 {
-    // SAFETY: all zeros is a valid rusage, and getrusage writes nothing but the one it is given.
-    let (failed, usage) = unsafe {
-        let mut usage = std::mem::zeroed::<libc::rusage>();
-        (libc::getrusage(libc::RUSAGE_THREAD, &mut usage), usage)
-    };
-    assert_eq!(failed, 0, "a thread may ask for its own usage");
-    usage.ru_nivcsw as u64
 }
 
 /// Sleeps on the ring's eventfd through glommio's own ring.

@@ -100,7 +100,7 @@ impl Io for RingIo {
     }
 
     fn spawn(&self, name: &'static str, task: impl Future<Output = ()> + 'static) {
-        let watched = Watched::new(name, self.inner.stalls.clone(), self.inner.clock.clone(), async move {
+        let watched = Watched::new(name, self.inner.stalls.clone(), async move {
             // glommio polls a new task inline: without this the spawner would run it inside its own borrow.
             glommio::executor().yield_now().await;
             task.await;

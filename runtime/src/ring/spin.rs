@@ -6,13 +6,13 @@
 //! with them may need this CPU to go on.
 //!
 //! Invariant: a column whose CPU others want does not look for long. Whether they do is seen by its having been made to give
-//! it up while it looked, more than [`CROWD_MIN`] times in [`CROWD_LOOK_NS`] of looking; it then refrains for a time that
+//! it up while it looked, [`CROWD_MIN`] times or more in [`CROWD_LOOK_NS`] of looking; it then refrains for a time that
 //! doubles with each time in a row.
 
 use super::driver::Traffic;
 
 /// What is expected comes within this time, or the column waits for it as for anything.
-pub const EXPECT_NS: u64 = 100_000;
+const EXPECT_NS: u64 = 100_000;
 /// Requests of others no farther apart than this follow each other closely.
 const CLOSE_NS: u64 = 200_000;
 /// So many in a row are a stream.

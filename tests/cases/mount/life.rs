@@ -124,26 +124,6 @@ fn a_stale_mount_is_cleaned_away_at_start() {
     }
 }
 
-/// Opens, reads a little, waits for GO, and reads all of it past the kernel's cache.
-const HOLD: &str = r#"
-import hashlib, os, sys, time
-go, paths = sys.argv[1], sys.argv[2:]
-files = [os.open(path, os.O_RDONLY) for path in paths]
-for fd in files:
-    os.pread(fd, 100, 0)
-print("open", flush=True)
-while not os.path.exists(go):
-    time.sleep(0.01)
-for fd, path in zip(files, paths):
-    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
-    whole, at = hashlib.sha256(), 0
-    while part := os.pread(fd, 262144, at):
-        whole.update(part)
-        at += len(part)
-    assert whole.hexdigest() == os.path.basename(path), f"wrong bytes after DELETE: {at} bytes of {path}"
-    assert os.fstat(fd).st_size == at
-"#;
-
 #[test]
 fn a_reader_goes_on_after_delete() {
     for rung in RUNGS {
@@ -153,8 +133,9 @@ fn a_reader_goes_on_after_delete() {
         let mounted = mounted.restart();
         let go = mounted.node.setup.path("go");
         let paths: Vec<_> = digests.iter().map(|digest| mounted.rw.blob(digest)).collect();
-        let args: Vec<&str> = std::iter::once(&go).chain(&paths).map(|path| text(path)).collect();
-        let mut holder = Client::spawn(&mut fuse::python(HOLD, &args));
+        let paths = paths.iter().map(|path| text(path));
+        let args: Vec<&str> = [text(&go), "must"].into_iter().chain(paths).collect();
+        let mut holder = Client::spawn(&mut fuse::python(include_str!("hold.py"), &args));
         holder.must_say("open", Duration::from_secs(10));
         digests.iter().for_each(|digest| assert_eq!(mounted.node.client().delete(digest), 204));
         // What is stored next must not come up in its place.

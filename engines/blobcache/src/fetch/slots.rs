@@ -3,16 +3,15 @@
 //!
 //! Invariant: at most as many places are out as were made.
 
-use std::cell::{Cell, RefCell};
-use std::future::poll_fn;
+use runtime::waiters::Waiters;
+use std::cell::Cell;
 use std::rc::Rc;
-use std::task::{Poll, Waker};
 
 /// The places. Clones share them.
 #[derive(Clone)]
 pub struct Slots {
     free: Rc<Cell<usize>>,
-    waiting: Rc<RefCell<Vec<Waker>>>,
+    waiting: Rc<Waiters>,
 }
 
 /// One place, free again when dropped.
@@ -31,14 +30,8 @@ impl Slots {
     }
 
     pub async fn take(&self) -> Slot {
-        poll_fn(|cx| match self.try_take() {
-            Some(slot) => Poll::Ready(slot),
-            None => {
-                self.waiting.borrow_mut().push(cx.waker().clone());
-                Poll::Pending
-            }
-        })
-        .await
+        self.waiting.until(|| self.free.get() > 0).await;
+        self.try_take().expect("nothing came between")
     }
 }
 
@@ -46,7 +39,7 @@ impl Drop for Slot {
     fn drop(&mut self) {
         self.0.free.set(self.0.free.get() + 1);
         // All of them look again: who gave up meanwhile keeps nobody waiting.
-        self.0.waiting.take().into_iter().for_each(Waker::wake);
+        self.0.waiting.wake();
     }
 }
 
@@ -54,7 +47,7 @@ impl Drop for Slot {
 mod tests {
     use super::*;
     use std::future::Future;
-    use std::task::Context;
+    use std::task::{Context, Waker};
 
     #[test]
     fn a_waiter_that_gives_up_loses_no_place() {

@@ -9,6 +9,7 @@
 //! 3. A job is abandoned when its last [`Ticket`] is dropped and nothing holds it.
 
 use crate::api::{FetchError, Fetched};
+use runtime::waiters::Waiters;
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::path::PathBuf;
@@ -71,7 +72,7 @@ impl Progress {
 #[derive(Default)]
 pub struct Watch {
     progress: RefCell<Progress>,
-    waiting: RefCell<Vec<Waker>>,
+    waiting: Waiters,
     tickets: Cell<usize>,
     holds: Cell<usize>,
     /// Of the job or proxy.
@@ -92,7 +93,7 @@ impl Watch {
 
     fn tell(&self, change: impl FnOnce(&mut Progress)) {
         change(&mut self.progress.borrow_mut());
-        self.waiting.take().into_iter().for_each(Waker::wake);
+        self.waiting.wake();
     }
 
     /// The file is there.
@@ -137,28 +138,14 @@ impl Watch {
 
     /// Waits for something that `seen` has not.
     pub async fn news(&self, seen: Seen) -> Progress {
-        poll_fn(|cx| {
-            let progress = self.progress.borrow();
-            if progress.outcome.is_some() || progress.seen() != seen {
-                return Poll::Ready(progress.since(seen));
-            }
-            self.waiting.borrow_mut().push(cx.waker().clone());
-            Poll::Pending
-        })
-        .await
+        self.changed(seen).await;
+        self.progress.borrow().since(seen)
     }
 
     /// As [`Watch::news`], without the news.
     pub async fn changed(&self, seen: Seen) {
-        poll_fn(|cx| {
-            let progress = self.progress.borrow();
-            if progress.outcome.is_some() || progress.seen() != seen {
-                return Poll::Ready(());
-            }
-            self.waiting.borrow_mut().push(cx.waker().clone());
-            Poll::Pending
-        })
-        .await;
+        let has_changed = || self.look(|p| p.outcome.is_some() || p.seen() != seen);
+        self.waiting.until(has_changed).await;
     }
 
     /// The job does what must not be left half done: it is not abandoned as long as this is held. To be dropped by the job

@@ -13,6 +13,7 @@ use super::super::recover::{OriginTail, PartAt, RecoverError, RecoveredDisk, hea
 use super::{PutError, Shard};
 use crate::io::Io;
 use crate::journal::{Purpose, ScanError, segment_path};
+use crate::oneshot::Oneshot;
 use crate::planted::{self, Bug};
 use crate::shards::SHARDS;
 use hashbrown::HashMap;
@@ -120,6 +121,15 @@ impl<I: Io> Shard<I> {
         if !mine.await {
             return Ok(());
         }
+        // A task of its own: a client that goes away must not leave it half done.
+        let (give, read) = Oneshot::new();
+        let me = self.clone();
+        self.inner.io.spawn("load-shard", async move { give.set(me.load_mine(shard).await) });
+        read.await
+    }
+
+    /// Reads a shard that nobody else reads, and tells those who wait.
+    async fn load_mine(&self, shard: usize) -> Result<(), RecoverError> {
         let read = self.read_shard(shard).await;
         let after = if read.is_ok() { Load::Done } else { Load::No };
         let before = std::mem::replace(&mut self.inner.loading.borrow_mut().shards[shard], after);

@@ -3,8 +3,8 @@
 //! Called by `serve::attach` for the transport `uring`. The kernel's ring is polled by the column's; a batch of replies goes
 //! with one system call. FORGET and INTERRUPT do not come by rings: column 0 reads them from the device.
 
-use super::device;
 use super::serve::{Served, Step, Target};
+use super::{RingShape, device};
 use fuse_lowlevel::uring::{EntryId, Queues, Shape};
 use fuse_lowlevel::{Encoded, Request};
 use runtime::io::Io;
@@ -30,17 +30,17 @@ fn shares(cpus: &[usize], column: usize, possible: u16) -> Vec<u16> {
     (0..possible).filter(|&queue| of(queue) == column).collect()
 }
 
-pub(super) fn start(served: &Rc<Served>, column: usize, (possible, depth): (u16, u16)) -> io::Result<()> {
+pub(super) fn start(served: &Rc<Served>, column: usize, shape: RingShape) -> io::Result<()> {
     let connection = &served.connection;
     if column == 0 {
         device::start(served, connection.device.clone_queue()?)?;
     }
-    let queues = shares(&connection.cpus, column, possible);
+    let queues = shares(&connection.cpus, column, shape.possible);
     if queues.is_empty() {
         return Ok(());
     }
     let payload_bytes = connection.agreed.max_request_bytes as usize;
-    let mut queues = Queues::new(&connection.device, &Shape { queues, depth, payload_bytes })?;
+    let mut queues = Queues::new(&connection.device, &Shape { queues, depth: shape.depth, payload_bytes })?;
     queues.register()?;
     let polled = Rc::new(queues.as_fd().try_clone_to_owned()?);
     let rings = Rc::new(Rings { queues: RefCell::new(queues) });

@@ -87,7 +87,7 @@ pub(in super::super) fn attach(
     for connection in connections {
         let served = Served::new(connection.clone(), column, columns.clone());
         let started = match connection.transport {
-            Transport::Rings(shape) => rings::start(&served, column.index, (shape.possible, shape.depth)),
+            Transport::Rings(shape) => rings::start(&served, column.index, shape),
             Transport::Clones => device::start_clone(&served),
             Transport::Thread => thread::start(&served, column.index),
         };
