@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use tests::blobs::Client;
 use tests::content::{self, Digest, Rng};
@@ -11,6 +12,9 @@ use tests::node::{Node, Setup};
 
 /// Packed small, packed large, a file within a buffer, a file of many blocks.
 const SIZES: [usize; 4] = [500, 60_000, 300_000, 6_000_000];
+
+/// Longer than a node that drains takes.
+const END_DEADLINE: Duration = Duration::from_secs(60);
 
 /// A node with blobs of all sizes, three of each: the first will be damaged.
 fn stored() -> (Node, Vec<Vec<u8>>) {
@@ -173,7 +177,9 @@ fn must_be_right_or_refuse(setup: &Setup, bodies: &[Vec<u8>], place: &Place) {
     // A column stores nothing before it has read all of its index: damage in it that no read met ends the node by then.
     let stored = |body: &Vec<u8>| Client::new(setup.blob).try_call(&Request::new("PUT", "/blobs").body(body));
     if bodies.iter().map(stored).any(|reply| reply.is_err()) {
-        let status = child.wait().expect("waited");
+        let status = tests::command::wait(&mut child, END_DEADLINE);
+        let said = || fs::read_to_string(setup.path("probe")).expect("a log");
+        let status = status.unwrap_or_else(|| panic!("{place:?}: it does not end: {}", said()));
         return must_be_a_refusal(setup, status.code().unwrap_or(-1), place);
     }
     must_mend(&mut client, bodies);
@@ -206,7 +212,7 @@ fn wait_until_ready_or_ended(setup: &Setup, child: &mut std::process::Child) -> 
         if reply.is_ok_and(|reply| reply.status == 200) {
             return None;
         }
-        std::thread::sleep(std::time::Duration::from_millis(10));
+        std::thread::sleep(Duration::from_millis(10));
     }
     child.kill().ok();
     panic!("neither ready nor ended: {}", fs::read_to_string(setup.path("probe")).expect("a log"));

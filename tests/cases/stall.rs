@@ -140,7 +140,11 @@ fn must_not_have_stalled(node: &Node, stolen_before_ms: u64) {
     let stalled_ms: u64 = lines.iter().map(|line| field_ms(line)).sum();
     println!("stalls: {} of {stalled_ms} ms; stolen: {stolen_ms} ms", lines.len());
     assert_eq!(stalls(node), lines.len() as f64, "every stall is logged");
-    assert!(stalled_ms <= stolen_ms, "{stalled_ms} ms, {stolen_ms} ms of them stolen:\n{}", lines.join("\n"));
+    assert!(
+        stalled_ms <= stolen_ms,
+        "{stalled_ms} ms, and {stolen_ms} ms were stolen:\n{}",
+        lines.join("\n")
+    );
 }
 
 #[test]
@@ -175,7 +179,6 @@ fn no_task_stalls_its_column_under_mixed_load() {
             assert!(calls >= seconds / 2, "{name}: only {calls} in {seconds} s");
         }
     });
-    println!("BASALT_TEST_SEED={seed}, {seconds} s");
     must_not_have_stalled(&node, stolen_before_ms);
 }
 
