@@ -65,6 +65,7 @@ mod pace;
 mod policy;
 mod prefetch;
 mod reader;
+mod readiness;
 mod record;
 mod recover;
 mod shard;
@@ -81,6 +82,7 @@ pub use object::{Incoming, ObjectWriter, WRITE_BYTES, WRITES_MAX, WriteError, di
 pub use policy::Policy;
 pub use prefetch::{Counts as PrefetchCounts, Place, Prefetch, Read};
 pub use reader::{ObjectReader, ReadError};
+pub use readiness::NeverReady;
 pub use recover::{RecoverError, Recovered, recover_all};
 pub use shard::{Extent, Found, Object, Pinned, Plan, PutError, ScrubCounts, Shard, Stats, Stored, Stretch};
 

@@ -21,7 +21,7 @@ use std::io;
 use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Waker};
 
 const QUOTA: u64 = 1 << 30;
@@ -64,7 +64,7 @@ async fn open_all(
     let mut shards = Vec::new();
     for (index, part) in recover_all(&column.io, disks, map).await?.into_iter().enumerate() {
         let shard = Shard::new(column.io.clone(), plan(column, disks, map, index), part);
-        shard.load_all().await?;
+        shard.load_all().await.expect("what recovery accepts can be read");
         shards.push(shard);
     }
     Ok(shards)
@@ -592,6 +592,60 @@ fn a_shard_whose_reader_gave_up_is_read_by_who_asks_next() {
             assert!(tier.is_ready(), "it is never read");
             assert!(loaded.await);
             assert!(tier.get(&digest).await.expect("readable").is_some());
+        }
+    });
+}
+
+/// The files of a shard that cannot be read are left alone, whoever asks for it how often; nobody waits for it.
+#[test]
+fn a_checkpoint_that_cannot_be_read_costs_no_file_and_keeps_nobody_waiting() {
+    let (_dir, root) = filled();
+    let large = digest_of(&bytes_of(9, 3_000_000));
+    let close = root.clone();
+    on_column(move |column| {
+        let root = close.clone();
+        async move {
+            let tier = open_one(&column, &root).await;
+            assert!(
+                tier.delete(digest_of(&bytes_of(1, 5001))).await.expect("deleted"),
+                "there is news to write down"
+            );
+            tier.close().await;
+        }
+    });
+    let checkpoint = segment(&root, "checkpoint-");
+    let at = std::fs::read(&checkpoint).expect("reads").windows(32).position(|w| w == large.0);
+    flip(&checkpoint, at.expect("it is listed"));
+    on_column(move |column| {
+        let root = root.clone();
+        async move {
+            let disks = [disk(&column, &root).await];
+            let (stopped, map) = (Arc::new(Mutex::new(Vec::new())), ShardMap::new(2));
+            let mut columns = Vec::new();
+            for (index, part) in
+                recover_all(&column.io, &disks, map).await.expect("recovers").into_iter().enumerate()
+            {
+                let reasons = stopped.clone();
+                let on_stop = Rc::new(move |reason| reasons.lock().expect("not poisoned").push(reason));
+                let plan = Plan { on_stop, ..plan(&column, &disks, map, index) };
+                columns.push(Shard::new(column.io.clone(), plan, part));
+            }
+            let owner = map.owner(large.shard());
+            let (damaged, whole) = (&columns[owner], &columns[1 - owner]);
+            let mut first = std::pin::pin!(damaged.load(&large));
+            assert!(
+                first.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending(),
+                "it reads the disk"
+            );
+            assert!(damaged.load(&large).await.is_err() && first.await.is_err());
+            assert!(damaged.load(&large).await.is_err(), "it is not read again");
+            assert!(damaged.load_all().await.is_err());
+            whole.load_all().await.expect("its part is whole");
+            assert!(whole.ready().await.is_err() && damaged.ready().await.is_err());
+            let stopped = stopped.lock().expect("not poisoned");
+            assert!(stopped.len() == 1 && stopped[0].contains("checkpoint-"), "said once: {stopped:?}");
+            let file = disks[0].dir.names().object(&large);
+            assert!(file.exists() && Names::sums(&file).exists(), "{} is gone", file.display());
         }
     });
 }

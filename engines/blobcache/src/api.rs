@@ -69,7 +69,7 @@ pub enum Reply {
     Evicted(Result<u64, PutError>),
     /// To `Delete`: whether there was one.
     Deleted(Result<bool, PutError>),
-    /// To `List`: digests in order with their sizes; `None`: on a disk that does not work there may be more.
+    /// To `List`: digests in order with their sizes; `None`: there may be more, where they cannot be read.
     Page(Option<Vec<(Digest, u64)>>),
     /// To `Fetch`.
     Joined(Joined),

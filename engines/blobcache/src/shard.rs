@@ -2,7 +2,7 @@
 //!
 //! Called by `serve` directly when this column owns the blob, through the mesh when another does.
 
-use crate::api::{Reply, Request};
+use crate::api::{Joined, Reply, Request};
 use crate::fetch::Fetches;
 use crate::metrics::Metrics;
 use crate::mount::ask::CONNECTIONS_MAX;
@@ -13,7 +13,7 @@ use runtime::mesh::Port;
 use runtime::metrics::Sample;
 use runtime::ring::Inbox;
 use runtime::shards::{Shard as ShardNumber, ShardMap};
-use runtime::tier::{Digest, ObjectWriter, ReadError, Shard, Stretch, WriteError};
+use runtime::tier::{Digest, NeverReady, ObjectWriter, PutError, Shard, Stretch, WriteError};
 use std::cell::{Cell, OnceCell};
 use std::rc::{Rc, Weak};
 
@@ -129,25 +129,22 @@ impl<I: Io> Owner<I> {
         }
     }
 
-    /// Reads wait for their own shard, everything else for all that recovery has yet to read.
-    async fn know(&self, request: &Request) -> Result<(), ReadError> {
+    /// Reads wait for their own shard, everything else for all that recovery has yet to read. Refuses what it will never know.
+    async fn know(&self, request: &Request) -> Result<(), Reply> {
         match request {
             // A mount's waits for what it needs.
             Request::Scrape | Request::Node(..) => Ok(()),
             Request::Get(digest) | Request::Size(digest) | Request::Extent { digest, .. } => {
-                self.tier.load(digest).await
+                self.tier.load(digest).await.map_err(|e| Reply::Found(Err(e)))
             }
-            _ => {
-                self.tier.ready().await;
-                Ok(())
-            }
+            _ => self.tier.ready().await.map_err(|never| unready(request, never)),
         }
     }
 
     /// Answers.
     async fn answer(&self, request: Request) -> Reply {
-        if let Err(e) = self.know(&request).await {
-            return Reply::Found(Err(e));
+        if let Err(refusal) = self.know(&request).await {
+            return refusal;
         }
         match self.answer_known(request) {
             Ok(reply) => reply,
@@ -178,6 +175,25 @@ impl<I: Io> Owner<I> {
             }
             Err(Request::FetchNews(number, seen)) => Reply::News(self.fetches.news(number, seen).await),
             Err(_) => unreachable!("answered at once"),
+        }
+    }
+}
+
+/// The answer to a request that needs all of the index.
+fn unready(request: &Request, never: NeverReady) -> Reply {
+    let stopped = || PutError::Stopped(never.to_string());
+    match request {
+        Request::PutPacked(..) | Request::Commit(..) => Reply::Stored(Err(stopped())),
+        Request::Delete(_) => Reply::Deleted(Err(stopped())),
+        Request::Keep(..) => Reply::Kept(Err(stopped())),
+        Request::EvictFromDisk(_) => Reply::Evicted(Err(stopped())),
+        Request::Evictable => Reply::Evictable(0),
+        Request::List(..) => Reply::Page(None),
+        Request::Fetch(..) => Reply::Joined(Joined::Busy),
+        Request::FetchNews(..) => Reply::News(None),
+        Request::FetchLeave(_) | Request::Damaged(_) | Request::Remember(..) => Reply::Noted,
+        Request::Get(_) | Request::Size(_) | Request::Extent { .. } | Request::Node(..) | Request::Scrape => {
+            unreachable!("these do not wait for all of it")
         }
     }
 }
@@ -274,7 +290,7 @@ impl<I: Io> Columns<I> {
     pub async fn begin_object(&self, length: Option<u64>) -> Result<ObjectWriter<I>, WriteError> {
         let tier = &self.owner.tier;
         // Nothing new is stored before all that is there is known.
-        tier.ready().await;
+        tier.ready().await.map_err(|never| WriteError::Io(std::io::Error::other(never)))?;
         let created = tier.begin_object(self.next_incoming(), length).await;
         let wanted_bytes = length.unwrap_or(EVICT_BYTES);
         let is_full = matches!(created, Err(WriteError::NoSpace)) && tier.could_hold(wanted_bytes);

@@ -13,6 +13,7 @@ use super::digest::Digest;
 use super::disk::DiskPlan;
 use super::index::{Entry, NOT_HELD, Place};
 use super::names::Names;
+use super::readiness::Readiness;
 use super::record::{self, Entry as Read, Origin, Record, RecordError, Said};
 use crate::budget::Budget;
 use crate::io::{Class, File, Io, Open};
@@ -115,8 +116,8 @@ pub struct Recovered {
     pub disks: Vec<RecoveredDisk>,
     /// Sequences from here on are free.
     pub next_sequence: u64,
-    /// Columns that have yet to load, of all disks: until then nothing new is stored.
-    pub loading: Arc<AtomicUsize>,
+    /// Of all columns, and of all disks.
+    pub readiness: Arc<Readiness>,
 }
 
 impl Record {
@@ -501,8 +502,8 @@ pub async fn recover_all<I: Io>(
     disks: &[DiskPlan],
     map: ShardMap,
 ) -> Result<Vec<Recovered>, RecoverError> {
-    let loading = Arc::new(AtomicUsize::new(map.columns()));
-    let fresh = || Recovered { disks: Vec::new(), next_sequence: 1, loading: loading.clone() };
+    let readiness = Arc::new(Readiness::new(map.columns()));
+    let fresh = || Recovered { disks: Vec::new(), next_sequence: 1, readiness: readiness.clone() };
     let mut columns: Vec<Recovered> = (0..map.columns()).map(|_| fresh()).collect();
     for plan in disks {
         let (parts, next_sequence) = match recover(io, plan, map).await {

@@ -19,6 +19,7 @@ use super::origins::Origins;
 use super::policy::Policy;
 use super::prefetch::{self, Prefetch};
 use super::reader::{ReadError, read_packed};
+use super::readiness::Readiness;
 use super::recover::Recovered;
 use crate::io::{Class, Io};
 use crate::journal::{JournalError, Reading, is_full};
@@ -33,7 +34,6 @@ use std::io;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 use std::task::Waker;
 
 pub use ahead::{Extent, Stretch};
@@ -250,7 +250,7 @@ struct Inner<I: Io> {
     loading: RefCell<Loading>,
     /// All of this column is in the index.
     loaded: Cell<bool>,
-    others_loading: Arc<AtomicUsize>,
+    readiness: Arc<Readiness>,
     /// The last start had journals to read: a checkpoint saves the next one that.
     stale: Cell<bool>,
     checkpointing: Cell<bool>,
@@ -297,7 +297,7 @@ impl<I: Io> Shard<I> {
                 stale: Cell::new(recovered.disks.iter().any(|d| d.stale)),
                 loading: RefCell::new(Loading::new(recovered.disks)),
                 loaded: Cell::new(false),
-                others_loading: recovered.loading,
+                readiness: recovered.readiness,
                 checkpointing: Cell::new(false),
                 reclaiming: RefCell::default(),
                 ram_hits: Cell::new(0),

@@ -262,7 +262,9 @@ fn spawn_scrub<I: Io>(column: &Column<I>, tier: Shard<I>, node: Rc<NodePlan>) {
     let me = column.clone();
     column.io.spawn("scrub", async move {
         let work = async {
-            tier.ready().await;
+            if tier.ready().await.is_err() {
+                return;
+            }
             if node.verify_at_start {
                 let ScrubCounts { objects, bytes, damaged, pass_ns, .. } = tier.verify().await;
                 node.unverified.fetch_sub(1, Ordering::AcqRel);
@@ -283,10 +285,9 @@ fn spawn_upkeep<I: Io>(column: &Column<I>, tier: Shard<I>) {
     let (me, io) = (column.clone(), column.io.clone());
     column.io.spawn("upkeep", async move {
         // A failure has stopped the node already.
-        if tier.load_all().await.is_err() {
+        if tier.load_all().await.is_err() || tier.ready().await.is_err() {
             return;
         }
-        tier.ready().await;
         let mut expiry_due_ns = 0;
         while !me.is_stopping() {
             if io.now_ns() >= expiry_due_ns {

@@ -153,7 +153,7 @@ impl<I: Io> Mount<I> {
             match self.columns().ask_column(column, Request::List(after, limit)).await {
                 Ok(Reply::Page(Some(names))) => page.extend(names),
                 Ok(Reply::Page(None)) => {
-                    return Err(Failure::io("there may be more blobs on a disk that does not work"));
+                    return Err(Failure::io("there may be more blobs, where they cannot be read"));
                 }
                 Ok(_) => unreachable!("a list has its own reply"),
                 Err(busy) => return Err(Failure::io(busy)),

@@ -276,7 +276,9 @@ impl<I: Io> Owner<I> {
                 NodeReply::Entered(self.lookup(nodes, digest, until_ns).await.map_err(|e| e.of(&digest)))
             }
             NodeRequest::Enter(digests) => {
-                self.tier.ready().await;
+                if self.tier.ready().await.is_err() {
+                    return NodeReply::Unmounted;
+                }
                 match self.node_now(connection, NodeRequest::Enter(digests)) {
                     Ok(reply) => reply,
                     Err(_) => unreachable!("the tier is ready"),

@@ -21,7 +21,7 @@ impl<I: Io> BlobService<I> {
             match self.columns.ask_column(column, Request::List(after, limit)).await {
                 Ok(Reply::Page(Some(names))) => page.extend(names),
                 Ok(Reply::Page(None)) => {
-                    let why = "there may be more blobs on a disk that does not work";
+                    let why = "there may be more blobs, where they cannot be read";
                     return exchange.refuse(Status::ServiceUnavailable, why).await;
                 }
                 Ok(_) => unreachable!("a list has its own reply"),

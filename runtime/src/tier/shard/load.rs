@@ -8,36 +8,42 @@ use super::super::index::{Entry, Keep, Place};
 use super::super::names::Names;
 use super::super::object::disk_bytes;
 use super::super::reader::ReadError;
+use super::super::readiness::NeverReady;
 use super::super::record::{Record, Said};
 use super::super::recover::{OriginTail, PartAt, RecoverError, RecoveredDisk, hear_origin};
 use super::{PutError, Shard};
 use crate::io::Io;
 use crate::journal::{Purpose, ScanError, segment_path};
-use crate::oneshot::Oneshot;
 use crate::planted::{self, Bug};
 use crate::shards::SHARDS;
+use crate::waiters::Waiters;
 use hashbrown::HashMap;
 use std::io::ErrorKind;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
-use std::task::{Poll, Waker};
 
 const LOOK_NS: u64 = 1_000_000;
 
 /// How far a shard has been read.
+#[derive(Clone, Copy)]
 pub(super) enum Load {
     /// Not at all.
     No,
-    /// Someone reads it; these wait.
-    Under(Vec<Waker>),
+    /// A task of its own reads it.
+    Under,
     /// Its objects are in the index.
     Done,
+    /// It cannot be read, and is not tried again: what recovery found of it is used up, and a second reading would take the
+    /// files that it names for files that nothing names.
+    Failed,
 }
 
 /// What of recovery is left to read.
 pub(super) struct Loading {
     pub(super) disks: Vec<RecoveredDisk>,
     pub(super) shards: Vec<Load>,
+    /// Who wants a shard that is being read.
+    pub(super) waiting: Rc<Waiters>,
     /// What may be dropped from disk, with the sequence it was stored under.
     pub(super) may_go: Vec<(u64, Digest)>,
 }
@@ -56,7 +62,7 @@ impl<I: Io> Shard<I> {
     /// Whether every column has read everything.
     #[inline]
     pub fn is_ready(&self) -> bool {
-        self.inner.loaded.get() && self.inner.others_loading.load(Ordering::Acquire) == 0
+        self.inner.loaded.get() && self.inner.readiness.is_reached()
     }
 
     /// This column's shards that are still to be read. The last one counts until what follows the reading is done too.
@@ -70,10 +76,17 @@ impl<I: Io> Shard<I> {
     }
 
     /// Waits until every column has read everything.
-    pub async fn ready(&self) {
+    ///
+    /// # Errors
+    /// One of them cannot: the node stops.
+    pub async fn ready(&self) -> Result<(), NeverReady> {
         while !self.is_ready() {
+            if self.inner.readiness.is_lost() {
+                return Err(NeverReady);
+            }
             self.inner.io.sleep(LOOK_NS).await;
         }
+        Ok(())
     }
 
     /// Reads the shard of a digest, or waits for who does.
@@ -81,8 +94,11 @@ impl<I: Io> Shard<I> {
         self.load_shard(usize::from(digest.shard().0)).await.map_err(|_| ReadError::Busy)
     }
 
-    /// Reads all that is left. Called once, in the background; an error is the end of the node.
-    pub async fn load_all(&self) -> Result<(), RecoverError> {
+    /// Reads all that is left. Called once, in the background.
+    ///
+    /// # Errors
+    /// A shard cannot be read. It has been said why, and the node stops.
+    pub async fn load_all(&self) -> Result<(), NeverReady> {
         for shard in self.inner.plan.owned() {
             self.load_shard(shard).await?;
             self.inner.io.yield_now().await;
@@ -99,47 +115,37 @@ impl<I: Io> Shard<I> {
                 disk.old.packs.iter().for_each(|s| s.seal());
             }
         }
-        self.inner.others_loading.fetch_sub(1, Ordering::AcqRel);
+        self.inner.readiness.on_loaded();
         Ok(())
     }
 
-    async fn load_shard(&self, shard: usize) -> Result<(), RecoverError> {
-        let mine = std::future::poll_fn(|cx| {
-            let loading = &mut *self.inner.loading.borrow_mut();
-            match &mut loading.shards[shard] {
-                Load::Done => Poll::Ready(false),
-                Load::Under(waiting) => {
-                    waiting.push(cx.waker().clone());
-                    Poll::Pending
-                }
-                slot @ Load::No => {
-                    *slot = Load::Under(Vec::new());
-                    Poll::Ready(true)
-                }
-            }
-        });
-        if !mine.await {
-            return Ok(());
+    async fn load_shard(&self, shard: usize) -> Result<(), NeverReady> {
+        let state = || self.inner.loading.borrow().shards[shard];
+        if matches!(state(), Load::No) {
+            self.inner.loading.borrow_mut().shards[shard] = Load::Under;
+            // A task of its own: a client that goes away must not leave it half done.
+            let me = self.clone();
+            self.inner.io.spawn("load-shard", async move { me.load_mine(shard).await });
         }
-        // A task of its own: a client that goes away must not leave it half done.
-        let (give, read) = Oneshot::new();
-        let me = self.clone();
-        self.inner.io.spawn("load-shard", async move { give.set(me.load_mine(shard).await) });
-        read.await
+        let waiting = self.inner.loading.borrow().waiting.clone();
+        waiting.until(|| !matches!(state(), Load::Under)).await;
+        match state() {
+            Load::Done => Ok(()),
+            Load::Failed => Err(NeverReady),
+            Load::No | Load::Under => unreachable!("a shard that is read is read to an end"),
+        }
     }
 
     /// Reads a shard that nobody else reads, and tells those who wait.
-    async fn load_mine(&self, shard: usize) -> Result<(), RecoverError> {
+    async fn load_mine(&self, shard: usize) {
         let read = self.read_shard(shard).await;
-        let after = if read.is_ok() { Load::Done } else { Load::No };
-        let before = std::mem::replace(&mut self.inner.loading.borrow_mut().shards[shard], after);
-        if let Load::Under(waiting) = before {
-            waiting.into_iter().for_each(Waker::wake);
-        }
-        if let Err(e) = &read {
+        let loading = &mut *self.inner.loading.borrow_mut();
+        loading.shards[shard] = if read.is_ok() { Load::Done } else { Load::Failed };
+        loading.waiting.wake();
+        if let Err(e) = read {
+            self.inner.readiness.on_failed();
             (self.inner.plan.on_stop)(e.to_string());
         }
-        read
     }
 
     async fn read_shard(&self, shard: usize) -> Result<(), RecoverError> {
@@ -348,7 +354,7 @@ impl<I: Io> Shard<I> {
 impl Loading {
     /// Nothing read yet.
     pub(super) fn new(disks: Vec<RecoveredDisk>) -> Loading {
-        Loading { disks, shards: (0..SHARDS).map(|_| Load::No).collect(), may_go: Vec::new() }
+        Loading { disks, shards: vec![Load::No; SHARDS], waiting: Rc::default(), may_go: Vec::new() }
     }
 }
 
