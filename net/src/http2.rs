@@ -54,6 +54,8 @@ const STREAM_WINDOW_BYTES: u32 = 128 << 10;
 const WINDOW_BYTES: u32 = CONCURRENT_MAX * STREAM_WINDOW_BYTES;
 /// Body bytes of one stream that hyper takes before it can send them, beside the piece it is given.
 const SEND_BYTES_MAX: usize = 64 << 10;
+/// How long a connection without streams waits for its peer to acknowledge that it ends.
+const LEAVE_WAIT_NS: u64 = 1_000_000_000;
 /// For what is under way when nothing else bounds it.
 const NEVER_NS: u64 = u64::MAX;
 
@@ -61,7 +63,7 @@ const NEVER_NS: u64 = u64::MAX;
 struct Life<I> {
     io: I,
     guard: Guard,
-    idle_wait_ns: u64,
+    idle_wait_ns: Cell<u64>,
     send_wait_ns: u64,
     /// Requests under way.
     streams: Cell<usize>,
@@ -69,6 +71,8 @@ struct Life<I> {
     idle_due_ns: Cell<u64>,
     /// When what is being sent has taken too long.
     send_due_ns: Cell<Option<u64>>,
+    /// Nothing more is said: what is left of its streams moves no deadline.
+    is_over: Cell<bool>,
 }
 
 impl<I: Io> Life<I> {
@@ -79,8 +83,21 @@ impl<I: Io> Life<I> {
 
     fn end_stream(&self) {
         self.streams.set(self.streams.get() - 1);
-        self.idle_due_ns.set(self.io.now_ns() + self.idle_wait_ns);
+        self.idle_due_ns.set(self.io.now_ns() + self.idle_wait_ns.get());
         self.settle();
+    }
+
+    /// It takes no more requests: a peer that does not even acknowledge that keeps nobody.
+    fn leave(&self) {
+        self.idle_wait_ns.set(self.idle_wait_ns.get().min(LEAVE_WAIT_NS));
+        self.idle_due_ns.set(self.io.now_ns() + self.idle_wait_ns.get());
+        self.settle();
+    }
+
+    /// Ends it: hyper holds what a stream's client does not let it send, and cannot be told to reset that stream.
+    fn cut(&self) {
+        self.is_over.set(true);
+        self.guard.set(0, Hangup::Both, false);
     }
 
     fn begin_sending(&self) {
@@ -95,6 +112,9 @@ impl<I: Io> Life<I> {
 
     /// Sets the connection's deadline to what it waits for.
     fn settle(&self) {
+        if self.is_over.get() {
+            return;
+        }
         let due_ns = match self.send_due_ns.get() {
             Some(due_ns) => due_ns,
             None if self.streams.get() > 0 => NEVER_NS,
@@ -115,15 +135,17 @@ pub(crate) async fn serve<I: Io, S: Service<I>>(
     let life = Rc::new(Life {
         io: io.clone(),
         guard,
-        idle_wait_ns: limits.idle_wait_ns,
+        idle_wait_ns: Cell::new(limits.idle_wait_ns),
         send_wait_ns: limits.send_wait_ns,
         streams: Cell::new(0),
         idle_due_ns: Cell::new(io.now_ns() + limits.idle_wait_ns),
         send_due_ns: Cell::new(None),
+        is_over: Cell::new(false),
     });
     life.settle();
     let wire = Wire::new(first);
     let sent = talk(server, &mut conn, &wire, &life).await;
+    life.is_over.set(true);
     if sent.is_ok() {
         server.linger(&mut conn, &mut Input::new(), &life.guard).await;
     }
@@ -144,6 +166,7 @@ async fn talk<I: Io, S: Service<I>>(
     poll_fn(|cx| {
         if !is_leaving && stop.poll(cx).is_ready() {
             is_leaving = true;
+            life.leave();
             talk.as_mut().graceful_shutdown();
         }
         if !has_ended && talk.as_mut().poll(cx).is_ready() {

@@ -254,7 +254,10 @@ impl<I: Io, S: Service<I>> Server<I, S> {
             match self.serve_one(&mut conn, &mut input, &mut out, (&guard, &mut idle_from_ns)).await {
                 Ok(Then::Next) => is_first = false,
                 Ok(Then::Http2) if is_first => {
-                    return Box::pin(http2::serve(self, conn, input.bytes(), guard)).await;
+                    // A receive buffer is the column's: no connection keeps one for its life.
+                    let first = input.bytes().to_vec();
+                    drop(input);
+                    return Box::pin(http2::serve(self, conn, &first, guard)).await;
                 }
                 Ok(Then::Http2) => {
                     let what = "HTTP/2 is spoken from the first byte on or not at all";

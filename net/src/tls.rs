@@ -74,7 +74,12 @@ impl Identity {
         let mut config = builder.with_cert_resolver(Arc::new(ByName { keys }));
         config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).to_vec();
         config.session_storage = Arc::new(NoServerSessionStorage {});
-        config.ticketer = ring::Ticketer::new().map_err(|e| wrong(&files.pairs[0].0, e))?;
+        if files.client_ca.is_none() {
+            config.ticketer = ring::Ticketer::new().map_err(|e| wrong(&files.pairs[0].0, e))?;
+        } else {
+            // Who resumes is not verified again: a certificate would go on to count after it has expired.
+            config.send_tls13_tickets = 0;
+        }
         Ok(Identity { config: Arc::new(config) })
     }
 }

@@ -58,7 +58,9 @@ impl<I: Io, S: Service<I>> hyper::service::Service<Request<Incoming>> for Stream
         life.begin_stream();
         life.io.clone().spawn("http2-request", async move {
             life.io.yield_now().await;
-            answer(&server, routed, stream, (guard, start_ns)).await;
+            if !answer(&server, routed, stream, (guard, start_ns)).await {
+                life.cut();
+            }
             life.end_stream();
         });
         answering
@@ -72,8 +74,9 @@ fn read<I: Io, S: Service<I>>(server: &Server<I, S>, text: &[u8], body: &Incomin
         (false, Some(length)) => Body::Length(length),
         (false, None) => Body::Open,
     };
+    let is_head = text.starts_with(b"HEAD ");
     let refused = |status, message| {
-        let framing = Framing { body: Body::None, keep_alive: true, expects_continue: false, is_head: false };
+        let framing = Framing { body: Body::None, keep_alive: true, expects_continue: false, is_head };
         (Err(Refusal::new(status, message)), framing)
     };
     let (routed, mut framing) = match parse_head(text) {
@@ -85,17 +88,20 @@ fn read<I: Io, S: Service<I>>(server: &Server<I, S>, text: &[u8], body: &Incomin
         framing.body = Body::None;
         return (Err(Refusal::new(Status::ServiceUnavailable, "too many requests under way")), framing);
     }
-    framing.body = framed;
+    // Who may not ask is not listened to.
+    let is_stranger = routed.as_ref().is_err_and(|refusal| refusal.status == Status::Unauthorized);
+    framing.body = if is_stranger { Body::None } else { framed };
     (routed, framing)
 }
 
-/// Answers as on a connection of HTTP/1.1. What goes wrong resets the stream.
+/// Answers as on a connection of HTTP/1.1. What goes wrong resets the stream; false if what was given of the answer is not sent
+/// within its time.
 async fn answer<I: Io, S: Service<I>>(
     server: &Server<I, S>,
     (request, framing): Routed<S::Request>,
     mut stream: Stream,
     (guard, start_ns): (Guard, u64),
-) {
+) -> bool {
     let (io, mut out) = (server.io(), Vec::new());
     let date = server.date(start_ns);
     let mut exchange = Exchange {
@@ -117,12 +123,13 @@ async fn answer<I: Io, S: Service<I>>(
         Err(refusal) => refuse(&mut exchange, &refusal).await,
     };
     let (status, sent, received) = (exchange.status, exchange.sent_bytes, exchange.received_bytes);
-    if outcome.is_err() {
-        stream.cut();
-        return;
+    match outcome {
+        Ok(()) => {
+            server.service().on_answered(status, sent, received, io.now_ns() - start_ns);
+            guard.set(io.now_ns() + server.limits().send_wait_ns, Hangup::Both, false);
+        }
+        Err(_) => stream.cut(),
     }
-    server.service().on_answered(status, sent, received, io.now_ns() - start_ns);
-    guard.set(io.now_ns() + server.limits().send_wait_ns, Hangup::Both, false);
-    // Its client may have gone; that is its own business now.
-    let _ = stream.taken().await;
+    // It counts until hyper has nothing of it any more.
+    stream.sent().await
 }

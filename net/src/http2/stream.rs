@@ -2,7 +2,8 @@
 //! which gives them. Called by `service` and, through [`Stream`], by `exchange`.
 //!
 //! Invariants
-//! 1. At most one piece waits for hyper to take it; the task waits with it.
+//! 1. At most one piece waits for hyper to take it, and at most [`SENDING_MAX`] are on their way out, by the window of the client;
+//!    the task waits with them.
 //! 2. An answer that is not given whole is never taken for one: the stream is reset.
 
 use bytes::{Buf, Bytes};
@@ -19,11 +20,15 @@ use std::task::{Context, Poll, Waker};
 
 /// Of a body at a time.
 pub(crate) const PIECE_BYTES: usize = 32 << 10;
+/// Pieces that hyper took and has not sent.
+const SENDING_MAX: usize = 2;
 
 #[derive(Default)]
 struct State {
     head: Option<Response<()>>,
     piece: Option<Bytes>,
+    /// Pieces that hyper has, wherever it holds them.
+    sending: usize,
     /// What of the body is still to be given; `None`: as long as the task gives some.
     left: Option<u64>,
     /// The task gives nothing more…
@@ -119,7 +124,9 @@ impl Stream {
             loop {
                 return match Pin::new(&mut *body).poll_frame(cx) {
                     Poll::Pending => Poll::Pending,
-                    Poll::Ready(None) => Poll::Ready(Ok(None)),
+                    Poll::Ready(None) if body.is_end_stream() => Poll::Ready(Ok(None)),
+                    // A reset without an error (RFC 9113 §8.1): hyper says no more of it than that nothing comes.
+                    Poll::Ready(None) => Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
                     Poll::Ready(Some(Err(e))) => Poll::Ready(Err(io::Error::other(e))),
                     Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
                         Ok(data) => Poll::Ready(Ok(Some(data))),
@@ -142,10 +149,10 @@ impl Stream {
         wake(&mut state.taker);
     }
 
-    /// Gives a piece of the body once the one before is taken.
+    /// Gives a piece of the body once there is room for it.
     pub(crate) async fn give(&mut self, piece: &[u8]) -> io::Result<()> {
         assert!((1..=PIECE_BYTES).contains(&piece.len()), "a piece of {} bytes", piece.len());
-        self.taken().await?;
+        self.room().await?;
         let state = &mut *self.state.borrow_mut();
         if let Some(left) = &mut state.left {
             *left = left.checked_sub(piece.len() as u64).expect("no more than the head promised");
@@ -155,18 +162,33 @@ impl Stream {
         Ok(())
     }
 
-    /// Waits until what was given is taken.
-    pub(super) async fn taken(&self) -> io::Result<()> {
+    async fn room(&self) -> io::Result<()> {
         poll_fn(|cx| {
             let state = &mut *self.state.borrow_mut();
-            if state.piece.is_none() && !state.is_gone && !state.is_late {
-                return Poll::Ready(Ok(()));
-            }
             if state.is_gone {
                 return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
             }
             if state.is_late {
                 return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            }
+            if state.piece.is_none() && state.sending < SENDING_MAX {
+                return Poll::Ready(Ok(()));
+            }
+            state.giver = Some(cx.waker().clone());
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Waits until nothing of what was given is left, sent or not wanted any more; false if that takes too long.
+    pub(super) async fn sent(&self) -> bool {
+        poll_fn(|cx| {
+            let state = &mut *self.state.borrow_mut();
+            if state.sending == 0 && (state.piece.is_none() || state.is_cut) {
+                return Poll::Ready(true);
+            }
+            if state.is_late {
+                return Poll::Ready(false);
             }
             state.giver = Some(cx.waker().clone());
             Poll::Pending
@@ -189,7 +211,10 @@ impl Stream {
 
     /// The answer is not whole and will not be.
     pub(super) fn cut(&self) {
-        self.state.borrow_mut().is_cut = true;
+        let state = &mut *self.state.borrow_mut();
+        (state.is_cut, state.has_ended) = (true, true);
+        state.piece = None;
+        wake(&mut state.taker);
     }
 }
 
@@ -243,22 +268,60 @@ impl Future for Answering {
     }
 }
 
+/// A piece as hyper holds it: until it is sent, or not wanted any more.
+pub(super) struct Piece {
+    bytes: Bytes,
+    state: Shared,
+}
+
+impl Piece {
+    fn new(bytes: Bytes, state: &Shared) -> Piece {
+        state.borrow_mut().sending += 1;
+        Piece { bytes, state: state.clone() }
+    }
+}
+
+impl Drop for Piece {
+    fn drop(&mut self) {
+        let state = &mut *self.state.borrow_mut();
+        state.sending -= 1;
+        wake(&mut state.giver);
+    }
+}
+
+impl Buf for Piece {
+    fn remaining(&self) -> usize {
+        self.bytes.remaining()
+    }
+
+    fn chunk(&self) -> &[u8] {
+        self.bytes.chunk()
+    }
+
+    fn advance(&mut self, count: usize) {
+        self.bytes.advance(count);
+    }
+}
+
 /// The body of the answer, taken piece by piece.
 pub(super) struct Answer(Taker);
 
 impl Body for Answer {
-    type Data = Bytes;
+    type Data = Piece;
     type Error = io::Error;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
-        let state = &mut *self.0.0.borrow_mut();
-        if let Some(piece) = state.piece.take() {
-            wake(&mut state.giver);
+    ) -> Poll<Option<Result<Frame<Piece>, io::Error>>> {
+        let shared = &self.0.0;
+        let given = shared.borrow_mut().piece.take();
+        if let Some(piece) = given {
+            let piece = Piece::new(piece, shared);
+            wake(&mut shared.borrow_mut().giver);
             return Poll::Ready(Some(Ok(Frame::data(piece))));
         }
+        let state = &mut *shared.borrow_mut();
         if state.left == Some(0) || (state.has_ended && !state.is_cut) {
             return Poll::Ready(None);
         }
@@ -285,7 +348,7 @@ mod tests {
         (shared.clone(), Answer(Taker(shared)))
     }
 
-    fn next(answer: &mut Answer) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+    fn next(answer: &mut Answer) -> Poll<Option<Result<Frame<Piece>, io::Error>>> {
         Pin::new(answer).poll_frame(&mut Context::from_waker(Waker::noop()))
     }
 
@@ -304,6 +367,19 @@ mod tests {
         }
         let (_, mut answer) = taker_of(State { left: Some(3), ..State::default() });
         assert!(next(&mut answer).is_pending() && !answer.is_end_stream());
+    }
+
+    #[test]
+    fn a_piece_counts_until_it_is_let_go_of() {
+        let (state, mut answer) =
+            taker_of(State { piece: Some(Bytes::from_static(b"abc")), ..State::default() });
+        let Poll::Ready(Some(Ok(frame))) = next(&mut answer) else { panic!("a piece") };
+        let mut piece = frame.into_data().unwrap_or_else(|_| panic!("data"));
+        drop(answer);
+        piece.advance(3);
+        assert_eq!((state.borrow().sending, piece.remaining()), (1, 0));
+        drop(piece);
+        assert_eq!(state.borrow().sending, 0);
     }
 
     #[test]
