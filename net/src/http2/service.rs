@@ -73,7 +73,13 @@ fn read<I: Io, S: Service<I>>(server: &Server<I, S>, text: &[u8], body: &Incomin
         (false, None) => Body::Open,
     };
     let refused = |status, message| {
-        let framing = Framing { body: Body::None, keep_alive: true, expects_continue: false, is_head: false };
+        let framing = Framing {
+            body: Body::None,
+            keep_alive: true,
+            expects_continue: false,
+            is_head: false,
+            is_old: false,
+        };
         (Err(Refusal::new(status, message)), framing)
     };
     let (routed, mut framing) = match parse_head(text) {
@@ -111,6 +117,7 @@ async fn answer<I: Io, S: Service<I>>(
         received_bytes: 0,
         is_quick: false,
         answering: false,
+        is_chunked: false,
     };
     let outcome = match request {
         Ok(request) => server.service().respond(request, &mut exchange).await,
