@@ -14,6 +14,7 @@ use runtime::call::{CallBusy, Caller, Letter, Respond};
 use runtime::io::Io;
 use runtime::mesh::Port;
 use runtime::metrics::Snapshot;
+use runtime::oneshot::Oneshot;
 use runtime::ring::Inbox;
 use runtime::shards::ShardMap;
 use runtime::tier::Digest;
@@ -91,7 +92,7 @@ impl<I: Io> Columns<I> {
             return Ok(());
         }
         for numbered in self.owner.read_purges().await? {
-            self.tell_all(Arc::new(numbered)).await;
+            self.tell_all(Arc::new(numbered)).await?;
         }
         for column in 0..self.map.columns() {
             self.ask(column, || Request::Known).await;
@@ -104,21 +105,27 @@ impl<I: Io> Columns<I> {
     /// # Errors
     /// It is not: nothing was purged.
     pub async fn purge(&self, purge: Purge) -> Result<(), String> {
-        let column = self.map.owner(PURGE_SHARD);
-        match self.ask(column, || Request::Order(purge.clone())).await {
-            Some(Reply::Ordered(Ok(numbered))) => {
-                self.tell_all(numbered).await;
-                Ok(())
-            }
-            Some(Reply::Ordered(Err(why))) => Err(why),
-            _ => Err("too many requests wait for another column".to_owned()),
-        }
+        let me = self.me.upgrade().expect("it is being called");
+        let (done, outcome) = Oneshot::new();
+        // A task of its own: a client that goes away must not leave it half told.
+        self.owner.spawn("slice-purge", async move {
+            let column = me.map.owner(PURGE_SHARD);
+            done.set(match me.ask(column, || Request::Order(purge.clone())).await {
+                Some(Reply::Ordered(Ok(numbered))) => me.tell_all(numbered).await,
+                Some(Reply::Ordered(Err(why))) => Err(why),
+                _ => Err("too many requests wait for another column".to_owned()),
+            });
+        });
+        outcome.await
     }
 
-    async fn tell_all(&self, numbered: Arc<Numbered>) {
+    async fn tell_all(&self, numbered: Arc<Numbered>) -> Result<(), String> {
         for column in 0..self.map.columns() {
-            self.ask(column, || Request::Apply(numbered.clone())).await;
+            if self.ask(column, || Request::Apply(numbered.clone())).await.is_none() {
+                return Err(format!("column {column} has not heard of it"));
+            }
         }
+        Ok(())
     }
 
     /// What is stored of an object no longer holds.

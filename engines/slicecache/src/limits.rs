@@ -41,10 +41,10 @@ pub const PIECE_BYTES: usize = 256 << 10;
 pub const PASSED_PIECE_BYTES: usize = 64 << 10;
 
 /// Slices of one column that are being put into the tier at a time: each holds a few buffers of 1 MiB.
-pub const STORES_MAX: u64 = 4;
+pub const STORES_MAX: u64 = 2;
 
-/// Reads from disk that a column sends at a time: each holds a buffer of 256 KiB.
-pub const READS_MAX: u64 = 64;
+/// The buffer of a reader whose slice is read from disk.
+pub const READ_BYTES: u64 = 256 << 10;
 
 /// Objects that a column knows of without looking into the tier.
 pub const OBJECTS_MAX: usize = 8192;

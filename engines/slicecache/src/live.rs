@@ -42,6 +42,8 @@ pub struct Live<I: Io> {
     pub loading: Waiters,
     /// It was neither purged nor replaced: what it fetches may be stored.
     pub is_current: Cell<bool>,
+    /// It is not current, and what was stored of it is on its way out.
+    pub is_released: Cell<bool>,
     /// When it was used last, in the order of uses.
     pub used: Cell<u64>,
     pub(crate) state: RefCell<State>,

@@ -17,7 +17,7 @@ pub use purges::PURGE_SHARD;
 use crate::api::Opened;
 use crate::config::Config;
 use crate::fetch::Got;
-use crate::limits::{OBJECTS_MAX, READS_MAX, STORES_MAX};
+use crate::limits::{OBJECTS_MAX, READ_BYTES, STORES_MAX};
 use crate::live::{Asked, Live, Recorded, State};
 use crate::metrics::Metrics;
 use crate::room::Room;
@@ -76,13 +76,14 @@ pub struct Owner<I: Io> {
 }
 
 impl<I: Io> Owner<I> {
-    /// The owner of what `tier` holds. `memory_bytes`: for slices that come.
+    /// The owner of what `tier` holds. `io_bytes`: for all buffers. Half of it is for slices that come, the rest for putting them into
+    /// the tier, for reads from disk and for what is passed through.
     pub fn new(
         io: &I,
         tier: Shard<I>,
         config: Config,
         client: &Client<I>,
-        (memory_bytes, make_room): (u64, MakeRoom),
+        (io_bytes, make_room): (u64, MakeRoom),
         metrics: Metrics,
     ) -> Rc<Owner<I>> {
         let upstreams =
@@ -95,9 +96,9 @@ impl<I: Io> Owner<I> {
             config,
             upstreams,
             metrics,
-            memory: Room::new(memory_bytes),
+            memory: Room::new((io_bytes / 2).max(1)),
             stores: Room::new(STORES_MAX),
-            reads: Room::new(READS_MAX),
+            reads: Room::new((io_bytes / 8 / READ_BYTES).max(1)),
             make_room,
             files_total: Cell::new(0),
             purges: RefCell::default(),
@@ -265,13 +266,15 @@ impl<I: Io> Owner<I> {
     /// What is stored of an object that was forgotten goes with the last one who reads it.
     pub(crate) fn maybe_release(&self, live: &Rc<Live<I>>) {
         let state = &mut *live.state.borrow_mut();
-        if live.is_current.get() || !state.is_idle() {
+        if live.is_current.get() || live.is_released.get() || !state.is_idle() {
             return;
         }
-        let Some(known) = state.known.take() else { return };
+        let Some(number) = state.known.as_ref().map(|known| known.number) else { return };
         let Some((_, _, fill)) = state.object.fill() else { return };
+        // Who found it before and arrives only now meets slices that are gone, and has them fetched.
+        live.is_released.set(true);
         let (primary, count) = (live.primary, fill.slices().count());
-        self.spawn("slice-drop", self.me().delete_version(primary, known.number, count));
+        self.spawn("slice-drop", self.me().delete_version(primary, number, count));
     }
 
     /// Lets go of half of the objects that nobody uses when there are too many, those first that were not used for longest.

@@ -17,9 +17,6 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-/// The part of the buffers for I/O that slices on their way in may hold.
-const MEMORY_PART: u64 = 4;
-
 /// What every column is told.
 #[derive(Clone)]
 pub struct SlicePlan {
@@ -61,7 +58,7 @@ pub(super) struct Slices<I: Io> {
 pub(super) fn set_up<I: Io>(plan: &SlicePlan, parts: Parts<'_, I>) -> Result<Slices<I>, String> {
     let Parts { column, map, tier, port, trust, doors, io_bytes, make_room } = parts;
     let io = &column.io;
-    let room = (io_bytes / MEMORY_PART, make_room);
+    let room = (io_bytes, make_room);
     let client = Client::new(io, trust);
     let owner = Owner::new(io, tier, plan.config.clone(), &client, room, Metrics::new(column.index));
     let (columns, inbox) = Columns::connect(column.index, map, owner, port);

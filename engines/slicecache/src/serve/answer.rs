@@ -29,20 +29,27 @@ impl<I: Io> SliceService<I> {
         ask: &Ask,
         exchange: &mut Exchange<'_, I>,
     ) -> io::Result<()> {
-        let mut sitting = self.columns.sit(&ask.name);
-        let opened = exchange.wait_for(sitting.open(ask.clone())).await?;
-        match opened {
-            Opened::Pass => Box::pin(self.pass(routed, Bypassed::Pattern, exchange)).await,
-            Opened::Refused(refused) => self.refuse(refused, exchange).await,
-            Opened::Answer(mut head) => {
-                write_head(&head, routed.version, exchange);
-                if head.answer.ranges.is_empty() {
-                    return exchange.send(&[]).await;
-                }
-                let first = head.first.take();
-                self.send(&head, sitting, first, exchange).await
+        for is_last in [false, true] {
+            let mut sitting = self.columns.sit(&ask.name);
+            let opened = exchange.wait_for(sitting.open(ask.clone())).await?;
+            let mut head = match opened {
+                Opened::Pass => return Box::pin(self.pass(routed, Bypassed::Pattern, exchange)).await,
+                Opened::Refused(refused) => return self.refuse(refused, exchange).await,
+                Opened::Answer(head) => head,
+            };
+            write_head(&head, routed.version, exchange);
+            if head.answer.ranges.is_empty() {
+                return exchange.send(&[]).await;
+            }
+            let first = head.first.take();
+            match self.send(&head, sitting, first, exchange).await? {
+                None => return Ok(()),
+                // The version was no more, and nobody has seen a byte of it.
+                Some(Why::Changed) if !is_last && exchange.nothing_sent() => {}
+                Some(why) => return ended(why, exchange).await,
             }
         }
+        unreachable!("the last turn returns")
     }
 
     pub(super) async fn refuse(&self, refused: Refused, exchange: &mut Exchange<'_, I>) -> io::Result<()> {
@@ -52,13 +59,14 @@ impl<I: Io> SliceService<I> {
         }
     }
 
+    /// Sends all of it, or says why not.
     async fn send(
         &self,
         head: &Head,
         mut sitting: Sitting<I>,
         first: Option<Step>,
         exchange: &mut Exchange<'_, I>,
-    ) -> io::Result<()> {
+    ) -> io::Result<Option<Why>> {
         let mut frame = Frame::new(&head.answer.ranges, head.answer.multipart.as_ref());
         let (mut step, mut taken) = (first, 0);
         loop {
@@ -68,17 +76,17 @@ impl<I: Io> SliceService<I> {
             };
             taken = match next {
                 Step::Done => break,
-                Step::Ended(why) => return ended(why, exchange).await,
+                Step::Ended(why) => return Ok(Some(why)),
                 step => self.send_step(step, &sitting, &mut frame, exchange).await?,
             };
         }
         if frame.left() > 0 {
             return Err(io::Error::other("there is less of the object than the head promised"));
         }
-        match &head.answer.multipart {
-            Some(multipart) => exchange.send(&multipart.closing).await,
-            None => Ok(()),
+        if let Some(multipart) = &head.answer.multipart {
+            exchange.send(&multipart.closing).await?;
         }
+        Ok(None)
     }
 
     /// Sends one step; how many bytes of the object that were.

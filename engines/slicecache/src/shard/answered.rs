@@ -100,13 +100,7 @@ impl<I: Io> Owner<I> {
             true => live.primary,
             false => variant(&live.primary, &vary, &Fields::of_pairs(&state.lines)),
         };
-        {
-            let mut varies = self.varies.borrow_mut();
-            if varies.len() >= VARIES_MAX {
-                varies.clear();
-            }
-            varies.insert(live.primary, vary);
-        }
+        self.note_vary(live.primary, vary);
         if name == live.name.get() || !live.is_current.get() {
             return;
         }
@@ -117,6 +111,14 @@ impl<I: Io> Owner<I> {
             live.is_current.set(true);
             self.objects.borrow_mut().insert(name, live.clone());
         }
+    }
+
+    pub(super) fn note_vary(&self, primary: Name, vary: Vec<String>) {
+        let mut varies = self.varies.borrow_mut();
+        if varies.len() >= VARIES_MAX {
+            varies.clear();
+        }
+        varies.insert(primary, vary);
     }
 
     /// There is no answer, after all tries.

@@ -57,7 +57,13 @@ impl<I: Io> Owner<I> {
         let known = self.varies.borrow().get(&ask.name).cloned();
         let vary = match known {
             Some(vary) => Some(vary),
-            None => self.read_record(&ask.name, &ask.name).await.map(|entry| entry.vary),
+            None => {
+                let vary = self.read_record(&ask.name, &ask.name).await.map(|entry| entry.vary);
+                if let Some(vary) = &vary {
+                    self.note_vary(ask.name, vary.clone());
+                }
+                vary
+            }
         };
         let fields = Fields::of_pairs(&ask.lines);
         let name = match vary {
@@ -83,6 +89,7 @@ impl<I: Io> Owner<I> {
             is_loaded: Cell::new(false),
             loading: Waiters::default(),
             is_current: Cell::new(true),
+            is_released: Cell::new(false),
             used: Cell::new(0),
             state: RefCell::new(State::new(self.config.slicing(), lines)),
         });
