@@ -113,6 +113,11 @@ fn a_body_that_breaks_off_is_cut_when_nothing_more_can_be_had() {
     let mut got = Vec::new();
     conn.send(&Request::new("GET", "/cut").to_bytes()).expect("sent");
     let outcome = conn.receive_into("GET", &mut |part| got.extend_from_slice(part));
-    assert!(matches!(outcome, Err(Cut::Cut)) && good.body.starts_with(&got), "{outcome:?}");
+    // Who was still being sent what had come may have found it fetched anew.
+    match outcome {
+        Err(Cut::Cut) => assert!(got.len() < good.body.len() && good.body.starts_with(&got)),
+        Ok(reply) => assert!(reply.status == 502 || got == *good.body, "{} bytes", got.len()),
+        other => panic!("{other:?}"),
+    }
     assert!(get(&node, "/cut", "").must_be(200).body == *good.body);
 }
