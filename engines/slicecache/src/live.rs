@@ -233,7 +233,6 @@ mod tests {
     use super::*;
 
     #[test]
-    #[expect(clippy::single_range_in_vec_init, reason = "one range is what is meant")]
     fn a_slice_is_cut_where_its_pieces_end() {
         let pieces = Vec::from([&b"abc"[..], b"d", b"efgh"].map(Bytes::from_static));
         let slice = Slice { pieces, bytes: 8, room: None };

@@ -166,26 +166,7 @@ async fn set_up<I: Io>(
     let blobs = Server::behind(&column.io, blobs, net::Limits::default(), &node.doors.blob);
     let addr = node.blob_listen;
     let blob_listener = column.io.listen(addr).map_err(|e| format!("cannot listen on {addr}: {e}"))?;
-    let slices = match &node.slice {
-        Some(plan) => {
-            let blobs = columns.clone();
-            let parts = slice::Parts {
-                column: &column,
-                map: node.map,
-                tier: tier.clone(),
-                port: slice_port,
-                trust: node.trust.clone(),
-                doors: &node.doors,
-                io_bytes,
-                make_room: Box::new(move |bytes| {
-                    let blobs = blobs.clone();
-                    Box::pin(async move { blobs.evict(bytes).await })
-                }),
-            };
-            Some(slice::set_up(plan, parts)?)
-        }
-        None => None,
-    };
+    let slices = slice::set_up(&column, &node, (tier.clone(), io_bytes), slice_port, &columns)?;
     let ops = match column.index {
         0 => {
             let addr = node.ops_listen;

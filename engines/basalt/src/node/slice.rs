@@ -1,13 +1,12 @@
 //! The caching proxy of one column: its owner beside the blobs' in the same tier, its listener. Called by `columns`.
 
-use super::access::Doors;
-use net::client::{Client, Trust};
+use super::columns::NodePlan;
+use net::client::Client;
 use net::{Door, Server};
 use runtime::call::{Letter, letters};
 use runtime::column::Column;
 use runtime::io::Io;
 use runtime::mesh::{Doorbell, Port};
-use runtime::shards::ShardMap;
 use runtime::tier::Shard;
 use slicecache::config::Config;
 use slicecache::metrics::Metrics;
@@ -34,19 +33,6 @@ pub(super) fn ports(bells: &[Arc<Doorbell>]) -> Vec<Letters> {
     letters(bells)
 }
 
-/// What the owner is made of.
-pub(super) struct Parts<'p, I: Io> {
-    pub column: &'p Column<I>,
-    pub map: ShardMap,
-    pub tier: Shard<I>,
-    pub port: Letters,
-    pub trust: Trust,
-    pub doors: &'p Doors,
-    /// Of I/O, of the column.
-    pub io_bytes: u64,
-    pub make_room: MakeRoom,
-}
-
 /// A column's part of the proxy.
 pub(super) struct Slices<I: Io> {
     pub columns: Rc<Columns<I>>,
@@ -54,17 +40,28 @@ pub(super) struct Slices<I: Io> {
     pub listener: I::Listener,
 }
 
-/// Connects a column, and learns what was purged.
-pub(super) fn set_up<I: Io>(plan: &SlicePlan, parts: Parts<'_, I>) -> Result<Slices<I>, String> {
-    let Parts { column, map, tier, port, trust, doors, io_bytes, make_room } = parts;
-    let io = &column.io;
-    let room = (io_bytes, make_room);
-    let client = Client::new(io, trust);
-    let owner = Owner::new(io, tier, plan.config.clone(), &client, room, Metrics::new(column.index));
-    let (columns, inbox) = Columns::connect(column.index, map, owner, port);
+/// Connects a column, and learns what was purged; `None`: it does not run. `io_bytes`: for buffers, of the column.
+pub(super) fn set_up<I: Io>(
+    column: &Column<I>,
+    node: &NodePlan,
+    (tier, io_bytes): (Shard<I>, u64),
+    port: Letters,
+    blobs: &Rc<blobcache::Columns<I>>,
+) -> Result<Option<Slices<I>>, String> {
+    let Some(plan) = &node.slice else { return Ok(None) };
+    let (io, blobs) = (&column.io, blobs.clone());
+    // What may go is the tier's, whoever stored it.
+    let make_room: MakeRoom = Box::new(move |bytes| {
+        let blobs = blobs.clone();
+        Box::pin(async move { blobs.evict(bytes).await })
+    });
+    let client = Client::new(io, node.trust.clone());
+    let metrics = Metrics::new(column.index);
+    let owner = Owner::new(io, tier, plan.config.clone(), &client, (io_bytes, make_room), metrics);
+    let (columns, inbox) = Columns::connect(column.index, node.map, owner, port);
     column.add_inbox(inbox);
-    let service = SliceService::new(columns.clone(), may_purge(plan, &doors.slice));
-    let server = Server::behind(io, service, net::Limits::default(), &doors.slice);
+    let service = SliceService::new(columns.clone(), may_purge(plan, &node.doors.slice));
+    let server = Server::behind(io, service, net::Limits::default(), &node.doors.slice);
     let listener = io.listen(plan.listen).map_err(|e| format!("cannot listen on {}: {e}", plan.listen))?;
     let (learning, failing) = (columns.clone(), column.clone());
     io.spawn("slice-purges", async move {
@@ -73,7 +70,7 @@ pub(super) fn set_up<I: Io>(plan: &SlicePlan, parts: Parts<'_, I>) -> Result<Sli
             failing.fail(format!("what was purged is not known, and would come back: {why}"));
         }
     });
-    Ok(Slices { columns, server, listener })
+    Ok(Some(Slices { columns, server, listener }))
 }
 
 /// Whoever reaches a port of other machines must show who it is.

@@ -144,9 +144,8 @@ impl<I: Io> Owner<I> {
     /// What an unsafe method changed is not served any more (RFC 9111 §4.4).
     pub async fn invalidate(&self, primary: &Name) {
         self.varies.borrow_mut().remove(primary);
-        let all = self.objects.borrow();
-        let of_it: Vec<Rc<Live<I>>> = all.values().filter(|live| live.primary == *primary).cloned().collect();
-        drop(all);
+        let of_it: Vec<Rc<Live<I>>> =
+            self.objects.borrow().values().filter(|live| live.primary == *primary).cloned().collect();
         for live in &of_it {
             self.forget(live);
         }
