@@ -49,9 +49,18 @@ const SPIN_NS_MAX: u64 = 20_000;
 /// Messages that follow each other this closely are handled in one turn: about 0.2 µs, and 2 µs in all.
 const EMPTY_POLLS_MAX: u32 = 16;
 const POLLS_MAX: u32 = 256;
-/// How long a wrong sleep of the executor may last; the last one also when this task sleeps.
-const TICKS: [Duration; 3] =
-    [Duration::from_millis(2), Duration::from_millis(20), Duration::from_millis(100)];
+/// How long a wrong sleep of the executor may last. All that run out while the thread does not run are of no use to it: with a
+/// thousand busy threads beside it that is more than a second, so there are some of seconds too.
+const TICKS: [Duration; 6] = [
+    Duration::from_millis(2),
+    Duration::from_millis(20),
+    Duration::from_millis(100),
+    Duration::from_millis(400),
+    Duration::from_millis(1600),
+    Duration::from_millis(6400),
+];
+/// The one that also wakes this task when it sleeps; shorter ones are not set then.
+const REST: usize = 2;
 
 /// A queue that other columns fill: the driver drains it in every turn.
 pub trait Inbox {
@@ -307,13 +316,12 @@ impl Watchdog {
         }
     }
 
-    /// This task sleeps: the last timer is enough, and wakes it.
+    /// This task sleeps: the timer that wakes it is enough, with the longer ones behind it.
     fn rest(&mut self) -> &mut Option<Timer> {
-        let [short @ .., last] = &mut self.timers;
-        short.iter_mut().for_each(|timer| *timer = None);
-        self.due_ns = [0; TICKS.len()];
+        self.timers[..REST].fill_with(|| None);
+        self.due_ns[..=REST].fill(0);
         self.look_ns = 0;
-        last
+        &mut self.timers[REST]
     }
 }
 
