@@ -33,7 +33,10 @@ impl Args for ServeFlags {
 }
 
 /// Keys that `--help` lists and `-h`, which is to fit a screen, does not.
-const RARE: [&str; 14] = [
+const RARE: [&str; 17] = [
+    "prefetch",
+    "scrub-rate",
+    "engines",
     "disk-free-min",
     "scrub-rest",
     "tls-key",

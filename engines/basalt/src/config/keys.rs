@@ -228,7 +228,7 @@ pub static KEYS: [Key; 33] = [
         value_name: "TIME",
         kind: Kind::Text,
         default: "none",
-        help: "How long blobs stay that are put without ?ttl=, such as 90s, 12h or 7d; none is until deleted",
+        help: "How long blobs stay that are put without ?ttl=, such as 90s or 7d",
         heading: MACHINE,
         set: |settings, values| {
             settings.object_ttl_ms = parse_ttl(one(values)?)?;
@@ -364,7 +364,7 @@ pub static KEYS: [Key; 33] = [
         value_name: "[/PREFIX=]URL",
         kind: Kind::Paths,
         default: "none",
-        help: "Cache what this server has, in slices; several: by prefix of the path",
+        help: "Cache in slices what this server has; repeatable",
         heading: ORIGINS,
         set: |settings, values| {
             settings.slice.origins = slice::parse_origins(values)?;
