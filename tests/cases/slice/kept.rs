@@ -115,3 +115,34 @@ fn a_purge_needs_the_token_and_nothing_else_does() {
     purge(&node, "/t", &[("Authorization", "Bearer secret")]);
     assert_eq!(word(&get(&node, "/t", "")), "MISS");
 }
+
+#[test]
+fn answers_that_depend_on_fields_are_kept_apart() {
+    let origin = Origin::start();
+    let mut node = proxy(&origin).start();
+    let plain = object(1, MIB + 1);
+    let object = Object { fields: format!("{}Vary: Accept-Language, X-None\r\n", plain.fields), ..plain };
+    origin.put("/v", object.clone());
+    let ask = |node: &Node, language: &str, agent: &str| {
+        let request =
+            Request::new("GET", "/v").header("Accept-Language", language).header("User-Agent", agent);
+        let reply = node.slice().call(&request).must_be(200);
+        assert!(reply.body == *object.body);
+        word(&reply).to_owned()
+    };
+    for (language, agent, word) in [
+        ("en", "a", "MISS"),
+        ("de", "a", "MISS"),
+        ("en", "b", "HIT"),
+        ("de", "b", "HIT"),
+        ("en, de", "a", "MISS"),
+    ] {
+        assert_eq!(ask(&node, language, agent), word, "{language} {agent}");
+    }
+    must_be_stored(&node, "/v");
+    node.kill();
+    node = node.start_again();
+    for language in ["en", "de", "en,  de"] {
+        assert_eq!(ask(&node, language, "c"), "HIT", "{language}");
+    }
+}

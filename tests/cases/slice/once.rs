@@ -4,6 +4,7 @@ use super::{MIB, get, object, proxy};
 use std::sync::Barrier;
 use std::thread;
 use std::time::Duration;
+use tests::http::Request;
 use tests::origin::{Object, Origin};
 
 fn at_once(count: usize, ask: impl Fn(usize) + Sync) {
@@ -62,4 +63,25 @@ fn readers_in_different_places_of_a_cold_object_share_what_comes() {
     });
     let asked = origin.asked("/far");
     assert_eq!((asked.len(), asked.values().max()), (16, Some(&1)), "{asked:?}");
+}
+
+#[test]
+fn who_leaves_takes_nothing_from_the_others() {
+    let origin = Origin::start();
+    let node = proxy(&origin).start();
+    let cold = Object { pause: Duration::from_millis(3), ..object(4, 12 * MIB) };
+    origin.put("/left", cold.clone());
+    at_once(40, |at| {
+        if at % 2 == 0 {
+            assert!(get(&node, "/left", "").must_be(200).body == *cold.body);
+            return;
+        }
+        let mut conn = node.slice();
+        conn.send(&Request::new("GET", "/left").to_bytes()).expect("sent");
+        if at % 4 == 1 {
+            conn.receive_some(at * 10_000).expect("something comes");
+        }
+    });
+    let asked = origin.asked("/left");
+    assert_eq!((asked.len(), asked.values().max()), (12, Some(&1)), "{asked:?}");
 }
