@@ -1,4 +1,4 @@
-//! The HTTP/1.1 client: GETs from origins, over connections that are kept. Called by engines; knows none.
+//! The HTTP/1.1 client: requests to origins, over connections that are kept. Called by engines; knows none.
 //!
 //! | file | holds |
 //! |---|---|
@@ -6,6 +6,7 @@
 //! | `stream`, `tls` | a connection, plain or TLS; whom we trust |
 //! | `pool` | connections that wait for their next request |
 //! | `reply` | an answer: head, then body as it comes |
+//! | `ask` | requests in the caller's own words: any method and fields, a body, no redirects followed |
 //!
 //! Invariants
 //! 1. Every wait has a deadline: connecting with TLS, the head, each 64 KiB of a body.
@@ -13,12 +14,14 @@
 //! 3. Retrying is the caller's, who knows what a retry may cost; one exception: a kept connection that turns out to be closed
 //!    before a byte of the answer came is replaced by a new one, once.
 
+mod ask;
 mod pool;
 mod reply;
 mod stream;
 mod tls;
 mod url;
 
+pub use ask::{Ask, Sending};
 pub use pool::{IDLE_MAX, IDLE_PER_HOST_MAX, IDLE_WAIT_NS};
 pub use reply::Reply;
 pub use tls::Trust;
@@ -69,6 +72,36 @@ pub enum ClientError {
     Redirect(String),
 }
 
+/// How long a client waits and what it keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// See [`CONNECT_WAIT_NS`].
+    pub connect_wait_ns: u64,
+    /// See [`HEAD_WAIT_NS`].
+    pub head_wait_ns: u64,
+    /// See [`BODY_WAIT_NS`].
+    pub body_wait_ns: u64,
+    /// See [`IDLE_WAIT_NS`].
+    pub idle_wait_ns: u64,
+    /// See [`IDLE_PER_HOST_MAX`].
+    pub idle_per_host_max: usize,
+    /// See [`IDLE_MAX`].
+    pub idle_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            connect_wait_ns: CONNECT_WAIT_NS,
+            head_wait_ns: HEAD_WAIT_NS,
+            body_wait_ns: BODY_WAIT_NS,
+            idle_wait_ns: IDLE_WAIT_NS,
+            idle_per_host_max: IDLE_PER_HOST_MAX,
+            idle_max: IDLE_MAX,
+        }
+    }
+}
+
 /// A client on one column. Clones share its connections.
 pub struct Client<I: Io> {
     inner: Rc<Inner<I>>,
@@ -77,6 +110,7 @@ pub struct Client<I: Io> {
 struct Inner<I: Io> {
     io: I,
     trust: Trust,
+    limits: Limits,
     pool: Pool<I>,
     deadlines: Deadlines,
     sweeping: Cell<bool>,
@@ -91,10 +125,16 @@ impl<I: Io> Clone for Client<I> {
 impl<I: Io> Client<I> {
     /// A client that trusts `trust`.
     pub fn new(io: &I, trust: Trust) -> Client<I> {
+        Client::with_limits(io, trust, Limits::default())
+    }
+
+    /// As [`Client::new`], with other limits.
+    pub fn with_limits(io: &I, trust: Trust, limits: Limits) -> Client<I> {
         let inner = Inner {
             io: io.clone(),
             trust,
-            pool: Pool::new(),
+            limits,
+            pool: Pool::new(limits),
             deadlines: Deadlines::default(),
             sweeping: Cell::new(false),
         };
@@ -125,12 +165,16 @@ impl<I: Io> Client<I> {
     }
 
     async fn get_once(&self, url: &Url, fields: &[(&str, &str)]) -> Result<Reply<I>, ClientError> {
-        let host = Host { is_https: url.is_https, name: url.host.clone(), port: url.port };
-        let request = request(url, fields);
+        self.exchange(url, &request(url, fields), false).await
+    }
+
+    /// Sends a request without a body and reads the head of its answer.
+    async fn exchange(&self, url: &Url, request: &[u8], is_head: bool) -> Result<Reply<I>, ClientError> {
+        let host = Host::of(url);
         if let Some(mut link) = self.inner.pool.take(&host) {
             let mut input = Vec::new();
-            match self.ask(&mut link, &request, &mut input).await {
-                Ok(head) => return Ok(Reply::new(self, host, url.clone(), link, head, input)),
+            match self.converse(&mut link, request, &mut input).await {
+                Ok(head) => return Ok(Reply::new(self, url.clone(), link, (head, is_head), input)),
                 // It was closed while it waited.
                 Err(ClientError::Lost(_) | ClientError::Short) if input.is_empty() => {}
                 Err(e) => return Err(e),
@@ -138,32 +182,34 @@ impl<I: Io> Client<I> {
         }
         let mut link = self.connect(&host).await?;
         let mut input = Vec::new();
-        let head = self.ask(&mut link, &request, &mut input).await?;
-        Ok(Reply::new(self, host, url.clone(), link, head, input))
+        let head = self.converse(&mut link, request, &mut input).await?;
+        Ok(Reply::new(self, url.clone(), link, (head, is_head), input))
     }
 
     /// Sends a request and reads the head of its answer; what follows the head stays in `input`.
-    async fn ask(
+    async fn converse(
         &self,
         link: &mut Link<I>,
         request: &[u8],
         input: &mut Vec<u8>,
     ) -> Result<ReplyHead, ClientError> {
-        link.guard.set(self.now_ns() + HEAD_WAIT_NS, Hangup::Both, false);
-        let asked = self.ask_in_time(link, request, input).await;
+        link.guard.set(self.now_ns() + self.inner.limits.head_wait_ns, Hangup::Both, false);
+        let asked = self.converse_in_time(link, request, input).await;
         match asked {
             Err(_) if link.guard.is_late() => Err(ClientError::Timeout("its answer")),
             asked => asked,
         }
     }
 
-    async fn ask_in_time(
+    async fn converse_in_time(
         &self,
         link: &mut Link<I>,
         request: &[u8],
         input: &mut Vec<u8>,
     ) -> Result<ReplyHead, ClientError> {
-        link.stream.send(request).await?;
+        if !request.is_empty() {
+            link.stream.send(request).await?;
+        }
         let mut interim = 0;
         loop {
             match parse_reply(input).map_err(|e| ClientError::Malformed(e.to_string()))? {
@@ -199,7 +245,7 @@ impl<I: Io> Client<I> {
             Err(last)
         };
         let failed = |e| ClientError::Connect(format!("{}:{}", host.name, host.port), e);
-        let conn = within(&self.inner.io, CONNECT_WAIT_NS, connecting).await;
+        let conn = within(&self.inner.io, self.inner.limits.connect_wait_ns, connecting).await;
         let conn = conn.ok_or(ClientError::Timeout("connecting"))?.map_err(failed)?;
         let guard = self.watch(conn.hangup());
         let stream = match host.is_https {
@@ -214,7 +260,7 @@ impl<I: Io> Client<I> {
 
     /// The sweeper runs while there are connections.
     fn watch(&self, hangup: Box<dyn Fn(Hangup)>) -> crate::deadline::Guard {
-        let guard = self.inner.deadlines.watch(self.now_ns() + CONNECT_WAIT_NS, hangup);
+        let guard = self.inner.deadlines.watch(self.now_ns() + self.inner.limits.connect_wait_ns, hangup);
         if !self.inner.sweeping.replace(true) {
             let me = self.clone();
             self.inner.io.spawn("origin-deadlines", async move {

@@ -9,7 +9,10 @@
 //! 2. Every wait has a deadline that moves only with progress.
 //! 3. After a failed send or a body that ended early nothing more is sent on the connection.
 
+mod relayed;
 mod streamed;
+
+pub use relayed::Length;
 
 use crate::deadline::Guard;
 use crate::http1::{CONTINUE, ChunkedDecoder, HttpDate, ResponseHead, Status};
@@ -54,6 +57,8 @@ pub(crate) struct Framing {
     pub(crate) keep_alive: bool,
     pub(crate) expects_continue: bool,
     pub(crate) is_head: bool,
+    /// HTTP/1.0: it knows no chunks.
+    pub(crate) is_old: bool,
 }
 
 /// What a request is received from and answered on.
@@ -80,6 +85,8 @@ pub struct Exchange<'c, I: Io> {
     pub(crate) is_quick: bool,
     /// A byte of the answer may have been sent.
     pub(crate) answering: bool,
+    /// The answer's body goes out in chunks.
+    pub(crate) is_chunked: bool,
 }
 
 impl<I: Io> Exchange<'_, I> {

@@ -92,6 +92,10 @@ pub trait Service<I: Io>: 'static {
     fn is_public(&self, _path: &str) -> bool {
         false
     }
+    /// Whether a request is taken only with a token, where the listener knows tokens.
+    fn needs_token(&self, head: &Head<'_>) -> bool {
+        !self.is_public(head.path)
+    }
     /// Answers. An error ends the connection.
     fn respond(
         &self,
@@ -321,6 +325,7 @@ impl<I: Io, S: Service<I>> Server<I, S> {
             received_bytes: 0,
             is_quick: false,
             answering: false,
+            is_chunked: false,
         };
         if inner.stop.is_said() {
             exchange.framing.keep_alive = false;
@@ -398,9 +403,10 @@ impl<I: Io, S: Service<I>> Server<I, S> {
             keep_alive: head.keep_alive,
             expects_continue: head.expect_continue,
             is_head: head.method == Method::Head,
+            is_old: head.minor_version == 0,
         };
         let (service, door) = (&self.inner.service, &self.inner.door);
-        if !door.admits(head) && !service.is_public(head.path) {
+        if !door.admits(head) && service.needs_token(head) {
             let what = "a bearer token of this listener is needed";
             return (Err(Refusal::new(Status::Unauthorized, what)), framing);
         }

@@ -28,6 +28,7 @@ mod ranges;
 mod refetch;
 mod refusals;
 mod scrub;
+mod slice;
 mod slow;
 mod stall;
 mod suites;

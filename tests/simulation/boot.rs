@@ -98,6 +98,7 @@ pub fn start_on(
     let (disks, recovered) = recover(twin, columns, dirs, look).map_err(|e| e.to_string())?;
     let plan = NodePlan {
         blob_listen: blob_addr(),
+        slice: None,
         ops_listen: ops_addr(),
         object_ttl_ms: None,
         prefetch: true,

@@ -87,6 +87,8 @@ pub struct Setup {
     pub data: PathBuf,
     /// Where the blob interface will listen.
     pub blob: SocketAddr,
+    /// Where the caching proxy will listen, if it is told of an origin.
+    pub slice: SocketAddr,
     /// Where `/metrics` and health will listen.
     pub ops: SocketAddr,
     cpuset: String,
@@ -111,6 +113,7 @@ impl Setup {
             data: home.path().join("data"),
             home: Arc::new(home),
             blob: free_addr(),
+            slice: free_addr(),
             ops: free_addr(),
             cpuset: cpuset(2),
             memory: "512MiB".to_owned(),
@@ -142,6 +145,12 @@ impl Setup {
     pub fn arg(mut self, arg: impl Into<String>) -> Self {
         self.extra.push(arg.into());
         self
+    }
+
+    /// Caches what an origin has.
+    pub fn origin(self, url: &str) -> Self {
+        let listen = self.slice.to_string();
+        self.arg("--slice-origin").arg(url).arg("--slice-listen").arg(listen)
     }
 
     /// Serves TLS with a certificate and its key, which `authority` signed.
@@ -298,6 +307,11 @@ impl Node {
     /// A client of the ops port.
     pub fn ops(&self) -> Client {
         Client::new(self.setup.ops)
+    }
+
+    /// A connection to the caching proxy.
+    pub fn slice(&self) -> Conn {
+        Conn::open(self.setup.slice)
     }
 
     /// A connection to the blob interface.

@@ -40,6 +40,8 @@ pub struct Object {
     pub ranges: bool,
     /// Whether whole bodies go out chunked.
     pub chunked: bool,
+    /// Further lines of the head, each with its line end.
+    pub fields: String,
     /// Slept before each 64 KiB.
     pub pause: Duration,
     /// What goes wrong, and with how many requests.
@@ -56,6 +58,7 @@ impl Object {
             etag: "\"v1\"".to_owned(),
             ranges: true,
             chunked: false,
+            fields: String::new(),
             pause: Duration::ZERO,
             fault: None,
             becomes: None,
@@ -186,17 +189,29 @@ impl Origin {
                 head.push(byte[0]);
             }
             let head = String::from_utf8_lossy(&head).into_owned();
-            let path = head.split(' ').nth(1).unwrap_or("/").to_owned();
+            let mut words = head.split(' ');
+            let (method, path) = (words.next().unwrap_or(""), words.next().unwrap_or("/").to_owned());
             let field = |name: &str| {
                 head.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(": ").map(str::to_owned))
             };
+            if !matches!(method, "GET" | "HEAD") {
+                echo(&mut wire, method, &path, field("Content-Length"))?;
+                continue;
+            }
             let range = field("Range").unwrap_or_default();
             let (object, fault) = self.look_up(&path, &range);
             let Some(object) = object else {
                 wire.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 4\r\n\r\nnone")?;
                 continue;
             };
-            answer(&mut wire, &object, fault, &range, field("If-Range").as_deref())?;
+            if let Some(status) = unmet(&object, field("If-Match"), field("If-None-Match")) {
+                let head = format!("HTTP/1.1 {status} X\r\nETag: {}\r\n{}", object.etag, object.fields);
+                let length = if status == 304 { "" } else { "Content-Length: 0\r\n" };
+                wire.write_all(format!("{head}{length}\r\n").as_bytes())?;
+                continue;
+            }
+            let is_head = method == "HEAD";
+            answer(&mut wire, &object, fault, (&range, is_head), field("If-Range").as_deref())?;
         }
     }
 
@@ -222,9 +237,41 @@ impl Origin {
     }
 }
 
-/// `bytes=A-B` of an object of `size` bytes.
+/// The status of a condition that does not hold.
+fn unmet(object: &Object, if_match: Option<String>, if_none_match: Option<String>) -> Option<u16> {
+    if if_match.is_some_and(|tag| tag != object.etag) {
+        return Some(412);
+    }
+    if_none_match.is_some_and(|tag| tag == object.etag).then_some(304)
+}
+
+/// Says what it was told: method, target, body.
+fn echo(wire: &mut impl Wire, method: &str, path: &str, length: Option<String>) -> io::Result<()> {
+    let mut body = Vec::new();
+    match length.and_then(|text| text.parse().ok()) {
+        Some(length) => {
+            body.resize(length, 0);
+            wire.read_exact(&mut body)?;
+        }
+        None => {
+            while !body.ends_with(b"0\r\n\r\n") {
+                let mut byte = [0];
+                wire.read_exact(&mut byte)?;
+                body.push(byte[0]);
+            }
+        }
+    }
+    let told = [format!("{method} {path}\n").as_bytes(), &body].concat();
+    let head = format!("HTTP/1.1 299 Echo\r\nContent-Length: {}\r\n\r\n", told.len());
+    wire.write_all(&[head.as_bytes(), &told].concat())
+}
+
+/// `bytes=A-B` or `bytes=-N` of an object of `size` bytes.
 fn parse_range(range: &str, size: usize) -> Option<(usize, usize)> {
     let (first, last) = range.strip_prefix("bytes=")?.split_once('-')?;
+    if first.is_empty() {
+        return Some((size.saturating_sub(last.parse().ok()?), size));
+    }
     let (first, last): (usize, usize) = (first.parse().ok()?, last.parse().ok()?);
     Some((first, (last + 1).min(size)))
 }
@@ -233,7 +280,7 @@ fn answer(
     wire: &mut impl Wire,
     object: &Object,
     fault: Option<Fault>,
-    range: &str,
+    (range, is_head): (&str, bool),
     if_range: Option<&str>,
 ) -> io::Result<()> {
     match &fault {
@@ -259,6 +306,7 @@ fn answer(
     if !object.etag.is_empty() {
         head.push_str(&format!("ETag: {}\r\n", object.etag));
     }
+    head.push_str(&object.fields);
     let (line, from, to) = match part {
         Some((first, _)) if first >= size => {
             let head =
@@ -283,6 +331,9 @@ fn answer(
         false => head.push_str(&format!("Content-Length: {}\r\n", to - from)),
     }
     wire.write_all(format!("HTTP/1.1 {line}\r\n{head}\r\n").as_bytes())?;
+    if is_head {
+        return wire.flush();
+    }
     send_body(wire, object, from..to, chunked, fault)
 }
 

@@ -22,10 +22,12 @@ pub mod layers;
 pub mod nearest;
 pub mod show;
 pub mod size;
+pub mod slice;
 
 use flags::ServeFlags;
 use layers::Layers;
 use size::{Amount, Bytes};
+use slice::Slice;
 
 /// What `serve` runs with. Nothing below the node reads flags, files or the environment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +48,8 @@ pub struct Settings {
     pub object_ttl_ms: Option<u64>,
     /// Where the blob HTTP interface listens.
     pub blob_listen: SocketAddr,
+    /// The caching proxy.
+    pub slice: Slice,
     /// Where metrics and health listen.
     pub ops_listen: SocketAddr,
     /// Whether sequential readers of large blobs are read ahead of.
@@ -87,6 +91,15 @@ pub struct DataDir {
 }
 
 impl Settings {
+    /// What the caching proxy runs with; `None`: it does not run.
+    ///
+    /// # Errors
+    /// What is wrong with it, by key.
+    pub fn slice_config(&self) -> Result<Option<slicecache::config::Config>, (&'static str, String)> {
+        let runs = self.engines.contains(&Engine::Slice);
+        if runs { self.slice.config() } else { Ok(None) }
+    }
+
     /// Of a directory, on the file system where it is or will be: the most to store, and what stays free. In bytes.
     pub fn disk_bytes(&self, dir: &DataDir) -> Result<(u64, u64), Error> {
         let total_bytes = file_system_bytes(&dir.path).map_err(|error| {
@@ -130,21 +143,24 @@ pub struct Verify {
 pub enum Engine {
     /// Blobs over HTTP.
     Blob,
+    /// The caching proxy.
+    Slice,
 }
 
 /// Engines the design has and this build has not.
-const ENGINES_NOT_BUILT: [&str; 3] = ["meta", "slice", "tsdb"];
+const ENGINES_NOT_BUILT: [&str; 2] = ["meta", "tsdb"];
 
 impl Engine {
     /// Reads an engine's name; the error tells an engine not built yet from one that never will be.
     pub fn parse(name: &str) -> Result<Self, String> {
         match name {
             "blob" => Ok(Self::Blob),
+            "slice" => Ok(Self::Slice),
             name if ENGINES_NOT_BUILT.contains(&name) => {
-                Err(format!("engine `{name}` is not built yet; this build has: blob"))
+                Err(format!("engine `{name}` is not built yet; this build has: blob, slice"))
             }
             name => Err(format!(
-                "no engine is called `{name}`; this build has: blob (not built yet: {})",
+                "no engine is called `{name}`; this build has: blob, slice (not built yet: {})",
                 ENGINES_NOT_BUILT.join(", ")
             )),
         }
@@ -277,6 +293,7 @@ pub fn resolve(
     if faults.is_empty() {
         faults.extend(check_tls(&settings.tls, &layers));
         faults.extend(check_listeners(&settings, &layers));
+        faults.extend(check_engines(&settings, &layers));
         warnings.extend(warn_of_open(&settings));
     }
     match Error::all(faults) {
@@ -325,10 +342,25 @@ fn warn_of_open(settings: &Settings) -> Option<String> {
     })
 }
 
+fn check_engines(settings: &Settings, layers: &Layers) -> Vec<Error> {
+    let fault = |key: &'static str, why: &str| vec![layers.origin(key).fault(key, why)];
+    if !settings.engines.contains(&Engine::Blob) {
+        return fault("engines", "blob is always run: the others are beside it");
+    }
+    match settings.slice_config() {
+        Ok(_) => Vec::new(),
+        Err((key, why)) => fault(key, &why),
+    }
+}
+
 fn check_listeners(settings: &Settings, layers: &Layers) -> Vec<Error> {
-    let listeners = [("blob-listen", settings.blob_listen), ("ops-listen", settings.ops_listen)];
+    let mut listeners = vec![("blob-listen", settings.blob_listen)];
+    if settings.slice_config().is_ok_and(|config| config.is_some()) {
+        listeners.push(("slice-listen", settings.slice.listen));
+    }
+    listeners.push(("ops-listen", settings.ops_listen));
     let mut faults = Vec::new();
-    for (key, addr) in listeners {
+    for &(key, addr) in &listeners {
         if !is_local(addr) && !settings.insecure && settings.tls.certs.is_empty() {
             let why = format!(
                 "{addr} is not a loopback address, and there is no --tls-cert: \
@@ -339,9 +371,12 @@ fn check_listeners(settings: &Settings, layers: &Layers) -> Vec<Error> {
             ));
         }
     }
-    if settings.blob_listen == settings.ops_listen && settings.ops_listen.port() != 0 {
-        let why = format!("{} is taken by blob-listen", settings.ops_listen);
-        faults.push(layers.origin("ops-listen").fault("ops-listen", &why));
+    for (at, (key, addr)) in listeners.iter().enumerate() {
+        let taken = listeners[..at].iter().find(|(_, other)| other == addr && addr.port() != 0);
+        if let Some((other, _)) = taken {
+            let why = format!("{addr} is taken by {other}");
+            faults.push(layers.origin(key).fault(key, &why));
+        }
     }
     faults
 }

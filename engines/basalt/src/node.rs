@@ -8,6 +8,7 @@ pub mod columns;
 mod devices;
 pub mod mount;
 mod ops;
+pub mod slice;
 
 use crate::config::Settings;
 use crate::config::size::Bytes;
@@ -28,6 +29,7 @@ use runtime::tier::{
     DataDir, DataDirError, DiskPlan, Guard, RecoverError, Recovered, check_members, recover_all,
     remember_members,
 };
+use slice::SlicePlan;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicUsize;
@@ -69,7 +71,11 @@ pub(crate) fn serve(settings: Settings) -> Result<(), Error> {
             .why(format!("a column needs at least {}", Bytes(COLUMN_BYTES_MIN)))
             .fix("give more memory, or fewer CPUs with --cpuset"));
     }
-    for addr in [settings.blob_listen, settings.ops_listen] {
+    let slice = settings.slice_config().map_err(|(key, why)| Error::config(format!("--{key}")).why(why))?;
+    let slice = slice.map(|config| SlicePlan { listen: settings.slice.listen, config });
+    let listeners =
+        [Some(settings.blob_listen), slice.as_ref().map(|plan| plan.listen), Some(settings.ops_listen)];
+    for addr in listeners.into_iter().flatten() {
         refuse_taken(addr)?;
     }
     let trust = trust(&settings)?;
@@ -91,6 +97,7 @@ pub(crate) fn serve(settings: Settings) -> Result<(), Error> {
     let devices = devices::device_limits(&disks, cpus.len());
     let node = NodePlan {
         blob_listen: settings.blob_listen,
+        slice,
         ops_listen: settings.ops_listen,
         object_ttl_ms: settings.object_ttl_ms,
         prefetch: settings.prefetch,

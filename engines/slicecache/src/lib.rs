@@ -6,8 +6,16 @@
 //! | `limits` | every bound of the engine, with its reason |
 //! | `state` | all that is decided: synchronous, without I/O, clock, randomness or locks |
 //! | `log` | what is written down, and its bytes: purges, what is known of an object |
+//! | `api` | requests to the owner of an object, and its replies, as plain data |
+//! | `serve` | HTTP ↔ `api`; what is passed through |
+//! | `columns` | the owners of all columns, as seen from one |
+//! | `shard` | the owner: takes events, asks the state, does what it says; `live` is one object in use |
+//! | `fetch`, `upstream` | requests to origins; one origin's connections, turns, breaker |
+//! | `store` | slices and records into the tier and out of it |
+//! | `room`, `metrics` | bytes and places that are bounded; counts |
 //!
-//! Here so far is what decides; the loop that waits (`api`, `serve`, `shard`) is to come.
+//! On disk everything is an object of the tier (`runtime::tier`) under a private name, all of one object on one shard: its slices and
+//! its record, which may go when the disk is full, and purges, which may not.
 //!
 //! Words: an *object* is what a cache key names; a *version* of it is named by one validator and one size; a *slice* is an
 //! aligned stretch of a version; a *part* is what one range of a client's request asks for; a *run* is the stretch of bytes
@@ -35,7 +43,21 @@
 
 #![forbid(unsafe_code)]
 
+pub mod api;
+pub mod columns;
 pub mod config;
+mod fetch;
 pub mod limits;
+mod live;
 pub mod log;
+pub mod metrics;
+mod room;
+pub mod serve;
+pub mod shard;
 pub mod state;
+mod store;
+mod upstream;
+
+pub use columns::Columns;
+pub use serve::SliceService;
+pub use shard::Owner;

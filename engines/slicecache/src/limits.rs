@@ -29,6 +29,37 @@ pub const READERS_MAX: usize = 65_535;
 /// Requests that wait for a connection to one origin.
 pub const TURNS_WAITING_MAX: usize = 4096;
 
+/// Requests to one origin under way from one column, those that are passed through among them.
+pub const ORIGIN_CONNECTIONS_MAX: usize = 256;
+
+/// Received of an origin at a time: the first bytes of a slice go out soon, the others cost less.
+pub const FIRST_PIECE_BYTES: usize = 64 << 10;
+/// See [`FIRST_PIECE_BYTES`].
+pub const PIECE_BYTES: usize = 256 << 10;
+
+/// Of a body that is passed through, in memory of each request.
+pub const PASSED_PIECE_BYTES: usize = 64 << 10;
+
+/// Slices of one column that are being put into the tier at a time: each holds a few buffers of 1 MiB.
+pub const STORES_MAX: u64 = 2;
+
+/// The buffer of a reader whose slice is read from disk.
+pub const READ_BYTES: u64 = 256 << 10;
+
+/// Objects that a column knows of without looking into the tier.
+pub const OBJECTS_MAX: usize = 8192;
+
+/// Objects of which a column remembers on which fields their answers depend.
+pub const VARIES_MAX: usize = 65_536;
+
+/// How often, and after how long a wait each, memory is asked for again, and a full lane to another column: ten seconds in all.
+pub const MEMORY_TRIES_MAX: usize = 5000;
+/// See [`MEMORY_TRIES_MAX`].
+pub const MEMORY_RETRY_NS: u64 = 2_000_000;
+
+/// Slices of which the tier is asked between turns of other tasks.
+pub const LOOKED_AT_ONCE: u64 = 256;
+
 /// Slices of one object that may be told apart; beyond it the object is passed through.
 pub const SLICES_MAX: u64 = 1 << 24;
 

@@ -1,10 +1,11 @@
 //! Connections that wait for their next request, by host. Called by `client`.
 //!
 //! Invariants
-//! 1. At most [`IDLE_PER_HOST_MAX`] wait for one host and [`IDLE_MAX`] in all; one more is closed, the oldest first.
-//! 2. One that waits longer than [`IDLE_WAIT_NS`] is hung up on by the deadline sweeper and closed at its next look.
+//! 1. At most `idle_per_host_max` wait for one host and `idle_max` in all; one more is closed, the oldest first.
+//! 2. One that waits longer than `idle_wait_ns` is hung up on by the deadline sweeper and closed at its next look.
 
 use super::stream::Stream;
+use super::{Limits, Url};
 use crate::deadline::Guard;
 use runtime::io::{Hangup, Io};
 use std::cell::RefCell;
@@ -24,6 +25,12 @@ pub(super) struct Host {
     pub(super) port: u16,
 }
 
+impl Host {
+    pub(super) fn of(url: &Url) -> Host {
+        Host { is_https: url.is_https, name: url.host.clone(), port: url.port }
+    }
+}
+
 /// A connection with its deadline.
 pub(super) struct Link<I: Io> {
     pub(super) stream: Stream<I>,
@@ -31,13 +38,14 @@ pub(super) struct Link<I: Io> {
 }
 
 pub(super) struct Pool<I: Io> {
+    limits: Limits,
     /// Oldest first.
     idle: RefCell<Vec<(Host, Link<I>)>>,
 }
 
 impl<I: Io> Pool<I> {
-    pub(super) fn new() -> Pool<I> {
-        Pool { idle: RefCell::new(Vec::new()) }
+    pub(super) fn new(limits: Limits) -> Pool<I> {
+        Pool { limits, idle: RefCell::new(Vec::new()) }
     }
 
     /// The connection to `host` that waited the shortest.
@@ -49,15 +57,15 @@ impl<I: Io> Pool<I> {
     }
 
     pub(super) fn put(&self, host: Host, link: Link<I>, now_ns: u64) {
-        link.guard.set(now_ns + IDLE_WAIT_NS, Hangup::Both, true);
+        link.guard.set(now_ns + self.limits.idle_wait_ns, Hangup::Both, true);
         let mut idle = self.idle.borrow_mut();
         idle.push((host, link));
         let newest = &idle[idle.len() - 1].0;
-        if idle.iter().filter(|(h, _)| h == newest).count() > IDLE_PER_HOST_MAX {
+        if idle.iter().filter(|(h, _)| h == newest).count() > self.limits.idle_per_host_max {
             let oldest = idle.iter().position(|(h, _)| h == newest).expect("just counted");
             idle.remove(oldest);
         }
-        if idle.len() > IDLE_MAX {
+        if idle.len() > self.limits.idle_max {
             idle.remove(0);
         }
     }

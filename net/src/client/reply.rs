@@ -6,7 +6,7 @@
 
 use super::pool::{Host, Link};
 use super::url::Url;
-use super::{BODY_WAIT_NS, Client, ClientError};
+use super::{Client, ClientError};
 use crate::http1::{ChunkedDecoder, ReplyHead, ReplyLength};
 use runtime::buffer::Buffer;
 use runtime::io::{Hangup, Io};
@@ -41,13 +41,15 @@ pub struct Reply<I: Io> {
 impl<I: Io> Reply<I> {
     pub(super) fn new(
         client: &Client<I>,
-        host: Host,
         url: Url,
         link: Link<I>,
-        head: ReplyHead,
+        (head, is_head): (ReplyHead, bool),
         ahead: Vec<u8>,
     ) -> Self {
+        let host = Host::of(&url);
         let body = match head.length {
+            // RFC 9112 §6.3 item 1: whatever its fields say.
+            _ if is_head => Body::Ended,
             ReplyLength::Length(0) => Body::Ended,
             ReplyLength::Length(length) => Body::Length(length),
             ReplyLength::Chunked => Body::Chunked(Box::default()),
@@ -97,6 +99,72 @@ impl<I: Io> Reply<I> {
         (at - from, Ok(()), buf)
     }
 
+    /// As [`Reply::read`], but gives what has come as soon as anything has, at most `most` bytes. None: the body has ended.
+    pub async fn read_some(
+        &mut self,
+        mut buf: Buffer,
+        most: usize,
+    ) -> (usize, Result<(), ClientError>, Buffer) {
+        let read = self.some_into(&mut buf[..most]).await;
+        self.maybe_give_back();
+        match read {
+            Ok(count) => (count, Ok(()), buf),
+            Err(e) => {
+                let late = self.link.take().is_some_and(|link| link.guard.is_late());
+                (0, Err(if late { ClientError::Timeout("its body") } else { e }), buf)
+            }
+        }
+    }
+
+    async fn some_into(&mut self, to: &mut [u8]) -> Result<usize, ClientError> {
+        while !self.has_ended() {
+            if self.used == self.ahead.len() {
+                let link = self.link.as_mut().ok_or(ClientError::Short)?;
+                let wait_ns = self.client.inner.limits.body_wait_ns;
+                link.guard.set(self.client.now_ns() + wait_ns, Hangup::Both, false);
+                if !link.stream.more(&mut self.ahead).await? {
+                    // Hung up on is not ended.
+                    if !matches!(self.body, Body::UntilClose) || link.guard.is_late() {
+                        return Err(ClientError::Short);
+                    }
+                    self.body = Body::Ended;
+                    return Ok(0);
+                }
+            }
+            let count = self.take_ahead(to)?;
+            if count > 0 {
+                return Ok(count);
+            }
+        }
+        Ok(0)
+    }
+
+    /// Takes what was received, as far as it is body; it may all be framing.
+    fn take_ahead(&mut self, to: &mut [u8]) -> Result<usize, ClientError> {
+        let there = &self.ahead[self.used..];
+        let there = &there[..there.len().min(to.len())];
+        let (data, consumed, has_ended) = match &mut self.body {
+            Body::Chunked(decoder) => {
+                let step = decoder.decode(there).map_err(|e| ClientError::Malformed(e.to_string()))?;
+                (&there[step.data], step.consumed, step.done)
+            }
+            Body::Length(left) => {
+                let data = &there[..there.len().min(usize::try_from(*left).unwrap_or(usize::MAX))];
+                *left -= data.len() as u64;
+                (data, data.len(), *left == 0)
+            }
+            Body::UntilClose => (there, there.len(), false),
+            Body::Ended => (&there[..0], 0, true),
+        };
+        let count = data.len();
+        to[..count].copy_from_slice(data);
+        self.consume(consumed);
+        if has_ended {
+            self.body = Body::Ended;
+        }
+        Ok(count)
+    }
+
     async fn read_step(
         &mut self,
         buf: Buffer,
@@ -104,7 +172,11 @@ impl<I: Io> Reply<I> {
         to: usize,
     ) -> (Result<usize, ClientError>, Buffer) {
         match &self.link {
-            Some(link) => link.guard.set(self.client.now_ns() + BODY_WAIT_NS, Hangup::Both, false),
+            Some(link) => link.guard.set(
+                self.client.now_ns() + self.client.inner.limits.body_wait_ns,
+                Hangup::Both,
+                false,
+            ),
             None => return (Err(ClientError::Short), buf),
         }
         match self.body {

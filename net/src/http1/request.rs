@@ -108,6 +108,8 @@ pub enum Method {
     Post,
     Delete,
     Options,
+    /// Not in the RFC: what caches are told to forget things by.
+    Purge,
     /// Any other token; the engine answers 405 or 501.
     Other,
 }
@@ -121,6 +123,7 @@ impl Method {
             "POST" => Self::Post,
             "DELETE" => Self::Delete,
             "OPTIONS" => Self::Options,
+            "PURGE" => Self::Purge,
             _ => Self::Other,
         }
     }
@@ -140,6 +143,8 @@ struct FieldAt {
 pub struct Head<'b> {
     /// The method.
     pub method: Method,
+    /// The method as received; for those who pass it on.
+    pub method_name: &'b str,
     /// The request target as received; for logs. Route by `path`.
     pub target: &'b str,
     /// Absolute path, not decoded. Starts with `/`.
@@ -272,6 +277,7 @@ fn complete<'b>(
     let parts = split_target(target)?;
     Ok(Head {
         method: Method::from_token(method),
+        method_name: method,
         target,
         path: parts.path,
         query: parts.query,

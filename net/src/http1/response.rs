@@ -45,6 +45,7 @@ statuses! {
     NotModified = 304 "Not Modified",
     BadRequest = 400 "Bad Request",
     Unauthorized = 401 "Unauthorized",
+    Forbidden = 403 "Forbidden",
     NotFound = 404 "Not Found",
     MethodNotAllowed = 405 "Method Not Allowed",
     RequestTimeout = 408 "Request Timeout",
@@ -87,14 +88,29 @@ impl Status {
 #[derive(Debug)]
 pub struct ResponseHead<'o> {
     out: &'o mut Vec<u8>,
-    status: Status,
+    code: u16,
 }
 
 impl<'o> ResponseHead<'o> {
     /// Appends the status line.
     pub fn new(out: &'o mut Vec<u8>, status: Status) -> Self {
         out.extend_from_slice(status.line());
-        Self { out, status }
+        Self { out, code: status.code() }
+    }
+
+    /// As [`ResponseHead::new`], of a status that somebody else chose: 200 to 999.
+    pub fn of_code(out: &'o mut Vec<u8>, code: u16) -> Self {
+        debug_assert!((200..=999).contains(&code), "status {code}");
+        match Status::ALL.iter().find(|status| status.code() == code) {
+            Some(status) => Self::new(out, *status),
+            None => {
+                out.extend_from_slice(b"HTTP/1.1 ");
+                push_decimal(out, u64::from(code));
+                // RFC 9112 §4: the space stays without a reason.
+                out.extend_from_slice(b" \r\n");
+                Self { out, code }
+            }
+        }
     }
 
     /// Appends a field. `name` is a token of ours; controls in `value` become spaces.
@@ -113,6 +129,14 @@ impl<'o> ResponseHead<'o> {
         self
     }
 
+    /// Appends a field that somebody else named.
+    pub fn line(self, name: &[u8], value: &[u8]) -> Self {
+        match std::str::from_utf8(name) {
+            Ok(name) if is_token(name.as_bytes()) => self.header(name, value),
+            _ => self,
+        }
+    }
+
     /// Appends fields of ours that never change, each with its CRLF.
     pub fn fields(self, lines: &'static [u8]) -> Self {
         debug_assert!(lines.ends_with(b"\r\n"), "fields {}", lines.escape_ascii());
@@ -124,7 +148,7 @@ impl<'o> ResponseHead<'o> {
     ///
     /// RFC 9110 §8.6: a server "MUST NOT send" it with 1xx and 204; there nothing is appended.
     pub fn content_length(self, length_bytes: u64) -> Self {
-        if !matches!(self.status, Status::Continue | Status::NoContent) {
+        if !matches!(self.code, 100 | 204) {
             self.out.extend_from_slice(b"content-length: ");
             push_decimal(self.out, length_bytes);
             self.out.extend_from_slice(b"\r\n");
@@ -211,6 +235,21 @@ mod tests {
         let expected = "beforeHTTP/1.1 206 Partial Content\r\ndate: Thu, 01 Jan 1970 00:00:00 GMT\r\netag: \"a\"\r\n\
                         content-range: bytes 2-4/10\r\ncontent-length: 3\r\nconnection: close\r\n\r\n";
         assert_eq!(String::from_utf8_lossy(&out), expected);
+    }
+
+    #[test]
+    fn a_status_of_somebody_else() {
+        let mut out = Vec::new();
+        ResponseHead::of_code(&mut out, 302)
+            .line(b"a b", b"x")
+            .line(b"Location", b"/x")
+            .content_length(0)
+            .finish();
+        assert_eq!(out, b"HTTP/1.1 302 \r\nLocation: /x\r\ncontent-length: 0\r\n\r\n");
+        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+        ResponseHead::new(&mut ours, Status::NotFound).finish();
+        ResponseHead::of_code(&mut theirs, 404).finish();
+        assert_eq!(ours, theirs);
     }
 
     #[test]

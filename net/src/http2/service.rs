@@ -76,7 +76,13 @@ fn read<I: Io, S: Service<I>>(server: &Server<I, S>, text: &[u8], body: &Incomin
     };
     let is_head = text.starts_with(b"HEAD ");
     let refused = |status, message| {
-        let framing = Framing { body: Body::None, keep_alive: true, expects_continue: false, is_head };
+        let framing = Framing {
+            body: Body::None,
+            keep_alive: true,
+            expects_continue: false,
+            is_head,
+            is_old: false,
+        };
         (Err(Refusal::new(status, message)), framing)
     };
     let (routed, mut framing) = match parse_head(text) {
@@ -117,6 +123,7 @@ async fn answer<I: Io, S: Service<I>>(
         received_bytes: 0,
         is_quick: false,
         answering: false,
+        is_chunked: false,
     };
     let outcome = match request {
         Ok(request) => server.service().respond(request, &mut exchange).await,

@@ -1,4 +1,5 @@
-//! The name of an object: the SHA-256 of its bytes, written `sha256:` + 64 lower-case hex digits.
+//! The name of an object: the SHA-256 of its bytes, written `sha256:` + 64 lower-case hex digits. Or an engine's own name for what
+//! is not named by its content, which nobody outside can write.
 
 use crate::shards::Shard;
 use std::fmt;
@@ -9,6 +10,9 @@ use std::str::FromStr;
 pub struct Digest(pub [u8; 32]);
 
 const PREFIX: &str = "sha256:";
+/// Where private names end all alike.
+const PRIVATE: &[u8; 12] = b"basalt owned";
+const PRIVATE_AT: usize = 32 - PRIVATE.len();
 const HEX: &[u8; 16] = b"0123456789abcdef";
 
 /// Not `sha256:` followed by 64 lower-case hex digits.
@@ -21,6 +25,24 @@ impl Digest {
     #[inline]
     pub fn shard(&self) -> Shard {
         Shard(self.0[0])
+    }
+
+    /// A name of an engine's own, for what is stored under something else than the digest of its bytes: on `shard`, told apart by
+    /// the first 19 bytes of `name`. It is in no listing, and no text names it.
+    #[must_use]
+    pub fn private(shard: Shard, name: &[u8; 32]) -> Digest {
+        let mut bytes = [0; 32];
+        bytes[0] = shard.0;
+        bytes[1..PRIVATE_AT].copy_from_slice(&name[..PRIVATE_AT - 1]);
+        bytes[PRIVATE_AT..].copy_from_slice(PRIVATE);
+        Digest(bytes)
+    }
+
+    /// Whether it is such a name. The digest of bytes is one with a chance of 2^-96.
+    #[inline]
+    #[must_use]
+    pub fn is_private(&self) -> bool {
+        self.0.ends_with(PRIVATE)
     }
 
     /// Parses the hex digits without the prefix.
@@ -57,7 +79,8 @@ fn nibble(c: u8) -> Result<u8, DigestError> {
 impl FromStr for Digest {
     type Err = DigestError;
     fn from_str(s: &str) -> Result<Digest, DigestError> {
-        Digest::from_hex(s.strip_prefix(PREFIX).ok_or(DigestError)?.as_bytes())
+        let digest = Digest::from_hex(s.strip_prefix(PREFIX).ok_or(DigestError)?.as_bytes())?;
+        if digest.is_private() { Err(DigestError) } else { Ok(digest) }
     }
 }
 
@@ -85,6 +108,18 @@ impl std::hash::Hash for Digest {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn private_names_are_told_apart_and_nobody_can_write_them() {
+        let name = |last: u8| {
+            let mut name = [7; 32];
+            name[PRIVATE_AT - 2] = last;
+            Digest::private(Shard(0xe3), &name)
+        };
+        assert!(name(1) != name(2) && name(1).is_private() && name(1).shard() == Shard(0xe3));
+        assert_eq!(name(1).to_string().parse::<Digest>(), Err(DigestError));
+        assert_eq!(Digest::from_hex(&name(1).hex()), Ok(name(1)), "its file is found again");
+    }
 
     #[test]
     fn round_trip_and_refusals() {

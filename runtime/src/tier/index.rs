@@ -175,6 +175,17 @@ impl Index {
 
     /// The next `limit` objects after `after` in digest order. Only one shard's names are sorted at a time.
     pub fn list(&self, after: Option<&Digest>, limit: usize, now_ms: u64) -> Vec<(Digest, u64)> {
+        self.list_those(after, limit, now_ms, |_| true)
+    }
+
+    /// As [`Index::list`], of those that `is_listed`.
+    pub fn list_those(
+        &self,
+        after: Option<&Digest>,
+        limit: usize,
+        now_ms: u64,
+        is_listed: impl Fn(&Digest) -> bool,
+    ) -> Vec<(Digest, u64)> {
         assert!((1..=LIST_MAX).contains(&limit), "page of {limit}");
         let mut page = Vec::with_capacity(limit);
         let first = after.map_or(0, |d| usize::from(d.shard().0));
@@ -184,7 +195,7 @@ impl Index {
                 Bound::Excluded(after) => *d > after,
                 _ => true,
             };
-            let live = shard.iter().filter(|(d, e)| wanted(d) && !e.is_expired(now_ms));
+            let live = shard.iter().filter(|(d, e)| wanted(d) && is_listed(d) && !e.is_expired(now_ms));
             let mut names: Vec<(Digest, u64)> = live.map(|(d, e)| (*d, e.size)).collect();
             let room = limit - page.len();
             if names.len() > room {

@@ -1,5 +1,5 @@
-//! Keys that beam-cloud blobcache's configuration calls otherwise, so that its values can be carried over: each stands for a
-//! key of ours, in the file only, at the top or below `[server]` as there.
+//! Keys that the configurations of beam-cloud blobcache and pingora-slice call otherwise, so that their values can be carried over:
+//! each stands for a key of ours, in the file only, at the top or below `[server]` as there.
 //!
 //! An alias beside its key is an error unless both say the same. Called by `layers`.
 
@@ -24,11 +24,16 @@ pub enum Meaning {
 }
 
 /// The table.
-pub static ALIASES: [Alias; 4] = [
+pub static ALIASES: [Alias; 9] = [
     Alias { name: "maxCachePct", read: max_cache_pct },
     Alias { name: "diskCacheMaxUsagePct", read: disk_cache_max_usage_pct },
     Alias { name: "objectTtlS", read: object_ttl_s },
     Alias { name: "pageSizeBytes", read: page_size_bytes },
+    Alias { name: "slice_size", read: |text| number("slice-size", text) },
+    Alias { name: "max_concurrent_subrequests", read: |text| number("slice-subrequests", text) },
+    Alias { name: "max_retries", read: |text| number("slice-retries", text) },
+    Alias { name: "cache_ttl", read: cache_ttl },
+    Alias { name: "upstream_address", read: |text| Ok(Meaning::Key("slice-origin", text.to_owned())) },
 ];
 
 /// The alias called `name`, alone or below `server`.
@@ -58,6 +63,22 @@ fn disk_cache_max_usage_pct(text: &str) -> Result<Meaning, String> {
         return Err(refusal());
     }
     Ok(Meaning::Key("disk-quota", format!("{percent}%")))
+}
+
+/// The same number.
+fn number(key: &'static str, text: &str) -> Result<Meaning, String> {
+    match text.parse::<u64>() {
+        Ok(number) => Ok(Meaning::Key(key, number.to_string())),
+        Err(_) => Err(format!("`{text}` is not a whole number")),
+    }
+}
+
+/// Seconds, at least 1.
+fn cache_ttl(text: &str) -> Result<Meaning, String> {
+    match text.parse::<u64>() {
+        Ok(seconds @ 1..) => Ok(Meaning::Key("slice-ttl", format!("{seconds}s"))),
+        _ => Err(format!("`{text}` is not a number of seconds from 1 on")),
+    }
 }
 
 /// Seconds; 0 is never.
@@ -122,6 +143,14 @@ mod tests {
             ("pageSizeBytes", "3999999", Some("warned")),
             ("pageSizeBytes", "4194305", Some("warned")),
             ("pageSizeBytes", "0", None),
+            ("slice_size", "1048576", Some("slice-size=1048576")),
+            ("slice_size", "1MB", None),
+            ("max_concurrent_subrequests", "8", Some("slice-subrequests=8")),
+            ("max_retries", "0", Some("slice-retries=0")),
+            ("max_retries", "-1", None),
+            ("cache_ttl", "3600", Some("slice-ttl=3600s")),
+            ("cache_ttl", "0", None),
+            ("upstream_address", "127.0.0.1:8081", Some("slice-origin=127.0.0.1:8081")),
         ];
         for (name, text, expected) in cases {
             assert_eq!(key(name, text).as_deref(), expected, "{name} = {text}");
@@ -130,7 +159,16 @@ mod tests {
 
     #[test]
     fn aliases_name_keys_of_the_table() {
-        for (name, text) in [("maxCachePct", "60"), ("diskCacheMaxUsagePct", "0.95"), ("objectTtlS", "300")] {
+        for (name, text) in [
+            ("maxCachePct", "60"),
+            ("diskCacheMaxUsagePct", "0.95"),
+            ("objectTtlS", "300"),
+            ("slice_size", "65536"),
+            ("max_concurrent_subrequests", "4"),
+            ("max_retries", "3"),
+            ("cache_ttl", "3600"),
+            ("upstream_address", "o:80"),
+        ] {
             let meaning = (find(name).expect("an alias").read)(text);
             assert!(matches!(meaning, Ok(Meaning::Key(key, _)) if super::super::keys::find(key).is_some()));
         }

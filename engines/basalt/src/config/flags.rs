@@ -33,13 +33,22 @@ impl Args for ServeFlags {
 }
 
 /// Keys that `--help` lists and `-h`, which is to fit a screen, does not.
-const RARE: [&str; 8] = [
+const RARE: [&str; 17] = [
+    "prefetch",
+    "scrub-rate",
+    "engines",
     "disk-free-min",
     "scrub-rest",
     "tls-key",
     "tls-client-ca",
     "token-file",
     "origin-ca",
+    "slice-preset",
+    "slice-size",
+    "slice-subrequests",
+    "slice-retries",
+    "slice-ttl",
+    "slice-patterns",
     "fuse-rung",
     "fuse-allow-other",
 ];

@@ -8,7 +8,7 @@ use std::num::NonZeroU64;
 use std::path::PathBuf;
 
 use super::size::{Amount, Bytes, parse_size_bytes};
-use super::{DataDir, Engine, LogFormat, Rung, Settings, Verify, file_system_bytes};
+use super::{DataDir, Engine, LogFormat, Rung, Settings, Verify, file_system_bytes, slice};
 use net::tls::PAIRS_MAX;
 use runtime::tier::DISKS_MAX;
 
@@ -88,7 +88,7 @@ const MOUNTS: &str = "Mounts";
 const LOGS: &str = "Logs";
 
 /// The table, in the order in which help and `config show` list it.
-pub static KEYS: [Key; 25] = [
+pub static KEYS: [Key; 33] = [
     Key {
         name: "cpuset",
         value_name: "CPULIST",
@@ -228,7 +228,7 @@ pub static KEYS: [Key; 25] = [
         value_name: "TIME",
         kind: Kind::Text,
         default: "none",
-        help: "How long blobs stay that are put without ?ttl=, such as 90s, 12h or 7d; none is until deleted",
+        help: "How long blobs stay that are put without ?ttl=, such as 90s or 7d",
         heading: MACHINE,
         set: |settings, values| {
             settings.object_ttl_ms = parse_ttl(one(values)?)?;
@@ -240,8 +240,8 @@ pub static KEYS: [Key; 25] = [
         name: "engines",
         value_name: "NAME,...",
         kind: Kind::Names,
-        default: "blob",
-        help: "Engines to run",
+        default: "blob,slice",
+        help: "Engines to run; slice runs once there is a --slice-origin",
         heading: MACHINE,
         set: |settings, values| {
             settings.engines.clear();
@@ -264,6 +264,19 @@ pub static KEYS: [Key; 25] = [
         heading: LISTENERS,
         set: |settings, values| {
             settings.blob_listen = parse_addr(one(values)?)?;
+            Ok(())
+        },
+        understood: None,
+    },
+    Key {
+        name: "slice-listen",
+        value_name: "ADDR",
+        kind: Kind::Text,
+        default: "127.0.0.1:8080",
+        help: "Where the caching proxy listens, once there is a --slice-origin",
+        heading: LISTENERS,
+        set: |settings, values| {
+            settings.slice.listen = parse_addr(one(values)?)?;
             Ok(())
         },
         understood: None,
@@ -342,6 +355,101 @@ pub static KEYS: [Key; 25] = [
         heading: LISTENERS,
         set: |settings, values| {
             settings.token_file = file(one(values)?);
+            Ok(())
+        },
+        understood: None,
+    },
+    Key {
+        name: "slice-origin",
+        value_name: "[/PREFIX=]URL",
+        kind: Kind::Paths,
+        default: "none",
+        help: "Cache in slices what this server has; repeatable",
+        heading: ORIGINS,
+        set: |settings, values| {
+            settings.slice.origins = slice::parse_origins(values)?;
+            Ok(())
+        },
+        understood: None,
+    },
+    Key {
+        name: "slice-preset",
+        value_name: "NAME",
+        kind: Kind::Text,
+        default: "none",
+        help: "What slice-size, slice-subrequests, slice-retries and slice-ttl are if not said: high-throughput, low-memory or balanced",
+        heading: ORIGINS,
+        set: |settings, values| {
+            settings.slice.preset = slice::parse_preset(one(values)?)?;
+            Ok(())
+        },
+        understood: None,
+    },
+    Key {
+        name: "slice-size",
+        value_name: "SIZE|auto",
+        kind: Kind::Size,
+        default: "preset",
+        help: "The size of slices; auto follows from the object's, as does the preset none",
+        heading: ORIGINS,
+        set: |settings, values| {
+            settings.slice.size = slice::parse_size(one(values)?)?;
+            Ok(())
+        },
+        understood: None,
+    },
+    Key {
+        name: "slice-subrequests",
+        value_name: "COUNT",
+        kind: Kind::Text,
+        default: "preset",
+        help: "The most slices of one object that are fetched at a time, up to 8; 4 without a preset",
+        heading: ORIGINS,
+        set: |settings, values| {
+            settings.slice.subrequests = slice::parse_number(one(values)?)?;
+            Ok(())
+        },
+        understood: None,
+    },
+    Key {
+        name: "slice-retries",
+        value_name: "COUNT",
+        kind: Kind::Text,
+        default: "preset",
+        help: "How often a failed fetch is tried again, up to 10; 3 without a preset",
+        heading: ORIGINS,
+        set: |settings, values| {
+            settings.slice.retries = slice::parse_number(one(values)?)?;
+            Ok(())
+        },
+        understood: None,
+    },
+    Key {
+        name: "slice-ttl",
+        value_name: "TIME",
+        kind: Kind::Text,
+        default: "preset",
+        help: "How long an answer is fresh whose origin does not say, such as 90s or 7d; 1h without a preset",
+        heading: ORIGINS,
+        set: |settings, values| {
+            let text = one(values)?;
+            settings.slice.ttl_s = match text {
+                slice::OF_PRESET => None,
+                text => Some(parse_time_ms(text)? / 1000),
+            };
+            Ok(())
+        },
+        understood: None,
+    },
+    Key {
+        name: "slice-patterns",
+        value_name: "REGEX",
+        kind: Kind::Paths,
+        default: "all",
+        help: "Slice only paths in which one of these regular expressions is found",
+        heading: ORIGINS,
+        set: |settings, values| {
+            settings.slice.patterns = slice::parse_patterns(values)?;
             Ok(())
         },
         understood: None,

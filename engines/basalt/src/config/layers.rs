@@ -9,6 +9,7 @@ use super::flags::ServeFlags;
 use super::keys::{self, KEYS, Key};
 use super::nearest::{edit_distance, nearest};
 use super::size::Amount;
+use super::slice::Slice;
 use super::{LogFormat, Settings, Verify};
 use crate::error::Error;
 
@@ -169,6 +170,7 @@ impl Stack {
             origin_ca: None,
             mounts: super::Mounts::default(),
             engines: Vec::new(),
+            slice: Slice::at(unset),
             insecure: false,
             tls: super::Tls::default(),
             token_file: None,

@@ -11,7 +11,12 @@ use crate::ports;
 
 /// One line for each listener.
 pub fn report(settings: &Settings) -> Vec<Line> {
-    vec![listener("blob-listen", settings.blob_listen), listener("ops-listen", settings.ops_listen)]
+    let mut lines = vec![listener("blob-listen", settings.blob_listen)];
+    if settings.slice_config().is_ok_and(|config| config.is_some()) {
+        lines.push(listener("slice-listen", settings.slice.listen));
+    }
+    lines.push(listener("ops-listen", settings.ops_listen));
+    lines
 }
 
 fn listener(key: &'static str, addr: SocketAddr) -> Line {

@@ -22,6 +22,8 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 pub struct Doors {
     /// Of the blob listener.
     pub blob: Door,
+    /// Of the slice listener: tokens are for purges alone.
+    pub slice: Door,
     /// Of the ops listener.
     pub ops: Door,
 }
@@ -54,7 +56,7 @@ impl Access {
 
     /// The doors of all listeners.
     pub(super) fn doors(&self) -> Doors {
-        Doors { blob: self.door("blob"), ops: self.door("ops") }
+        Doors { blob: self.door("blob"), slice: self.door("slice"), ops: self.door("ops") }
     }
 
     fn door(&self, listener: &'static str) -> Door {

@@ -5,6 +5,7 @@ use super::devices::DeviceLimits;
 use super::doorbells;
 use super::mount::{self, Attached, Connection};
 use super::ops::OpsService;
+use super::slice::{self, SlicePlan, Slices};
 use crate::config::size::Bytes;
 use blobcache::api::{Reply, Request};
 use blobcache::fetch::Fetches;
@@ -41,6 +42,8 @@ const UPKEEP_NS: u64 = 1_000_000_000;
 pub struct NodePlan {
     /// Where blobs are served.
     pub blob_listen: SocketAddr,
+    /// The caching proxy, if it runs.
+    pub slice: Option<SlicePlan>,
     /// Where metrics and health are.
     pub ops_listen: SocketAddr,
     /// How long a blob stays whose put does not say.
@@ -85,7 +88,8 @@ pub fn wire<I: Io>(
 ) -> impl Fn(Column<I>) -> SetUp + Clone + Send + 'static {
     let ports: Vec<Letters> = letters(bells);
     // Each column takes its own part once.
-    let parts: Vec<_> = ports.into_iter().zip(recovered).map(Some).collect();
+    let ports = ports.into_iter().zip(slice::ports(bells));
+    let parts: Vec<_> = ports.zip(recovered).map(Some).collect();
     let parts = Arc::new(Mutex::new(parts));
     move |column| {
         let part = parts.lock().expect("columns only take from it")[column.index].take();
@@ -122,7 +126,7 @@ fn io_bytes(memory: u64) -> u64 {
 async fn set_up<I: Io>(
     column: Column<I>,
     node: Rc<NodePlan>,
-    port: Letters,
+    (port, slice_port): (Letters, slice::Letters),
     recovered: Recovered,
     attach: impl Fn(&Column<I>, &Rc<blobcache::Columns<I>>) -> Result<Attached, String>,
 ) -> Result<Body, String> {
@@ -151,6 +155,8 @@ async fn set_up<I: Io>(
     let (stalls, disk) = (column.stalls().clone(), column.io.clone());
     let seen = Seen { stalls: Box::new(move || stalls.total()), more: Box::new(move || disk.samples()) };
     let metrics = Metrics::new(column.index);
+    // Each of two engines has its half of the buffers.
+    let io_bytes = if node.slice.is_some() { io_bytes / 2 } else { io_bytes };
     let limits = Limits::new(io_bytes);
     let fetches = Fetches::new(Client::new(&column.io, node.trust.clone()), &limits);
     let owner = Owner::new(column.io.clone(), tier.clone(), metrics, fetches, seen);
@@ -160,18 +166,24 @@ async fn set_up<I: Io>(
     let blobs = Server::behind(&column.io, blobs, net::Limits::default(), &node.doors.blob);
     let addr = node.blob_listen;
     let blob_listener = column.io.listen(addr).map_err(|e| format!("cannot listen on {addr}: {e}"))?;
+    let slices = slice::set_up(&column, &node, (tier.clone(), io_bytes), slice_port, &columns)?;
     let ops = match column.index {
         0 => {
             let addr = node.ops_listen;
             let listener = column.io.listen(addr).map_err(|e| format!("cannot listen on {addr}: {e}"))?;
-            let service = OpsService::new(columns.clone(), column.clone(), &node);
+            let service = OpsService::new(
+                columns.clone(),
+                slices.as_ref().map(|s| s.columns.clone()),
+                column.clone(),
+                &node,
+            );
             let limits = net::Limits::default();
             Some((Server::behind(&column.io, service, limits, &node.doors.ops), listener))
         }
         _ => None,
     };
     let attached = attach(&column, &columns)?;
-    Ok(Box::pin(run(column, node, tier, (blobs, attached), blob_listener, ops)))
+    Ok(Box::pin(run(column, node, tier, (blobs, slices, attached), blob_listener, ops)))
 }
 
 type Ops<I> = (Server<I, OpsService<I>>, <I as Io>::Listener);
@@ -180,7 +192,7 @@ async fn run<I: Io>(
     column: Column<I>,
     node: Rc<NodePlan>,
     tier: Shard<I>,
-    (blobs, attached): (Server<I, BlobService<I>>, Attached),
+    (blobs, slices, attached): (Server<I, BlobService<I>>, Option<Slices<I>>, Attached),
     listener: I::Listener,
     ops: Option<Ops<I>>,
 ) {
@@ -192,12 +204,21 @@ async fn run<I: Io>(
         spawn_accept(&column, "accept-ops", listener, server.clone());
         server
     });
+    let slices = slices.map(|Slices { server, listener, .. }| {
+        spawn_accept(&column, "accept-slice", listener, server.clone());
+        server
+    });
     column.stopped().await;
-    blobs.drain();
-    let due_ns = column.io.now_ns() + DRAIN_NS;
-    while blobs.connections() > 0 && column.io.now_ns() < due_ns {
-        column.io.sleep(DRAIN_LOOK_NS).await;
+    let connections = || blobs.connections() + slices.as_ref().map_or(0, Server::connections);
+    let drain = || {
         blobs.drain();
+        slices.iter().for_each(Server::drain);
+    };
+    drain();
+    let due_ns = column.io.now_ns() + DRAIN_NS;
+    while connections() > 0 && column.io.now_ns() < due_ns {
+        column.io.sleep(DRAIN_LOOK_NS).await;
+        drain();
     }
     attached.drain().await;
     node.drained.fetch_add(1, Ordering::AcqRel);
@@ -209,10 +230,10 @@ async fn run<I: Io>(
     if let Some(ops) = ops {
         ops.drain();
     }
-    if blobs.connections() > 0 {
+    if connections() > 0 {
         tracing::warn!(
             column = column.index,
-            connections = blobs.connections(),
+            connections = connections(),
             "cut off: they did not finish in time"
         );
     }
@@ -221,6 +242,7 @@ async fn run<I: Io>(
 fn announce(node: &NodePlan) {
     tracing::info!(
         blob = %node.blob_listen,
+        slice = %node.slice.as_ref().map_or("none: no --slice-origin".to_owned(), |plan| plan.listen.to_string()),
         ops = %node.ops_listen,
         columns = node.map.columns(),
         memory = %Bytes(node.memory_bytes),

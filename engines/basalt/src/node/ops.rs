@@ -28,6 +28,7 @@ pub enum Asked {
 /// The ops service.
 pub struct OpsService<I: Io> {
     columns: Rc<Columns<I>>,
+    slices: Option<Rc<slicecache::Columns<I>>>,
     column: Column<I>,
     /// What `--memory` says.
     memory_bytes: u64,
@@ -37,9 +38,14 @@ pub struct OpsService<I: Io> {
 
 impl<I: Io> OpsService<I> {
     /// Serves what `columns` know.
-    pub fn new(columns: Rc<Columns<I>>, column: Column<I>, node: &NodePlan) -> OpsService<I> {
+    pub fn new(
+        columns: Rc<Columns<I>>,
+        slices: Option<Rc<slicecache::Columns<I>>>,
+        column: Column<I>,
+        node: &NodePlan,
+    ) -> OpsService<I> {
         let (memory_bytes, unverified) = (node.memory_bytes, node.unverified.clone());
-        OpsService { columns, column, memory_bytes, unverified }
+        OpsService { columns, slices, column, memory_bytes, unverified }
     }
 
     async fn metrics(&self, exchange: &mut Exchange<'_, I>) -> io::Result<()> {
@@ -53,6 +59,9 @@ impl<I: Io> OpsService<I> {
         }
         let disk = self.columns.local().tier.disk_usage();
         snapshots.push(blobcache::metrics::computed(&snapshots, self.memory_bytes, disk));
+        if let Some(slices) = &self.slices {
+            snapshots.extend(slices.scrape().await);
+        }
         let mut text = render(&snapshots);
         match ProcessStats::read() {
             Ok(stats) => stats.render(&mut text),

@@ -70,7 +70,7 @@ pub fn resolve(parent: u64, name: &[u8]) -> Named {
 fn digest_of(name: &[u8]) -> Option<Digest> {
     let (hex, suffix) = name.split_at_checked(NAME_BYTES)?;
     let is_name = matches!(suffix, [] | [b'.', _, ..]);
-    if is_name { Digest::from_hex(hex).ok() } else { None }
+    if is_name { Digest::from_hex(hex).ok().filter(|digest| !digest.is_private()) } else { None }
 }
 
 /// Whether a node is one of the directories.

@@ -48,7 +48,7 @@ const ALLOW_BLOB: &str = "GET, HEAD, PUT, DELETE";
 
 /// Understands a head, or says what is wrong with it.
 pub fn route(head: &Head<'_>) -> Result<Routed, Refusal> {
-    if head.method == Method::Other {
+    if matches!(head.method, Method::Purge | Method::Other) {
         return Err(Refusal::new(Status::NotImplemented, "unknown method"));
     }
     if head.path == "/blobs/fetch" {

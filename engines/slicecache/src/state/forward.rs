@@ -98,6 +98,13 @@ pub fn of_answer(response: &Fields<'_>) -> Vec<Line> {
     kept(response, &OURS_OF_ANSWER)
 }
 
+/// What of an answer is sent that passes by the cache: all but what is of one connection, how its body is framed, and those to which
+/// we add.
+#[must_use]
+pub fn of_passed_answer(response: &Fields<'_>) -> Vec<Line> {
+    kept(response, &["content-length", "via", "cache-status", "x-cache"])
+}
+
 /// RFC 9111 §3.2: what is stored once a 304 has come. Each field of it replaces all of that name.
 #[must_use]
 pub fn refreshed(stored: &[Line], response: &Fields<'_>) -> Vec<Line> {

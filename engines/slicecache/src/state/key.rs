@@ -74,6 +74,15 @@ pub fn variant(object: &Name, names: &[String], request: &Fields<'_>) -> Name {
     digest(b"slicecache variant", &parts)
 }
 
+/// The name of what `object` is as long as nobody knows on which fields its answers depend: for requests that are alike in all that
+/// a fetch carries. No variant of any answer has it.
+#[must_use]
+pub fn unknown_variant(object: &Name, request: &Fields<'_>) -> Name {
+    let mut names: Vec<String> = FORWARDED.into_iter().map(str::to_owned).collect();
+    names.push("?".to_owned());
+    variant(object, &names, request)
+}
+
 /// The name of a slice. `version` is drawn anew for each version of an object, so that slices of two never share a name.
 #[must_use]
 pub fn slice_name(object: &Name, version: u64, slice: u64) -> Name {

@@ -217,6 +217,12 @@ impl Object {
         self.check();
     }
 
+    /// Whether a first run or a revalidation is under way.
+    #[must_use]
+    pub fn is_asking(&self) -> bool {
+        self.is_asking
+    }
+
     /// It is to be asked about before it is served again.
     pub fn on_soft_purge(&mut self) {
         if let Some(known) = &mut self.known {

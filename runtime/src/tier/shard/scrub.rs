@@ -83,7 +83,7 @@ impl<I: Io> Shard<I> {
         let began_ns = self.inner.io.now_ns();
         let mut after = None;
         loop {
-            let page = self.list(after.as_ref(), LIST_MAX);
+            let page = self.list_all(after.as_ref(), LIST_MAX);
             for (digest, _) in &page {
                 self.scrub_one(digest, pace).await;
             }

@@ -30,6 +30,19 @@ impl<I: Io> Shard<I> {
             return Ok(Stored::Already);
         }
         let keep = self.promised(&digest, keep);
+        self.put_locked(digest, data, keep).await
+    }
+
+    /// Stores a small object in the place of the one of that name, if there is one: of names that are no digest of the bytes.
+    /// After a crash it is the one or the other.
+    pub async fn replace_packed(&self, digest: Digest, data: Bytes, keep: Keep) -> Result<Stored, PutError> {
+        assert!(digest.is_private() && data.len() <= PACKED_BYTES_MAX, "{} bytes of {digest}", data.len());
+        let _lock = self.lock(digest).await;
+        self.put_locked(digest, data, keep).await
+    }
+
+    /// The caller holds the digest's lock.
+    async fn put_locked(&self, digest: Digest, data: Bytes, keep: Keep) -> Result<Stored, PutError> {
         let disk = self.choose_disk(hash_of(&digest), packed_bytes(data.len() as u64))?;
         if disk.store.budget().is_short() {
             // The pack that is being written is for what is moved out of others.

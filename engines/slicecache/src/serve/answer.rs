@@ -1,0 +1,262 @@
+//! Answering from slices: the head that the owner made, then the bytes that it gives, one step after the other.
+//!
+//! Invariant: what was sent is what the head promised, or the connection is cut.
+
+use super::SliceService;
+use super::route::Routed;
+use crate::api::{Ask, Head, Opened, Refused, Step};
+use crate::columns::Sitting;
+use crate::state::fields::Fields;
+use crate::state::fill::Why;
+use crate::state::forward::Bypassed;
+use crate::state::status::{age, via};
+use net::Exchange;
+use net::exchange::Length;
+use net::http1::{Multipart, ResponseHead, Status};
+use runtime::io::Io;
+use runtime::tier::{Digest, Object, ObjectReader};
+use std::io;
+use std::ops::Range;
+
+/// Fields that a 304 has of those that are stored (RFC 9110 §15.4.5).
+const OF_NOT_MODIFIED: [&str; 7] =
+    ["cache-control", "content-location", "date", "etag", "expires", "vary", "last-modified"];
+
+impl<I: Io> SliceService<I> {
+    pub(super) async fn answer(
+        &self,
+        routed: &Routed,
+        ask: &Ask,
+        exchange: &mut Exchange<'_, I>,
+    ) -> io::Result<()> {
+        for is_last in [false, true] {
+            let mut sitting = self.columns.sit(&ask.name);
+            let opened = exchange.wait_for(sitting.open(ask.clone())).await?;
+            let mut head = match opened {
+                Opened::Pass => return Box::pin(self.pass(routed, Bypassed::Pattern, exchange)).await,
+                Opened::Refused(refused) => return self.refuse(refused, exchange).await,
+                Opened::Answer(head) => head,
+            };
+            write_head(&head, routed.version, exchange);
+            if head.answer.ranges.is_empty() {
+                return exchange.send(&[]).await;
+            }
+            let first = head.first.take();
+            match self.send(&head, sitting, first, exchange).await? {
+                None => return Ok(()),
+                // The version was no more, and nobody has seen a byte of it.
+                Some(Why::Changed) if !is_last && exchange.nothing_sent() => {}
+                Some(why) => return ended(why, exchange).await,
+            }
+        }
+        unreachable!("the last turn returns")
+    }
+
+    pub(super) async fn refuse(&self, refused: Refused, exchange: &mut Exchange<'_, I>) -> io::Result<()> {
+        match Status::ALL.iter().find(|status| status.code() == refused.status) {
+            Some(status) => exchange.refuse(*status, refused.why).await,
+            None => exchange.refuse(Status::BadGateway, refused.why).await,
+        }
+    }
+
+    /// Sends all of it, or says why not.
+    async fn send(
+        &self,
+        head: &Head,
+        mut sitting: Sitting<I>,
+        first: Option<Step>,
+        exchange: &mut Exchange<'_, I>,
+    ) -> io::Result<Option<Why>> {
+        let mut frame = Frame::new(&head.answer.ranges, head.answer.multipart.as_ref());
+        let (mut step, mut taken) = (first, 0);
+        loop {
+            let next = match step.take() {
+                Some(first) => first,
+                None => exchange.wait_for(sitting.next(taken)).await?,
+            };
+            taken = match next {
+                Step::Done => break,
+                Step::Ended(why) => return Ok(Some(why)),
+                step => self.send_step(step, &sitting, &mut frame, exchange).await?,
+            };
+        }
+        if frame.left() > 0 {
+            return Err(io::Error::other("there is less of the object than the head promised"));
+        }
+        if let Some(multipart) = &head.answer.multipart {
+            exchange.send(&multipart.closing).await?;
+        }
+        Ok(None)
+    }
+
+    /// Sends one step; how many bytes of the object that were.
+    async fn send_step(
+        &self,
+        step: Step,
+        sitting: &Sitting<I>,
+        frame: &mut Frame<'_>,
+        exchange: &mut Exchange<'_, I>,
+    ) -> io::Result<u64> {
+        let len = match &step {
+            Step::Bytes(pieces) => pieces.iter().map(|piece| piece.len() as u64).sum(),
+            Step::Pages(_, at) | Step::Pinned(_, at) => at.len() as u64,
+            Step::Disk(_, _, at) => at.end - at.start,
+            Step::Done | Step::Ended(_) => unreachable!("handled by the caller"),
+        };
+        if let Step::Disk(digest, object, at) = &step {
+            let sent = self.send_from_disk((digest, object, at.clone()), frame, exchange).await?;
+            if sent < len {
+                sitting.lost(*digest).await;
+            }
+            return Ok(sent);
+        }
+        if let Some(prelude) = frame.advance(len) {
+            exchange.send(prelude).await?;
+        }
+        match &step {
+            Step::Bytes(pieces) => {
+                for piece in pieces {
+                    exchange.send(piece).await?;
+                }
+            }
+            Step::Pages(pages, at) => exchange.send_resident(pages, at.start, at.len()).await?,
+            Step::Pinned(pinned, at) => exchange.send_resident(&pinned.pages, at.start, at.len()).await?,
+            _ => unreachable!("all others have returned"),
+        }
+        Ok(len)
+    }
+
+    /// Sends what can be read of a stretch, verified; fewer bytes: the rest cannot be.
+    async fn send_from_disk(
+        &self,
+        (digest, object, at): (&Digest, &Object, Range<u64>),
+        frame: &mut Frame<'_>,
+        exchange: &mut Exchange<'_, I>,
+    ) -> io::Result<u64> {
+        let owner = self.columns.local();
+        let sums = object.sums.clone();
+        let Ok(reader) = ObjectReader::open(&owner.io, &object.path, *digest, object.size, sums).await else {
+            return Ok(0);
+        };
+        let mut sent = 0;
+        while at.start + sent < at.end {
+            // Whoever reads from disk at a time holds a buffer; the others wait.
+            let _turn = owner.reads.take(1).await;
+            let Ok((buf, part)) = reader.read(at.start + sent, at.end).await else { break };
+            if let Some(prelude) = frame.advance(part.len() as u64) {
+                exchange.send(prelude).await?;
+            }
+            sent += part.len() as u64;
+            exchange.send(&buf[part]).await?;
+        }
+        Ok(sent)
+    }
+}
+
+/// Before the first byte there is a status; after it the connection is cut.
+async fn ended<I: Io>(why: Why, exchange: &mut Exchange<'_, I>) -> io::Result<()> {
+    if !exchange.nothing_sent() {
+        return Err(io::Error::other("the answer could not be completed"));
+    }
+    let why = match why {
+        Why::Changed => "the origin has another version by now: ask again",
+        Why::Failed => "the origin does not give what is missing",
+    };
+    exchange.refuse(Status::BadGateway, why).await
+}
+
+fn write_head<I: Io>(head: &Head, version: &str, exchange: &mut Exchange<'_, I>) {
+    let stored = Fields::of_pairs(&head.lines);
+    let answer = &head.answer;
+    let is_full = matches!(answer.status, Status::Ok | Status::PartialContent);
+    let date = exchange.date().as_bytes().to_vec();
+    let length = match answer.status {
+        Status::NotModified => Length::None,
+        _ => Length::Known(answer.body_bytes),
+    };
+    exchange.relay_head(answer.status.code(), length, |mut out| {
+        for (name, value) in stored.lines() {
+            let is_kept = is_full || (answer.status == Status::NotModified && is_of_not_modified(name));
+            let is_replaced = answer.multipart.is_some() && name.eq_ignore_ascii_case(b"content-type");
+            if is_kept && !is_replaced {
+                out = out.line(name, value);
+            }
+        }
+        if !is_full && answer.status != Status::NotModified {
+            out = out.header("date", &date);
+        }
+        match (answer.status, &answer.multipart, answer.ranges.as_slice()) {
+            (Status::PartialContent, Some(multipart), _) => {
+                out = out.header("content-type", &multipart.content_type);
+            }
+            (Status::PartialContent, None, [range]) => out = out.content_range(range, head.size),
+            (Status::RangeNotSatisfiable, ..) => out = out.content_range_unsatisfied(head.size),
+            _ => {}
+        }
+        told(head, version, out)
+    });
+}
+
+fn told<'o>(head: &Head, version: &str, out: ResponseHead<'o>) -> ResponseHead<'o> {
+    let out =
+        if head.answer.status == Status::NotModified { out } else { out.fields(b"accept-ranges: bytes\r\n") };
+    out.header("age", age(head.age_s).as_bytes())
+        .header("via", &via(version, None))
+        .header("cache-status", &head.told.cache_status(None))
+        .header("x-cache", head.told.x_cache().as_bytes())
+}
+
+fn is_of_not_modified(name: &[u8]) -> bool {
+    OF_NOT_MODIFIED.iter().any(|kept| kept.as_bytes().eq_ignore_ascii_case(name))
+}
+
+/// How far an answer of one or several ranges is, and what stands before each of them.
+struct Frame<'a> {
+    ranges: &'a [Range<u64>],
+    multipart: Option<&'a Multipart>,
+    /// The range that is being sent, and what is left of it; 0 before it began.
+    at: usize,
+    left: u64,
+    sent: u64,
+}
+
+impl<'a> Frame<'a> {
+    fn new(ranges: &'a [Range<u64>], multipart: Option<&'a Multipart>) -> Frame<'a> {
+        Frame { ranges, multipart, at: 0, left: 0, sent: 0 }
+    }
+
+    /// So many bytes, of one range, are about to be sent: what goes before them.
+    fn advance(&mut self, bytes: u64) -> Option<&'a [u8]> {
+        let mut prelude = None;
+        if self.left == 0 {
+            let range = &self.ranges[self.at];
+            self.left = range.end - range.start;
+            prelude = self.multipart.map(|multipart| multipart.preludes[self.at].as_slice());
+            self.at += 1;
+        }
+        assert!(bytes <= self.left, "a step beyond its range");
+        self.left -= bytes;
+        self.sent += bytes;
+        prelude
+    }
+
+    /// Bytes that are still to be sent.
+    fn left(&self) -> u64 {
+        self.ranges.iter().map(|range| range.end - range.start).sum::<u64>() - self.sent
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_part_has_its_prelude_once() {
+        let ranges = [0..3, 10..12];
+        let multipart = Multipart::new("a/b", "B", &ranges, 20);
+        let mut frame = Frame::new(&ranges, Some(&multipart));
+        assert_eq!(frame.advance(2), Some(&multipart.preludes[0][..]));
+        assert_eq!((frame.advance(1), frame.left()), (None, 2));
+        assert_eq!((frame.advance(2), frame.left()), (Some(&multipart.preludes[1][..]), 0));
+    }
+}

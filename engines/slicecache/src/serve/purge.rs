@@ -1,0 +1,21 @@
+//! Answering PURGE: 200 once the order is on stable storage and holds on every column.
+
+use super::SliceService;
+use crate::state::purge::Purge;
+use net::Exchange;
+use net::http1::Status;
+use runtime::io::Io;
+use std::io;
+
+impl<I: Io> SliceService<I> {
+    pub(super) async fn purge(&self, purges: &[Purge], exchange: &mut Exchange<'_, I>) -> io::Result<()> {
+        for purge in purges {
+            if let Err(why) = exchange.wait_for(self.columns.purge(purge.clone())).await? {
+                tracing::error!(%why, "nothing was purged");
+                return exchange.refuse(Status::ServiceUnavailable, &why).await;
+            }
+            self.columns.local().metrics.purges.inc();
+        }
+        exchange.answer(Status::Ok, "application/json", b"{\"purged\":true}\n").await
+    }
+}

@@ -1,0 +1,226 @@
+//! Requests that arrive: which object they are of, and what they are answered. Called by `columns`.
+
+use super::{Owner, Place};
+use crate::api::{Ask, Head, Opened, Refused, Step};
+use crate::live::{Live, Seat, State, Waits};
+use crate::state::cache_control::CacheControl;
+use crate::state::fields::Fields;
+use crate::state::fill::{Next, Reader};
+use crate::state::forward::of_fetch;
+use crate::state::freshness::Use;
+use crate::state::key::{Name, unknown_variant, variant};
+use crate::state::object::{Act, Busy};
+use crate::state::ranges::Asked;
+use crate::state::slices::FirstRun;
+use crate::state::status::{Forwarded, Told};
+use crate::state::validator::Representation;
+use net::http1::Status;
+use runtime::io::Io;
+use runtime::oneshot::Oneshot;
+use runtime::waiters::Waiters;
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+/// Takes a reader back whose request is dropped before it has arrived.
+struct Opening<'o, I: Io> {
+    owner: &'o Owner<I>,
+    reader: Reader,
+}
+
+impl<I: Io> Drop for Opening<'_, I> {
+    fn drop(&mut self) {
+        let mut readers = self.owner.readers.borrow_mut();
+        if matches!(readers.get(&self.reader), Some(Place::Opening(_))) {
+            readers.remove(&self.reader);
+        }
+    }
+}
+
+impl<I: Io> Owner<I> {
+    /// What a request is answered. It ends early with `Pass` when its reader has left: nobody hears of that.
+    pub async fn open(&self, reader: Reader, ask: Ask) -> Opened {
+        self.readers.borrow_mut().insert(reader, Place::Opening(false));
+        let opening = Opening { owner: self, reader };
+        self.learning.until(|| self.knows_purges.get()).await;
+        let live = self.find(&ask).await;
+        live.loading.until(|| live.is_loaded.get()).await;
+        let opened = self.arrive(&live, reader, ask);
+        drop(opening);
+        match opened {
+            Some(waiting) => waiting.await,
+            None => Opened::Pass,
+        }
+    }
+
+    /// The object of a request, as far as it can be told apart from others.
+    async fn find(&self, ask: &Ask) -> Rc<Live<I>> {
+        let known = self.varies.borrow().get(&ask.name).cloned();
+        let vary = match known {
+            Some(vary) => Some(vary),
+            None => {
+                let vary = self.read_record(&ask.name, &ask.name).await.map(|entry| entry.vary);
+                if let Some(vary) = &vary {
+                    self.note_vary(ask.name, vary.clone());
+                }
+                vary
+            }
+        };
+        let fields = Fields::of_pairs(&ask.lines);
+        let name = match vary {
+            None => unknown_variant(&ask.name, &fields),
+            Some(vary) if vary.is_empty() => ask.name,
+            Some(vary) => variant(&ask.name, &vary, &fields),
+        };
+        self.uses_total.set(self.uses_total.get() + 1);
+        let known = self.objects.borrow().get(&name).cloned();
+        let live = known.unwrap_or_else(|| self.make(name, ask));
+        live.used.set(self.uses_total.get());
+        live
+    }
+
+    fn make(&self, name: Name, ask: &Ask) -> Rc<Live<I>> {
+        self.maybe_trim();
+        let lines = of_fetch(&Fields::of_pairs(&ask.lines));
+        let live = Rc::new(Live {
+            primary: ask.name,
+            key: ask.key.clone(),
+            upstream: self.upstreams[ask.origin].clone(),
+            name: Cell::new(name),
+            is_loaded: Cell::new(false),
+            loading: Waiters::default(),
+            is_current: Cell::new(true),
+            is_released: Cell::new(false),
+            used: Cell::new(0),
+            state: RefCell::new(State::new(self.config.slicing(), lines)),
+        });
+        self.objects.borrow_mut().insert(name, live.clone());
+        self.spawn("slice-load", self.me().load(live.clone()));
+        live
+    }
+
+    /// `None`: the reader has left.
+    fn arrive(
+        &self,
+        live: &Rc<Live<I>>,
+        reader: Reader,
+        ask: Ask,
+    ) -> Option<runtime::oneshot::Waiting<Opened>> {
+        let place = self.readers.borrow_mut().insert(reader, Place::At(live.clone()));
+        if let Some(Place::Opening(true)) | None = place {
+            self.readers.borrow_mut().remove(&reader);
+            return None;
+        }
+        let fields = Fields::of_pairs(&ask.lines);
+        let control = CacheControl::of_request(&fields);
+        let first = FirstRun::new(fields.only("range"), self.config.slicing().slice_size);
+        let state = &mut *live.state.borrow_mut();
+        let (give, waiting) = Oneshot::new();
+        let forwarded = match state.object.fill() {
+            None => Forwarded::UriMiss,
+            Some(_) if control.no_cache => Forwarded::Request,
+            Some(_) => Forwarded::Stale,
+        };
+        let (mut acts, is_collapsed) = (Vec::new(), state.object.is_asking());
+        state.waiting.insert(reader, Waits { ask, give, forwarded: Some(forwarded), is_collapsed });
+        match state.object.on_arrived(reader, &control, first, self.now_s(), &mut acts) {
+            Ok(()) => {
+                let is_answered =
+                    acts.iter().any(|act| matches!(act, Act::Answer(other, _) if *other == reader));
+                if let Some(waits) = state.waiting.get_mut(&reader).filter(|_| is_answered) {
+                    waits.forwarded = None;
+                }
+                self.act(live, state, acts, None);
+            }
+            Err(Busy) => {
+                let why = "too many requests wait for this object";
+                self.refuse(state, reader, Refused::new(Status::ServiceUnavailable, why));
+            }
+        }
+        Some(waiting)
+    }
+
+    /// Answers from the version that holds, now: later another one may.
+    pub(super) fn answer(&self, live: &Rc<Live<I>>, state: &mut State, reader: Reader, good_for: Use) {
+        let Some(Waits { ask, give, forwarded, is_collapsed }) = state.waiting.remove(&reader) else {
+            return;
+        };
+        let (Some(known), Some((version, freshness, fill))) = (state.known.clone(), state.object.fill())
+        else {
+            unreachable!("answered from a version that holds")
+        };
+        let (size, freshness, now_s) = (version.size, *freshness, self.now_s());
+        let (fields, stored) = (Fields::of_pairs(&ask.lines), Fields::of_pairs(&known.lines));
+        let content_type = stored.only("content-type").unwrap_or(b"application/octet-stream");
+        let asked = Asked {
+            method: ask.method,
+            fields: &fields,
+            representation: Representation::of(&stored, freshness.response_s),
+            size,
+            content_type: &String::from_utf8_lossy(content_type),
+            now_s,
+        };
+        let answer = asked.answer([self.io.random(), self.io.random()]);
+        let (slices_here, slices) = fill.counts(&answer.ranges);
+        let is_missing = slices_here < slices;
+        let told = Told {
+            slices_here,
+            slices,
+            is_stale: good_for != Use::Fresh,
+            forwarded: forwarded.or(is_missing.then_some(Forwarded::Partial)),
+            forwarded_status: forwarded.and(state.asked.status),
+            is_collapsed,
+            ttl_s: Some(freshness.ttl_s(now_s)),
+            not_stored: None,
+        };
+        self.metrics.outcomes.count(told.outcome());
+        let age_s = freshness.age_s(now_s);
+        let mut head = Box::new(Head { answer, size, lines: known.lines, age_s, told, first: None });
+        if head.answer.ranges.is_empty() {
+            self.readers.borrow_mut().remove(&reader);
+            return give.set(Opened::Answer(head));
+        }
+        let mut effects = Vec::new();
+        if fill.read(reader, head.answer.ranges.clone(), &mut effects).is_err() {
+            self.readers.borrow_mut().remove(&reader);
+            let why = "too many requests read this object";
+            return give.set(Opened::Refused(Refused::new(Status::ServiceUnavailable, why)));
+        }
+        state.seats.insert(reader, Seat::default());
+        self.effects(live, state, effects);
+        head.first = self.held_now(live, state, reader);
+        give.set(Opened::Answer(head));
+    }
+
+    /// The first bytes, if RAM has them.
+    fn held_now(&self, live: &Rc<Live<I>>, state: &mut State, reader: Reader) -> Option<Step> {
+        let number = state.known.as_ref()?.number;
+        let (_, _, fill) = state.object.fill()?;
+        let Next::Bytes(slice, range, source) = fill.next(reader) else { return None };
+        let start = fill.slices().bytes(slice).start;
+        let range = range.start - start..range.end - start;
+        self.step_now(live, state, (number, slice), range, source)
+    }
+
+    pub(super) fn give(&self, state: &mut State, reader: Reader, opened: Opened) {
+        self.readers.borrow_mut().remove(&reader);
+        if let Some(waits) = state.waiting.remove(&reader) {
+            waits.give.set(opened);
+        }
+    }
+
+    pub(super) fn refuse(&self, state: &mut State, reader: Reader, refused: Refused) {
+        self.give(state, reader, Opened::Refused(refused));
+    }
+
+    /// The origin failed, or refused with a status of its own.
+    pub(super) fn fail(&self, state: &mut State, reader: Reader, status: Option<u16>) {
+        let refused = match status {
+            Some(status) => Refused { status, why: "the origin refuses" },
+            None => {
+                let why = "the origin does not answer";
+                state.failed.unwrap_or_else(|| Refused::new(Status::BadGateway, why))
+            }
+        };
+        self.refuse(state, reader, refused);
+    }
+}

@@ -1,0 +1,60 @@
+//! What is not cached goes through: other methods with their bodies, what is private, paths that are not sliced.
+
+use super::{MIB, get, object, proxy, word};
+use tests::content;
+use tests::http::{Request, chunked};
+use tests::origin::Origin;
+
+#[test]
+fn bodies_go_through_both_ways() {
+    let origin = Origin::start();
+    let node = proxy(&origin).start();
+    for size in [0, 1, 65_536, 3 * MIB] {
+        let body = content::bytes(1, size);
+        let reply = node.slice().call(&Request::new("POST", "/form?x=1").body(&body)).must_be(299);
+        let expected = [b"POST /form?x=1\n", &body[..]].concat();
+        assert!(reply.body == expected, "{size} bytes");
+        assert_eq!(reply.header("cache-status"), Some("basalt; fwd=method; fwd-status=299"));
+    }
+    let mut conn = node.slice();
+    let head = Request::new("PATCH", "/p").header("Transfer-Encoding", "chunked").to_bytes();
+    conn.send(&[head, chunked(b"hello", 2)].concat()).expect("sent");
+    let reply = conn.receive("PATCH").expect("a reply").must_be(299);
+    assert!(reply.text().starts_with("PATCH /p\n"), "{}", reply.text());
+}
+
+#[test]
+fn what_is_for_one_client_is_not_shared() {
+    let origin = Origin::start();
+    let node = proxy(&origin).start();
+    origin.put("/mine", object(1, 1000));
+    for at in 1..4 {
+        let request = Request::new("GET", "/mine").header("Cookie", "me=1");
+        let reply = node.slice().call(&request).must_be(200);
+        assert_eq!((word(&reply), origin.total("/mine")), ("BYPASS", at));
+    }
+}
+
+#[test]
+fn an_unsafe_method_makes_what_is_stored_void() {
+    let origin = Origin::start();
+    let node = proxy(&origin).start();
+    origin.put("/void", object(1, 1000));
+    for word_of in ["MISS", "HIT"] {
+        assert_eq!(word(&get(&node, "/void", "")), word_of);
+    }
+    node.slice().call(&Request::new("PUT", "/void").body(b"new")).must_be(299);
+    assert_eq!(word(&get(&node, "/void", "")), "MISS");
+}
+
+#[test]
+fn paths_that_no_pattern_names_are_passed() {
+    let origin = Origin::start();
+    let node = proxy(&origin).arg("--slice-patterns").arg("\\.mp4$").start();
+    for path in ["/a.mp4", "/a.html"] {
+        origin.put(path, object(1, 1000));
+        get(&node, path, "").must_be(200);
+    }
+    assert_eq!(word(&get(&node, "/a.mp4", "")), "HIT");
+    assert_eq!(word(&get(&node, "/a.html", "")), "BYPASS");
+}
