@@ -6,7 +6,7 @@ use crate::io::{Conn, Hangup};
 use crate::resident::Resident;
 use io_uring::opcode;
 use io_uring::types::Fd;
-use rustix::net::{SendAncillaryBuffer, SendFlags, Shutdown, sendmsg, shutdown, sockopt};
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, recv, sendmsg, shutdown, sockopt};
 use std::io::{self, IoSlice};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::Rc;
@@ -22,39 +22,53 @@ const SENDFILE_BYTES_MIN: usize = 4 << 10;
 /// MiB with 16 connections, sendfile / copy: 1 MiB 397 / 298, 64 MiB 405 / 244 µs).
 const SENDFILE_STRETCH_MAX: usize = 512 << 10;
 
+/// Received at once when the column's buffers are all out.
+const OWN_BYTES: usize = 8 << 10;
+
 /// A TCP connection of this column.
 pub struct RingConn {
     receive: Option<Multi>,
+    /// The column had no buffer left: what comes next goes into one of its own.
+    is_starved: bool,
     leftover: Option<Chunk>,
     socket: Rc<OwnedFd>,
     ring: Rc<Ring>,
 }
 
-/// Received bytes in a provided buffer, which goes back to the kernel when this is dropped.
+/// Received bytes.
 pub struct Chunk {
-    filled: Option<(Rc<Ring>, u16)>,
+    filled: Filled,
     from: usize,
     len: usize,
 }
 
+enum Filled {
+    /// The peer has ended.
+    Nothing,
+    /// A provided buffer, which goes back to the kernel when this is dropped.
+    Provided(Rc<Ring>, u16),
+    Own(Box<[u8]>),
+}
+
 impl Chunk {
     fn end() -> Chunk {
-        Chunk { filled: None, from: 0, len: 0 }
+        Chunk { filled: Filled::Nothing, from: 0, len: 0 }
     }
 }
 
 impl AsRef<[u8]> for Chunk {
     fn as_ref(&self) -> &[u8] {
         match &self.filled {
-            Some((ring, id)) => &ring.received(*id, self.len)[self.from..],
-            None => &[],
+            Filled::Provided(ring, id) => &ring.received(*id, self.len)[self.from..],
+            Filled::Own(bytes) => &bytes[self.from..self.len],
+            Filled::Nothing => &[],
         }
     }
 }
 
 impl Drop for Chunk {
     fn drop(&mut self) {
-        if let Some((ring, id)) = &self.filled {
+        if let Filled::Provided(ring, id) = &self.filled {
             ring.give_back(*id);
         }
     }
@@ -72,7 +86,7 @@ impl RingConn {
     pub(super) fn new(socket: OwnedFd, ring: Rc<Ring>) -> io::Result<RingConn> {
         // Best effort: not every stream is TCP (tests use socket pairs).
         let _ = sockopt::set_tcp_nodelay(&socket, true);
-        Ok(RingConn { receive: None, leftover: None, socket: Rc::new(socket), ring })
+        Ok(RingConn { receive: None, is_starved: false, leftover: None, socket: Rc::new(socket), ring })
     }
 
     async fn next_chunk(&mut self) -> io::Result<Option<Chunk>> {
@@ -87,17 +101,29 @@ impl RingConn {
             Ok(0) => Ok(Some(Chunk::end())),
             Ok(len) => {
                 let id = cqe.buffer().expect("a filled receive names its buffer");
-                Ok(Some(Chunk { filled: Some((self.ring.clone(), id)), from: 0, len }))
+                Ok(Some(Chunk { filled: Filled::Provided(self.ring.clone(), id), from: 0, len }))
             }
-            // All buffers are out: others must finish first. Cancelled: `recv_into` takes over.
+            // Cancelled by `recv_into`, which takes over, or because more had come than was taken.
             Err(e) if matches!(e.raw_os_error(), Some(libc::ENOBUFS | libc::ECANCELED)) => {
                 self.receive = None;
-                if e.raw_os_error() == Some(libc::ENOBUFS) {
-                    glommio::executor().yield_now().await;
-                }
+                self.is_starved = e.raw_os_error() == Some(libc::ENOBUFS);
                 Ok(None)
             }
             Err(e) => Err(e),
+        }
+    }
+
+    /// Waits without a buffer, then receives into one of its own.
+    async fn receive_own(&self) -> io::Result<Chunk> {
+        loop {
+            self.poll(libc::POLLIN).await?;
+            let mut bytes = vec![0; OWN_BYTES].into_boxed_slice();
+            match recv(&*self.socket, &mut bytes[..], RecvFlags::DONTWAIT) {
+                Ok((0, _)) => return Ok(Chunk::end()),
+                Ok((len, _)) => return Ok(Chunk { filled: Filled::Own(bytes), from: 0, len }),
+                Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
+                Err(e) => return Err(e.into()),
+            }
         }
     }
 
@@ -115,7 +141,11 @@ impl RingConn {
     }
 
     async fn writable(&self) -> io::Result<()> {
-        let entry = opcode::PollAdd::new(Fd(self.socket.as_raw_fd()), libc::POLLOUT as u32).build();
+        self.poll(libc::POLLOUT).await
+    }
+
+    async fn poll(&self, events: libc::c_short) -> io::Result<()> {
+        let entry = opcode::PollAdd::new(Fd(self.socket.as_raw_fd()), events as u32).build();
         let (cqe, _socket) = self.ring.op(entry, self.socket.clone()).await;
         cqe.result().map(drop)
     }
@@ -157,6 +187,9 @@ impl Conn for RingConn {
             return Ok(chunk);
         }
         loop {
+            if std::mem::take(&mut self.is_starved) {
+                return self.receive_own().await;
+            }
             if self.receive.is_none() {
                 self.receive = Some(self.ring.receive(self.socket.as_raw_fd()));
             }

@@ -24,6 +24,9 @@ const SUBMIT_PART: u32 = 4;
 /// The read of the column's doorbell carries this.
 const BELL: u64 = u64::MAX - 1;
 const NO_SLOT: u32 = u32::MAX;
+/// Receives of one connection that wait to be taken: beyond it the connection stops receiving until they are, so that a client
+/// who sends and does not read keeps no more of the column's buffers.
+const RECEIVED_MAX: usize = 16;
 
 /// What the kernel said of one operation: `res` is a count or a negative errno.
 #[derive(Clone, Copy, Debug)]
@@ -57,6 +60,13 @@ enum Slot {
     },
     /// The future is gone; what it lent to the kernel stays until the last completion.
     Orphan(#[allow(dead_code, reason = "held for its Drop")] Option<Box<dyn Any>>),
+}
+
+impl Slot {
+    /// Whether its owner is behind with taking what was received: exactly then, so that it is told once.
+    fn has_received_enough(&self) -> bool {
+        matches!(self, Slot::Multi { queue, .. } if queue.len() == RECEIVED_MAX && queue[0].buffer().is_some())
+    }
 }
 
 /// The ring of one column. Not Send: every method runs on that column.
@@ -317,7 +327,7 @@ impl Ring {
 
     /// Hands completions to their slots; returns how many.
     pub(super) fn reap(&self) -> usize {
-        let mut count = 0;
+        let (mut count, mut too_many) = (0, Vec::new());
         let mut queue = self.io().completion();
         queue.sync();
         let mut slots = self.slots.borrow_mut();
@@ -332,13 +342,16 @@ impl Ring {
                 self.in_flight.set(self.in_flight.get() - 1);
             }
             if cqe.user_data() != DETACHED {
-                self.complete(
-                    &mut slots,
-                    cqe.user_data() as u32,
-                    Cqe { res: cqe.result(), flags: cqe.flags() },
-                    more,
-                );
+                let index = cqe.user_data() as u32;
+                self.complete(&mut slots, index, Cqe { res: cqe.result(), flags: cqe.flags() }, more);
+                if more && slots[index as usize].has_received_enough() {
+                    too_many.push(index);
+                }
             }
+        }
+        drop(slots);
+        for index in too_many {
+            self.detached(opcode::AsyncCancel::new(u64::from(index)).build());
         }
         count
     }
