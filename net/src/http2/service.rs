@@ -76,13 +76,8 @@ fn read<I: Io, S: Service<I>>(server: &Server<I, S>, text: &[u8], body: &Incomin
     };
     let is_head = text.starts_with(b"HEAD ");
     let refused = |status, message| {
-        let framing = Framing {
-            body: Body::None,
-            keep_alive: true,
-            expects_continue: false,
-            is_head,
-            is_old: false,
-        };
+        let framing =
+            Framing { body: Body::None, keep_alive: true, expects_continue: false, is_head, is_old: false };
         (Err(Refusal::new(status, message)), framing)
     };
     let (routed, mut framing) = match parse_head(text) {
