@@ -128,14 +128,13 @@ fn field_ms(line: &str) -> u64 {
 }
 
 /// What the hypervisor took from this machine's CPUs so far (proc(5), `steal` of /proc/stat, in hundredths of a second).
-pub fn stolen_ms() -> u64 {
+fn stolen_ms() -> u64 {
     let stat = std::fs::read_to_string("/proc/stat").expect("readable");
     let steal = stat.lines().next().and_then(|all| all.split_ascii_whitespace().nth(8));
     steal.and_then(|ticks| ticks.parse::<u64>().ok()).expect("a kernel that counts it") * 10
 }
 
-/// No more than the hypervisor took from a poll, which the kernel in part counts as the thread's own time.
-pub fn must_not_have_stalled(node: &Node, stolen_before_ms: u64) {
+fn must_not_have_stalled(node: &Node, stolen_before_ms: u64) {
     let stolen_ms = stolen_ms() - stolen_before_ms;
     let lines = lines(node);
     let stalled_ms: u64 = lines.iter().map(|line| field_ms(line)).sum();
