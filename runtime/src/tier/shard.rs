@@ -26,6 +26,7 @@ use crate::journal::{JournalError, Reading, is_full};
 use crate::oneshot::Oneshot;
 use crate::resident::Resident;
 use crate::shards::{SHARDS, Shard as ShardNumber, ShardMap};
+use crate::waiters::Waiters;
 use bytes::Bytes;
 use hashbrown::{HashMap, HashSet};
 use load::{Loading, sums_path};
@@ -248,6 +249,8 @@ struct Inner<I: Io> {
     disks: Vec<Rc<Disk<I>>>,
     state: RefCell<State>,
     loading: RefCell<Loading>,
+    /// Who wants a shard that is being read.
+    load_waiters: Waiters,
     /// All of this column is in the index.
     loaded: Cell<bool>,
     readiness: Arc<Readiness>,
@@ -296,6 +299,7 @@ impl<I: Io> Shard<I> {
                 state: RefCell::new(State::new(&plan, (io.random(), io.random()), recovered.next_sequence)),
                 stale: Cell::new(recovered.disks.iter().any(|d| d.stale)),
                 loading: RefCell::new(Loading::new(recovered.disks)),
+                load_waiters: Waiters::default(),
                 loaded: Cell::new(false),
                 readiness: recovered.readiness,
                 checkpointing: Cell::new(false),

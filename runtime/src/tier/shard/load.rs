@@ -16,7 +16,6 @@ use crate::io::Io;
 use crate::journal::{Purpose, ScanError, segment_path};
 use crate::planted::{self, Bug};
 use crate::shards::SHARDS;
-use crate::waiters::Waiters;
 use hashbrown::HashMap;
 use std::io::ErrorKind;
 use std::rc::Rc;
@@ -42,8 +41,6 @@ pub(super) enum Load {
 pub(super) struct Loading {
     pub(super) disks: Vec<RecoveredDisk>,
     pub(super) shards: Vec<Load>,
-    /// Who wants a shard that is being read.
-    pub(super) waiting: Rc<Waiters>,
     /// What may be dropped from disk, with the sequence it was stored under.
     pub(super) may_go: Vec<(u64, Digest)>,
 }
@@ -127,8 +124,7 @@ impl<I: Io> Shard<I> {
             let me = self.clone();
             self.inner.io.spawn("load-shard", async move { me.load_mine(shard).await });
         }
-        let waiting = self.inner.loading.borrow().waiting.clone();
-        waiting.until(|| !matches!(state(), Load::Under)).await;
+        self.inner.load_waiters.until(|| !matches!(state(), Load::Under)).await;
         match state() {
             Load::Done => Ok(()),
             Load::Failed => Err(NeverReady),
@@ -139,9 +135,8 @@ impl<I: Io> Shard<I> {
     /// Reads a shard that nobody else reads, and tells those who wait.
     async fn load_mine(&self, shard: usize) {
         let read = self.read_shard(shard).await;
-        let loading = &mut *self.inner.loading.borrow_mut();
-        loading.shards[shard] = if read.is_ok() { Load::Done } else { Load::Failed };
-        loading.waiting.wake();
+        self.inner.loading.borrow_mut().shards[shard] = if read.is_ok() { Load::Done } else { Load::Failed };
+        self.inner.load_waiters.wake();
         if let Err(e) = read {
             self.inner.readiness.on_failed();
             (self.inner.plan.on_stop)(e.to_string());
@@ -354,7 +349,7 @@ impl<I: Io> Shard<I> {
 impl Loading {
     /// Nothing read yet.
     pub(super) fn new(disks: Vec<RecoveredDisk>) -> Loading {
-        Loading { disks, shards: vec![Load::No; SHARDS], waiting: Rc::default(), may_go: Vec::new() }
+        Loading { disks, shards: vec![Load::No; SHARDS], may_go: Vec::new() }
     }
 }
 

@@ -24,10 +24,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-/// Of one request.
+/// Of one request, and what the kernel reads ahead at once.
 const REQUEST_BYTES: u32 = 1 << 20;
-/// What the kernel reads ahead of a reader: an extent, so that requests are under way while one is answered and copied.
-const AHEAD_BYTES: u32 = 4 << 20;
 /// Memory of all entries of all rings of a connection; entries get smaller on machines with many CPUs, and then fewer.
 const RINGS_BYTES_MAX: u64 = 64 << 20;
 /// The part of `--memory` that the rings of a connection may take, which is taken out of it.
@@ -100,7 +98,7 @@ pub(super) fn connect(
         Transport::Rings(_) if !agreed.over_io_uring() => Transport::Clones,
         chosen => chosen,
     };
-    if let Err(error) = mounted.set_read_ahead(AHEAD_BYTES / 1024) {
+    if let Err(error) = mounted.set_read_ahead(REQUEST_BYTES / 1024) {
         tracing::warn!(%error, "the kernel reads ahead 128 KiB at a time");
     }
     let kind = kind(&device, &agreed, is_immutable, settings).map_err(|e| failed(directory, e))?;
