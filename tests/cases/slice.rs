@@ -1,6 +1,7 @@
 //! The caching proxy in front of origins that behave and that do not: whatever happens, what a client gets is what the origin has, or
 //! an error, or a cut connection.
 
+mod admission;
 mod answers;
 mod kept;
 mod lies;

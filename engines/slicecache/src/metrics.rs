@@ -29,6 +29,10 @@ static RETRIES: Family =
     Family::counter("slicecache_retries_total", "Requests for slices that were tried again.");
 static FAILURES: Family =
     Family::counter("slicecache_failures_total", "Questions and fetches that failed for good.");
+static NOT_ADMITTED: Family = Family::counter(
+    "slicecache_not_admitted_total",
+    "Slices not written to a full disk: what would have gone for them is asked for more often.",
+);
 static PURGES: Family = Family::counter("slicecache_purges_total", "Orders to purge that were obeyed.");
 static OBJECTS: Family = Family::gauge("slicecache_objects", "Objects known of without a look at the disk.");
 
@@ -58,6 +62,8 @@ pub struct Metrics {
     pub retries: Counter,
     /// Failed for good.
     pub failures: Counter,
+    /// Not written.
+    pub not_admitted: Counter,
     /// Purges.
     pub purges: Counter,
     objects: Gauge,
@@ -102,6 +108,7 @@ impl Metrics {
             subrequest_seconds: registry.histogram(&SUBREQUEST_SECONDS, &[]),
             retries: registry.counter(&RETRIES, &[]),
             failures: registry.counter(&FAILURES, &[]),
+            not_admitted: registry.counter(&NOT_ADMITTED, &[]),
             purges: registry.counter(&PURGES, &[]),
             objects: registry.gauge(&OBJECTS, &[]),
             registry,

@@ -286,6 +286,16 @@ impl<I: Io> Shard<I> {
         Ok(freed.max(self.reclaim(bytes).await))
     }
 
+    /// Whether what an origin can give again is worth its place on disk: as long as there is room, and then if it is asked for
+    /// again, or more often than what would go for it (`disk_policy`). This counts as having been asked for.
+    pub fn admits(&self, digest: &Digest, bytes: u64) -> bool {
+        let Ok(disk) = self.choose_disk(hash_of(digest), bytes) else { return false };
+        let policy = &mut *disk.policy.borrow_mut();
+        policy.on_read(digest);
+        // With nothing of this column's that may go there is nothing to compare with: others make room.
+        policy.bytes() == 0 || policy.admits(digest, bytes, disk.room_bytes())
+    }
+
     /// Bytes on disk that may go.
     pub fn evictable_bytes(&self) -> u64 {
         let working = self.inner.disks.iter().filter(|d| d.out().is_none());
