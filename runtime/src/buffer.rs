@@ -4,7 +4,7 @@
 //!
 //! Invariants
 //! 1. Memory in use never passes the mapping's length: the arena is the column's memory budget; past it `alloc` says `None`.
-//! 2. The mapping is reserved, not touched, until a buffer is used; blocks are cut from 16 MiB chunks.
+//! 2. The mapping is reserved, not touched, but for what is used and a little behind it; blocks are cut from 16 MiB chunks.
 //! 3. A buffer is freed exactly once, by its home column; dropped elsewhere it travels home over the return stack, so
 //!    that only the home column ever touches the free lists.
 //! 4. Get and put allocate nothing once a class has been used to its high-water mark.
@@ -13,7 +13,9 @@
 //! An arena lives as long as its process: it is leaked on purpose, so buffers need no reference count to their home.
 
 mod arena;
+mod cold;
 mod slab;
+mod warmer;
 
 pub use arena::{Arena, Buffer, Loan, Shared};
 pub(crate) use slab::CHUNK_BYTES;

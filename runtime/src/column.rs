@@ -274,8 +274,8 @@ where
 {
     let ring = Ring::new(RING_ENTRIES, RECEIVE_BUFFERS, RECEIVE_BYTES, bell.fd().as_raw_fd())
         .map_err(|e| format!("column {index}: io_uring: {e}"))?;
-    let arena =
-        Arena::new(arena_bytes).map_err(|e| format!("column {index}: {arena_bytes} bytes of memory: {e}"))?;
+    let arena = Arena::warmed(arena_bytes)
+        .map_err(|e| format!("column {index}: {arena_bytes} bytes of memory: {e}"))?;
     let stop = Rc::new(Cell::new(false));
     let stalls = Stalls::default();
     let io = RingIo::new(ring.clone(), arena, Clock::new(), stalls.clone());

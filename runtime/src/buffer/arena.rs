@@ -1,14 +1,14 @@
 //! The mapping under the slabs, the owned buffers cut from it, and the way home of those dropped on another column.
 
+use super::cold::HUGE_PAGE_BYTES;
 use super::slab::{CHUNK_BYTES, CLASS_BYTES, Piece, Slabs, aligned_class_of, class_of};
+use super::warmer::Warmer;
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous};
 use std::cell::UnsafeCell;
 use std::io;
 use std::ops::{Deref, DerefMut};
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
-
-const HUGE_PAGE_BYTES: usize = 2 << 20;
 
 /// One column's memory. Cheap to copy; bound to the thread that made it.
 #[derive(Clone, Copy)]
@@ -25,6 +25,7 @@ struct Memory {
     /// Bytes of the budget that are used outside the mapping (pinned file pages).
     lent: AtomicUsize,
     returns: AtomicPtr<Returned>,
+    warmer: Option<Warmer>,
 }
 
 /// What is written into a dropped buffer on its way home: the smallest piece (64 bytes) has room for it.
@@ -48,6 +49,15 @@ fn thread_token() -> usize {
 impl Arena {
     /// Reserves `len` bytes, rounded up to whole chunks, for the calling thread. Nothing is touched yet.
     pub fn new(len: usize) -> io::Result<Arena> {
+        Arena::with(len, None)
+    }
+
+    /// As [`Arena::new`], with a thread beside the caller's that has pages fetched before they are written.
+    pub fn warmed(len: usize) -> io::Result<Arena> {
+        Arena::with(len, Some(Warmer::start()?))
+    }
+
+    fn with(len: usize, warmer: Option<Warmer>) -> io::Result<Arena> {
         let len = len.max(1).next_multiple_of(CHUNK_BYTES);
         let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
         // SAFETY: a fresh anonymous mapping at an address of the kernel's choice aliases nothing.
@@ -66,6 +76,7 @@ impl Arena {
             slabs: UnsafeCell::new(Slabs::new(len)),
             lent: AtomicUsize::new(0),
             returns: AtomicPtr::new(ptr::null_mut()),
+            warmer,
         };
         Ok(Arena { memory: Box::leak(Box::new(memory)), _not_send: std::marker::PhantomData })
     }
@@ -91,9 +102,20 @@ impl Arena {
         slabs.set_max_bytes(self.memory.len - lent);
         let piece = slabs.alloc(class).or_else(|| if slabs.trim() { slabs.alloc(class) } else { None })?;
         assert!(piece.offset + CLASS_BYTES[class] <= self.memory.len, "piece beyond the arena");
+        if let Some(ahead) = slabs.take_ahead() {
+            self.warm(ahead);
+        }
         // SAFETY: the offset was just checked to lie inside the mapping.
         let start = unsafe { self.memory.base.add(piece.offset) };
         Some(Buffer { start, capacity: CLASS_BYTES[class] as u32, piece, memory: self.memory })
+    }
+
+    fn warm(self, range: std::ops::Range<usize>) {
+        assert!(range.end <= self.memory.len, "pages beyond the arena");
+        if let Some(warmer) = &self.memory.warmer {
+            // SAFETY: inside the mapping, as was just checked, which is private, anonymous and never unmapped.
+            unsafe { warmer.warm(self.memory.base.as_ptr().add(range.start), range.len()) };
+        }
     }
 
     /// Takes in what other columns sent home.

@@ -3,6 +3,9 @@
 //!
 //! A *chunk* is 16 MiB of the mapping; a *slab* is a chunk (or a 1 MiB piece) cut into equal pieces of one class.
 
+use super::cold::Cold;
+use std::ops::Range;
+
 /// Bytes of a chunk, and of the largest class.
 pub const CHUNK_BYTES: usize = 16 << 20;
 const BLOCK_BYTES: usize = 1 << 20;
@@ -81,6 +84,9 @@ pub struct Slabs {
     chunks: u32,
     chunks_max: u32,
     chunks_used: u32,
+    cold: Cold,
+    /// To be fetched before it is written.
+    ahead: Option<Range<usize>>,
 }
 
 /// The smallest class that holds `len` bytes; `None` above the largest.
@@ -122,6 +128,8 @@ impl Slabs {
             chunks: (len / CHUNK_BYTES) as u32,
             chunks_max: (len / CHUNK_BYTES) as u32,
             chunks_used: 0,
+            cold: Cold::new(len),
+            ahead: None,
         }
     }
 
@@ -138,17 +146,27 @@ impl Slabs {
         };
         let slab = &mut self.slabs[id as usize];
         debug_assert_eq!(usize::from(slab.class), class);
-        let index = slab.free.pop().unwrap_or_else(|| {
+        let given_back = slab.free.pop();
+        let index = given_back.unwrap_or_else(|| {
             slab.fresh += 1;
             slab.fresh - 1
         });
         slab.used += 1;
-        let offset = slab.base + usize::from(index) * CLASS_BYTES[class];
+        let (base, offset) = (slab.base, slab.base + usize::from(index) * CLASS_BYTES[class]);
         if slab.used == pieces_in(class) {
             let last = self.classes[class].partial.pop();
             assert_eq!(last, Some(id), "the slab in use is the last partial one");
         }
+        // Smaller ones are cut from pieces of that class.
+        if given_back.is_none() && class >= BLOCK_CLASS {
+            self.ahead = self.cold.ahead(offset..offset + CLASS_BYTES[class], base + CHUNK_BYTES);
+        }
         Some(Piece { offset, slab: id, index })
+    }
+
+    /// Bytes of the mapping that are written soon, and for the first time.
+    pub fn take_ahead(&mut self) -> Option<Range<usize>> {
+        self.ahead.take()
     }
 
     /// Gives a piece back.
@@ -202,7 +220,9 @@ impl Slabs {
         let (kept, chunks): (Vec<u32>, Vec<u32>) = free.into_iter().partition(kept);
         self.free_chunks = kept;
         self.clean_chunks.extend(&chunks);
-        chunks.into_iter().map(|c| c as usize * CHUNK_BYTES).collect()
+        let offsets: Vec<usize> = chunks.into_iter().map(|c| c as usize * CHUNK_BYTES).collect();
+        offsets.iter().for_each(|&offset| self.cold.on_given_back(offset..offset + CHUNK_BYTES));
+        offsets
     }
 
     /// From now on the pages of the chunk that holds `piece` stay. Returns the chunk's number.
