@@ -2,14 +2,15 @@
 //!
 //! Called by `RingIo::spawn`, which wraps every task, and by the driver before it sleeps. What counts is the wall time of a poll
 //! less the time in it that the thread wanted to run and did not, because another thread or the hypervisor's other guests had
-//! its CPU: a busy neighbour is not our stall. A thread that never slept of itself ran or wanted to run, so that time is what
-//! is left of the wall time after its CPU time. Both are taken from a sample of the thread's usage: one that is taken at the
-//! beginning of each poll would cost more than many polls do, so it is one from at most [`SAMPLE_NS`] before and after the last
-//! time the column slept.
+//! its CPU: a busy neighbour is not our stall. The kernel counts the wait for other threads; not that for other guests, but a
+//! thread that never slept of itself ran or wanted to run, so that both are what is left of the wall time after its CPU time.
+//! All are taken from samples: one at the beginning of each poll would cost more than many polls do, so the thread's usage is
+//! one from at most [`SAMPLE_NS`] before and after the last time the column slept, and its waiting one from at most
+//! [`SAMPLE_NS`] before.
 
 use crate::clock::Clock;
-use crate::usage::Usage;
-use std::cell::{Cell, RefCell};
+use crate::usage::{Usage, Waited};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
@@ -32,10 +33,18 @@ struct Counts {
     clock: Clock,
     by_name: RefCell<BTreeMap<&'static str, u64>>,
     sample: Cell<Sample>,
+    waited: OnceCell<Waited>,
+    waited_sample: Cell<WaitedSample>,
     /// There is a sample, and the column has not slept since.
     is_awake: Cell<bool>,
     /// Polls under way, one inside the other: a new task is polled at once.
     depth: Cell<u32>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct WaitedSample {
+    at_ns: u64,
+    total_ns: u64,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -66,6 +75,10 @@ impl Stalls {
         let is_due = !self.inner.is_awake.get() || now_ns - self.inner.sample.get().at_ns > SAMPLE_NS;
         if is_due && self.inner.depth.get() == 0 {
             self.sample(now_ns);
+            if now_ns - self.inner.waited_sample.get().at_ns > SAMPLE_NS {
+                let total_ns = self.waited_ns();
+                self.inner.waited_sample.set(WaitedSample { at_ns: now_ns, total_ns });
+            }
         }
         self.inner.depth.set(self.inner.depth.get() + 1);
         now_ns
@@ -85,20 +98,23 @@ impl Stalls {
         self.inner.is_awake.set(true);
     }
 
+    fn waited_ns(&self) -> u64 {
+        self.inner.waited.get_or_init(Waited::of_this_thread).total_ns()
+    }
+
     fn on_slow_poll(&self, name: &'static str, wall_ns: u64, now_ns: u64) {
         let (before, usage) = (self.inner.sample.get(), Usage::now());
         let ran_ns = usage.cpu_ns - before.usage.cpu_ns;
         let has_slept = usage.slept_total > before.usage.slept_total;
-        let stalled_ns = match has_slept {
-            true => wall_ns,
-            false => wall_ns.saturating_sub((now_ns - before.at_ns).saturating_sub(ran_ns)),
-        };
+        let waited_ns = self.waited_ns() - self.inner.waited_sample.get().total_ns;
+        let missed_ns = if has_slept { 0 } else { (now_ns - before.at_ns).saturating_sub(ran_ns) };
+        let stalled_ns = wall_ns.saturating_sub(waited_ns.max(missed_ns));
         if stalled_ns < STALL_NS {
             return;
         }
         *self.inner.by_name.borrow_mut().entry(name).or_insert(0) += 1;
-        let (ms, cpu_ms) = (stalled_ns / 1_000_000, ran_ns / 1_000_000);
-        tracing::warn!(task = name, ms, cpu_ms, has_slept, "task kept its column from other work");
+        let (ms, cpu_ms, waited_ms) = (stalled_ns / 1_000_000, ran_ns / 1_000_000, waited_ns / 1_000_000);
+        tracing::warn!(task = name, ms, cpu_ms, waited_ms, has_slept, "task kept its column from other work");
     }
 }
 
@@ -192,6 +208,8 @@ mod tests {
                     let begin = Instant::now();
                     poll_once(&stalls, "unlucky", || {
                         work_for(Duration::from_millis(4));
+                        // So short that it is no stall; what was waited for the CPU is none either.
+                        std::thread::sleep(Duration::from_micros(100));
                         poll_once(&stalls, "made by it", || ());
                     });
                     slowest = slowest.max(begin.elapsed());

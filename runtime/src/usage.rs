@@ -1,4 +1,8 @@
-//! What this thread has had of its CPU (getrusage(2)): about 0.25 µs a look.
+//! What this thread has had of its CPU (getrusage(2), about 0.25 µs a look), and how long it waited for one (proc(5), `schedstat`,
+//! about 1 µs).
+
+use rustix::fd::OwnedFd;
+use rustix::fs::{Mode, OFlags};
 
 /// Totals since the thread began.
 #[derive(Clone, Copy, Debug, Default)]
@@ -29,6 +33,28 @@ impl Usage {
 
 fn ns(time: libc::timeval) -> u64 {
     time.tv_sec as u64 * 1_000_000_000 + time.tv_usec as u64 * 1_000
+}
+
+/// How long a thread was runnable and had no CPU.
+pub(crate) struct Waited {
+    schedstat: Option<OwnedFd>,
+}
+
+impl Waited {
+    /// Of the calling thread. A kernel that does not count it says 0.
+    pub(crate) fn of_this_thread() -> Waited {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        Waited { schedstat: rustix::fs::open("/proc/thread-self/schedstat", flags, Mode::empty()).ok() }
+    }
+
+    /// Nanoseconds in all: the second of three numbers.
+    pub(crate) fn total_ns(&self) -> u64 {
+        let Some(file) = &self.schedstat else { return 0 };
+        let mut text = [0; 80];
+        let Ok(len) = rustix::io::pread(file, &mut text, 0) else { return 0 };
+        let text = std::str::from_utf8(&text[..len]).unwrap_or_default();
+        text.split(' ').nth(1).and_then(|waited| waited.parse().ok()).unwrap_or(0)
+    }
 }
 
 #[cfg(test)]
