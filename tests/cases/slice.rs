@@ -2,6 +2,7 @@
 //! an error, or a cut connection.
 
 mod answers;
+mod hostile;
 mod kept;
 mod lies;
 mod nginx;
