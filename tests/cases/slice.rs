@@ -8,6 +8,7 @@ mod lies;
 mod nginx;
 mod once;
 mod passed;
+mod poison;
 
 use tests::content;
 use tests::http::{Reply, Request};
