@@ -2,6 +2,7 @@
 //! an error, or a cut connection.
 
 mod answers;
+mod clients;
 mod hostile;
 mod kept;
 mod lies;
