@@ -10,6 +10,7 @@ mod nginx;
 mod once;
 mod passed;
 mod poison;
+mod random;
 
 use tests::content;
 use tests::http::{Reply, Request};
