@@ -8,6 +8,7 @@ mod kept;
 mod lies;
 mod nginx;
 mod once;
+mod origins;
 mod passed;
 mod poison;
 mod random;
