@@ -14,6 +14,7 @@ mod origins;
 mod passed;
 mod poison;
 mod random;
+mod rfc9111;
 
 use tests::content;
 use tests::http::{Reply, Request};
