@@ -156,7 +156,8 @@ fn resident(node: &Node) -> u64 {
 fn readers_that_stand_still_cost_little_and_starve_nobody() {
     const STILL: u64 = 200;
     let origin = Origin::start();
-    let node = proxy(&origin).start();
+    // So little memory that what they want is on disk.
+    let node = proxy(&origin).memory("192MiB").start();
     let (large, small) = (object(1, 64 * MIB), object(2, 3 * MIB));
     origin.put("/hot", large.clone());
     origin.put("/small", small.clone());
