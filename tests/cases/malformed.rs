@@ -17,18 +17,18 @@ const TABLE: &str = include_str!("malformed.txt");
 const UNDERSTOOD: [u16; 4] = [404, 405, 413, 507];
 
 /// Bytes that must not be served.
-struct Row {
-    name: &'static str,
-    bytes: Vec<u8>,
-    statuses: Vec<u16>,
+pub(crate) struct Row {
+    pub(crate) name: &'static str,
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) statuses: Vec<u16>,
     /// Whether a close without a reply is as good.
     or_close: bool,
     /// Whether the connection may go on: what is wrong is not HTTP.
-    may_stay: bool,
+    pub(crate) may_stay: bool,
 }
 
 /// The rows of a section of the table.
-fn rows(section: &str) -> Vec<Row> {
+pub(crate) fn rows(section: &str) -> Vec<Row> {
     let heading = format!("[{section}]");
     let lines = TABLE.lines().skip_while(|line| *line != heading).skip(1);
     let lines = lines.take_while(|line| !line.starts_with('['));
@@ -99,7 +99,7 @@ fn expand(name: &str) -> Vec<u8> {
 }
 
 /// Sends a row, all of it at once, and says what is wrong with what came back.
-fn try_row(addr: SocketAddr, row: &Row) -> Result<(), String> {
+pub(crate) fn try_row(addr: SocketAddr, row: &Row) -> Result<(), String> {
     let mut conn = Conn::open(addr);
     conn.set_patience(Duration::from_secs(10));
     // A server may close before it has read all.

@@ -3,11 +3,19 @@
 
 mod admission;
 mod answers;
+mod clients;
+mod hostile;
 mod kept;
+mod killed;
 mod lies;
+mod memory;
 mod nginx;
 mod once;
+mod origins;
 mod passed;
+mod poison;
+mod random;
+mod rfc9111;
 
 use tests::content;
 use tests::http::{Reply, Request};

@@ -5,7 +5,8 @@
 //! strictly · `blobs` speaks the blob interface through it · `content` makes bytes from seeds and
 //! names them · `disk` looks into data directories · `frames` sends raw HTTP/2 · `exposition` checks `/metrics` · `cgroup`
 //! bounds memory · `origin` is a server to fetch from · `pki` makes certificates · `command` runs programs with a deadline · `fuse` mounts a node and
-//! runs programs on the mount · `scale` asks how much to do · `skip` gives up only when told to.
+//! runs programs on the mount · `scripted` is one that says what a test's function says · `scale` asks how much to do · `skip` gives up only when told to · `varnish` is the
+//! cache that ours is compared with.
 //!
 //! Anything that goes wrong in here panics: callers are tests.
 
@@ -25,4 +26,6 @@ pub mod node;
 pub mod origin;
 pub mod pki;
 pub mod scale;
+pub mod scripted;
 pub mod skip;
+pub mod varnish;

@@ -63,6 +63,8 @@ pub enum Reply {
     Step(Step),
     /// To `Order`: as it was written down, or why it was not.
     Ordered(Result<Arc<Numbered>, String>),
+    /// To `Invalidate`: whether there may be variants of it that only their records know of.
+    Invalidated(bool),
     /// To `Scrape`.
     Snapshot(Box<Snapshot>),
     /// To all others.

@@ -7,8 +7,8 @@ use crate::limits::{MEMORY_RETRY_NS, MEMORY_TRIES_MAX};
 use crate::live::shard_of;
 use crate::shard::{Owner, PURGE_SHARD};
 use crate::state::fill::{Reader, Why};
-use crate::state::key::Name;
-use crate::state::purge::{Numbered, Purge};
+use crate::state::key::{CacheKey, Name};
+use crate::state::purge::{Names, Numbered, Purge};
 use net::http1::Status;
 use runtime::call::{CallBusy, Caller, Letter, Respond};
 use runtime::io::Io;
@@ -129,8 +129,15 @@ impl<I: Io> Columns<I> {
     }
 
     /// What is stored of an object no longer holds.
-    pub async fn invalidate(&self, name: Name) {
-        self.ask(self.map.owner(shard_of(&name)), || Request::Invalidate(name)).await;
+    pub async fn invalidate(&self, key: &CacheKey) {
+        let name = key.name();
+        let reply = self.ask(self.map.owner(shard_of(&name)), || Request::Invalidate(name)).await;
+        // Nobody can list variants that are on disk alone; a purge needs no list.
+        if let Some(Reply::Invalidated(true)) = reply
+            && let Err(why) = self.purge(Purge { names: Names::Target(key.target()), is_soft: false }).await
+        {
+            tracing::warn!(%why, "what an unsafe method changed may be served until it is stale");
+        }
     }
 
     /// The counts of all columns.
@@ -198,10 +205,7 @@ async fn answer<I: Io>(owner: &Rc<Owner<I>>, request: Request) -> Reply {
             Reply::Noted
         }
         Request::Scrape => Reply::Snapshot(Box::new(owner.metrics.snapshot(owner.objects()))),
-        Request::Invalidate(name) => {
-            owner.invalidate(&name).await;
-            Reply::Noted
-        }
+        Request::Invalidate(name) => Reply::Invalidated(owner.invalidate(&name).await),
     }
 }
 

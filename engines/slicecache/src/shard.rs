@@ -60,6 +60,8 @@ pub struct Owner<I: Io> {
     pub(crate) memory: Room,
     pub(crate) stores: Room,
     pub(crate) reads: Room,
+    /// Buffers of clients that do not take what was read for them.
+    pub(crate) slow_reads: Room,
     pub(crate) make_room: MakeRoom,
     pub(crate) files_total: Cell<u64>,
     pub(crate) purges: RefCell<Purges>,
@@ -99,6 +101,7 @@ impl<I: Io> Owner<I> {
             memory: Room::new((io_bytes / 2).max(1)),
             stores: Room::new(STORES_MAX),
             reads: Room::new((io_bytes / 8 / READ_BYTES).max(1)),
+            slow_reads: Room::new((io_bytes / 8 / READ_BYTES).max(1)),
             make_room,
             files_total: Cell::new(0),
             purges: RefCell::default(),

@@ -3,7 +3,8 @@
 use super::{MIB, get, object, proxy, word};
 use tests::content;
 use tests::http::{Request, chunked};
-use tests::origin::Origin;
+use tests::node::Node;
+use tests::origin::{Object, Origin};
 
 #[test]
 fn bodies_go_through_both_ways() {
@@ -45,6 +46,50 @@ fn an_unsafe_method_makes_what_is_stored_void() {
     }
     node.slice().call(&Request::new("PUT", "/void").body(b"new")).must_be(299);
     assert_eq!(word(&get(&node, "/void", "")), "MISS");
+}
+
+/// Variants that were stored before a restart, too, and whichever of them is asked for first.
+#[test]
+fn an_unsafe_method_makes_every_variant_void() {
+    let origin = Origin::start();
+    let mut node = proxy(&origin).start();
+    let plain = object(1, 1000);
+    origin.put("/v", Object { fields: format!("{}Vary: Accept-Language\r\n", plain.fields), ..plain });
+    let ask = |node: &Node, language: &str| {
+        let request = Request::new("GET", "/v").header("Accept-Language", language);
+        word(&node.slice().call(&request).must_be(200)).to_owned()
+    };
+    for _ in 0..2 {
+        for language in ["de", "en", "fr"] {
+            ask(&node, language);
+            must_be_kept(&node, || ask(&node, language));
+        }
+        node.stop();
+        node = node.start_again();
+        assert_eq!(ask(&node, "de"), "HIT");
+        node.slice().call(&Request::new("PUT", "/v").body(b"new")).must_be(299);
+        for language in ["fr", "en", "de"] {
+            assert_eq!(ask(&node, language), "MISS", "{language}");
+            assert_eq!(ask(&node, language), "HIT", "{language}");
+        }
+    }
+}
+
+/// Until it is in the tier: a restart would forget it.
+fn must_be_kept(node: &Node, ask: impl Fn() -> String) {
+    let count = || {
+        let text = node.ops().call(&Request::new("GET", "/metrics")).must_be(200);
+        tests::exposition::Exposition::parse(text.text()).expect("valid").sum("blobcache_blobs", |_| true)
+            as u64
+    };
+    let (mut before, mut stays) = (0, 0);
+    while stays < 5 {
+        assert_eq!(ask(), "HIT");
+        std::thread::sleep(std::time::Duration::from_millis(30));
+        let now = count();
+        stays = if now == before && now > 0 { stays + 1 } else { 0 };
+        before = now;
+    }
 }
 
 #[test]

@@ -14,7 +14,7 @@ use crate::state::freshness::invalidates;
 use crate::state::status::{Forwarded, Told, via};
 use crate::upstream::{Closed, Upstream};
 use net::Exchange;
-use net::client::{Ask, ClientError, Reply};
+use net::client::{Ask, ClientError, Reply, Url};
 use net::exchange::Length;
 use net::http1::{Method, ReplyLength, Status};
 use runtime::io::Io;
@@ -41,13 +41,16 @@ impl<I: Io> SliceService<I> {
             }
         };
         let answered = self.ask_origin(routed, upstream, exchange).await?;
-        turn.on_outcome(answered.as_ref().is_ok_and(|reply| reply.head.status < 500));
+        // A client that spoils its body says nothing of the origin.
+        if !matches!(&answered, Err(refused) if refused.status < 500) {
+            turn.on_outcome(answered.as_ref().is_ok_and(|reply| reply.head.status < 500));
+        }
         let reply = match answered {
             Ok(reply) => reply,
             Err(refused) => return self.refuse(refused, exchange).await,
         };
         if invalidates(routed.method, reply.head.status) {
-            exchange.wait_for(self.columns.invalidate(routed.key.name())).await?;
+            exchange.wait_for(self.columns.invalidate(&routed.key)).await?;
         }
         self.relay(routed, why, reply, exchange).await
     }
@@ -64,28 +67,21 @@ impl<I: Io> SliceService<I> {
         lines.push((b"Via".to_vec(), via(routed.version, before.as_deref())));
         let url = upstream.url_of(&routed.key.target());
         let ask = Ask { method: &routed.method_name, url: &url, fields: &lines };
-        let answered = match exchange.body_length() {
-            Some(0) => exchange.wait_for(upstream.client.ask(&ask)).await?,
+        match exchange.body_length() {
+            Some(0) => Ok(exchange.wait_for(upstream.client.ask(&ask)).await?.map_err(|e| refused(&url, &e))),
             length => match exchange.wait_for(upstream.client.begin(&ask, length)).await? {
-                Ok(sending) => self.send_body(sending, exchange).await?,
-                Err(e) => Err(e),
+                Ok(sending) => self.send_body(sending, &url, exchange).await,
+                Err(e) => Ok(Err(refused(&url, &e))),
             },
-        };
-        Ok(answered.map_err(|e| {
-            tracing::debug!(url = %url.without_query(), error = %e, "a request could not be passed");
-            match e {
-                ClientError::Timeout(_) => Refused::new(Status::GatewayTimeout, "the origin took too long"),
-                ClientError::Connect(..) => Refused::new(Status::BadGateway, "the origin cannot be reached"),
-                _ => Refused::new(Status::BadGateway, "the origin's answer broke off or cannot be used"),
-            }
-        }))
+        }
     }
 
     async fn send_body(
         &self,
         mut sending: net::client::Sending<I>,
+        url: &Url,
         exchange: &mut Exchange<'_, I>,
-    ) -> io::Result<Result<Reply<I>, ClientError>> {
+    ) -> io::Result<Result<Reply<I>, Refused>> {
         let owner = self.columns.local();
         let Some(mut buf) = owner.buffer(PASSED_PIECE_BYTES).await else {
             return Err(io::ErrorKind::OutOfMemory.into());
@@ -93,7 +89,14 @@ impl<I: Io> SliceService<I> {
         loop {
             let (read, back) = exchange.read_body(buf, 0, PASSED_PIECE_BYTES).await;
             buf = back;
-            let count = read?;
+            let Ok(count) = read else {
+                // The origin was not told the end: it takes nothing of it for a request.
+                exchange.close_after();
+                return Ok(Err(match exchange.is_late() {
+                    true => Refused::new(Status::RequestTimeout, "the body took too long"),
+                    false => Refused::new(Status::BadRequest, "the body is malformed or cut short"),
+                }));
+            };
             if sending.write(&buf[..count]).await.is_err() {
                 // It may have answered before it was told everything.
                 exchange.close_after();
@@ -103,7 +106,7 @@ impl<I: Io> SliceService<I> {
                 break;
             }
         }
-        exchange.wait_for(sending.finish()).await
+        Ok(exchange.wait_for(sending.finish()).await?.map_err(|e| refused(url, &e)))
     }
 
     async fn relay(
@@ -178,5 +181,15 @@ impl<I: Io> SliceService<I> {
                 .header("cache-status", &told.cache_status(fields.joined("cache-status").as_deref()))
                 .header("x-cache", told.x_cache().as_bytes())
         });
+    }
+}
+
+/// What a client is told of a request that could not be passed.
+fn refused(url: &Url, e: &ClientError) -> Refused {
+    tracing::debug!(url = %url.without_query(), error = %e, "a request could not be passed");
+    match e {
+        ClientError::Timeout(_) => Refused::new(Status::GatewayTimeout, "the origin took too long"),
+        ClientError::Connect(..) => Refused::new(Status::BadGateway, "the origin cannot be reached"),
+        _ => Refused::new(Status::BadGateway, "the origin's answer broke off or cannot be used"),
     }
 }

@@ -141,19 +141,24 @@ impl<I: Io> Owner<I> {
         self.purges.borrow().verdict(&Entry { generation, target: &target, tags })
     }
 
-    /// What an unsafe method changed is not served any more (RFC 9111 §4.4).
-    pub async fn invalidate(&self, primary: &Name) {
-        self.varies.borrow_mut().remove(primary);
+    /// What an unsafe method changed is not served any more (RFC 9111 §4.4). True: there may be variants that are on disk alone.
+    pub async fn invalidate(&self, primary: &Name) -> bool {
+        let known = self.varies.borrow_mut().remove(primary);
         let of_it: Vec<Rc<Live<I>>> =
             self.objects.borrow().values().filter(|live| live.primary == *primary).cloned().collect();
         for live in &of_it {
             self.forget(live);
         }
+        let vary = match known {
+            Some(vary) => vary,
+            None => self.read_record(primary, primary).await.map(|entry| entry.vary).unwrap_or_default(),
+        };
         self.delete(record_digest(primary, primary)).await;
         for live in &of_it {
             self.delete(record_digest(primary, &live.name.get())).await;
             self.maybe_release(live);
         }
+        !vary.is_empty()
     }
 
     fn maybe_tidy(&self) {
