@@ -38,6 +38,12 @@ impl Room {
         self.0.free.set(self.0.free.get() - amount);
         Taken { room: self.clone(), amount }
     }
+
+    /// What is out.
+    #[must_use]
+    pub fn taken(&self) -> u64 {
+        self.0.all - self.0.free.get()
+    }
 }
 
 impl Drop for Taken {
