@@ -169,6 +169,11 @@ impl Watch {
     pub fn counted(&self, fault: Fault) -> u64 {
         self.world.faults(|faults| faults.counted(fault))
     }
+
+    /// The calendar jumps ahead.
+    pub fn advance_calendar(&self, by_ms: u64) {
+        self.world.advance_calendar(by_ms);
+    }
 }
 
 impl Drop for Twin {

@@ -1,6 +1,7 @@
 //! A node on the twin, started as the binary starts one: recovery on a column of its own, then all columns together.
 
 use basalt::node::columns::{NodePlan, wire};
+use basalt::node::slice::SlicePlan;
 use basalt::node::{self, DirPlan, OpenError, Opened};
 use net::client::Trust;
 use runtime::budget::Budget;
@@ -28,7 +29,8 @@ pub fn blob_addr() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 9000))
 }
 
-fn ops_addr() -> SocketAddr {
+/// Where metrics are.
+pub fn ops_addr() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 2381))
 }
 
@@ -88,6 +90,17 @@ pub fn start_on(
     budgets: &[Budget],
     look: &mut dyn FnMut(&Twin),
 ) -> Result<Node, String> {
+    start_with(twin, columns, None, budgets, look)
+}
+
+/// The same, with a caching proxy.
+pub fn start_with(
+    twin: &mut Twin,
+    columns: usize,
+    slice: Option<SlicePlan>,
+    budgets: &[Budget],
+    look: &mut dyn FnMut(&Twin),
+) -> Result<Node, String> {
     let dir = |(n, budget): (u32, &Budget)| DirPlan {
         path: PathBuf::from(format!("/data{n}")),
         budget: budget.clone(),
@@ -98,7 +111,7 @@ pub fn start_on(
     let (disks, recovered) = recover(twin, columns, dirs, look).map_err(|e| e.to_string())?;
     let plan = NodePlan {
         blob_listen: blob_addr(),
-        slice: None,
+        slice,
         ops_listen: ops_addr(),
         object_ttl_ms: None,
         prefetch: true,

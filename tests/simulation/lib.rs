@@ -16,6 +16,7 @@
 //! | `planted` | bugs planted on purpose, each caught |
 //! | `abandon`, `origin` | fetches given up anywhere, from an origin on the twin |
 //! | `mount` | what a kernel would ask of a mount, without a kernel |
+//! | `slice` | the caching proxy, its lying origin and its clients |
 //! | `boundaries` | who may name the twin |
 //!
 //! `BASALT_SEED=7` replays one seed; `BASALT_SEEDS=1000 BASALT_OPS=2000` is the soak.
@@ -35,5 +36,6 @@ mod planted;
 mod random;
 mod run;
 mod script;
+mod slice;
 mod sweep;
 mod workload;

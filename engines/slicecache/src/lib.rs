@@ -13,6 +13,7 @@
 //! | `fetch`, `upstream` | requests to origins; one origin's connections, turns, breaker |
 //! | `store` | slices and records into the tier and out of it |
 //! | `room`, `metrics` | bytes and places that are bounded; counts |
+//! | `planted` | bugs that tests plant, to show that they are caught |
 //!
 //! On disk everything is an object of the tier (`runtime::tier`) under a private name, all of one object on one shard: its slices and
 //! its record, which may go when the disk is full, and purges, which may not.
@@ -51,6 +52,7 @@ pub mod limits;
 mod live;
 pub mod log;
 pub mod metrics;
+pub mod planted;
 mod room;
 pub mod serve;
 pub mod shard;

@@ -36,6 +36,29 @@ static NOT_ADMITTED: Family = Family::counter(
 static PURGES: Family = Family::counter("slicecache_purges_total", "Orders to purge that were obeyed.");
 static OBJECTS: Family = Family::gauge("slicecache_objects", "Objects known of without a look at the disk.");
 
+static READERS: Family = Family::gauge("slicecache_readers", "Responses under way.");
+static MEMORY_HELD: Family =
+    Family::gauge("slicecache_memory_held_bytes", "Memory promised to slices that come.");
+static STORES: Family = Family::gauge("slicecache_stores_running", "Slices being put into the tier.");
+static READS: Family = Family::gauge("slicecache_reads_running", "Responses that read from disk.");
+static ORIGIN_REQUESTS: Family =
+    Family::gauge("slicecache_origin_requests_running", "Requests to origins under way.");
+
+/// What is held for requests under way: nothing of it when nobody asks for anything.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    /// Responses.
+    pub readers: u64,
+    /// Of slices that come.
+    pub memory_bytes: u64,
+    /// Slices on their way into the tier.
+    pub stores: u64,
+    /// Buffers of responses that read from disk.
+    pub reads: u64,
+    /// Requests to origins.
+    pub origin_requests: u64,
+}
+
 /// The handles of a column.
 pub struct Metrics {
     registry: Registry,
@@ -67,6 +90,7 @@ pub struct Metrics {
     /// Purges.
     pub purges: Counter,
     objects: Gauge,
+    held: [Gauge; 5],
 }
 
 /// Requests by outcome.
@@ -111,6 +135,8 @@ impl Metrics {
             not_admitted: registry.counter(&NOT_ADMITTED, &[]),
             purges: registry.counter(&PURGES, &[]),
             objects: registry.gauge(&OBJECTS, &[]),
+            held: [&READERS, &MEMORY_HELD, &STORES, &READS, &ORIGIN_REQUESTS]
+                .map(|family| registry.gauge(family, &[])),
             registry,
         }
     }
@@ -122,6 +148,14 @@ impl Metrics {
         }
         self.sent_bytes.add(sent_bytes);
         self.seconds.record(took_ns);
+    }
+
+    /// Notes what is held now.
+    pub fn set_held(&self, held: &Held) {
+        let Held { readers, memory_bytes, stores, reads, origin_requests } = *held;
+        for (gauge, value) in self.held.iter().zip([readers, memory_bytes, stores, reads, origin_requests]) {
+            gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+        }
     }
 
     /// What there is to see.

@@ -52,6 +52,12 @@ impl Room {
     pub fn is_out(&self) -> bool {
         self.0.free.get() == 0
     }
+
+    /// What is out.
+    #[must_use]
+    pub fn taken(&self) -> u64 {
+        self.0.all - self.0.free.get()
+    }
 }
 
 impl Drop for Taken {

@@ -19,7 +19,7 @@ use crate::config::Config;
 use crate::fetch::Got;
 use crate::limits::{OBJECTS_MAX, READ_BYTES, STORES_MAX};
 use crate::live::{Asked, Live, Recorded, State};
-use crate::metrics::Metrics;
+use crate::metrics::{Held, Metrics};
 use crate::room::Room;
 use crate::state::fill::{Effect, Fetch, Reader};
 use crate::state::freshness::Lifetimes;
@@ -30,6 +30,7 @@ use crate::upstream::Upstream;
 use net::client::Client;
 use net::http1::Status;
 use runtime::io::Io;
+use runtime::metrics::Snapshot;
 use runtime::oneshot::Oneshot;
 use runtime::tier::Shard;
 use runtime::waiters::Waiters;
@@ -298,9 +299,16 @@ impl<I: Io> Owner<I> {
         }
     }
 
-    /// Objects known of now.
-    pub fn objects(&self) -> usize {
-        self.objects.borrow().len()
+    /// What there is to see of the column.
+    pub fn snapshot(&self) -> Snapshot {
+        self.metrics.set_held(&Held {
+            readers: self.readers.borrow().len() as u64,
+            memory_bytes: self.memory.taken(),
+            stores: self.stores.taken(),
+            reads: self.reads.taken(),
+            origin_requests: self.upstreams.iter().map(|upstream| upstream.running()).sum(),
+        });
+        self.metrics.snapshot(self.objects.borrow().len())
     }
 }
 

@@ -6,6 +6,7 @@
 use crate::limits::LOOKED_AT_ONCE;
 use crate::live::{Live, Recorded, record_digest, slice_digest};
 use crate::log::entry::Entry;
+use crate::planted::{self, Bug};
 use crate::shard::Owner;
 use crate::state::key::Name;
 use crate::state::object::Object;
@@ -33,6 +34,9 @@ impl<I: Io> Owner<I> {
             let number = state.known.as_ref().filter(|_| live.is_current.get()).map(|known| known.number);
             number.map(|number| (live.slice_digest(number, slice), state.memory[&slice].pieces.clone()))
         };
+        if planted::is(Bug::FreedEarly) {
+            live.state.borrow_mut().memory.remove(&slice);
+        }
         let stored = match taken {
             Some((digest, pieces)) => self.put(digest, &pieces).await.then_some(digest),
             None => None,

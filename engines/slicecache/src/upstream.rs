@@ -57,6 +57,12 @@ impl<I: Io> Upstream<I> {
         Url { target: target.to_owned(), ..self.url.clone() }
     }
 
+    /// Requests under way.
+    #[must_use]
+    pub fn running(&self) -> u64 {
+        (ORIGIN_CONNECTIONS_MAX - self.turns.borrow().free()) as u64
+    }
+
     /// Waits for a turn.
     ///
     /// # Errors

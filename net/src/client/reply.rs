@@ -192,7 +192,7 @@ impl<I: Io> Reply<I> {
         to: usize,
     ) -> (Result<usize, ClientError>, Buffer) {
         let left = if let Body::Length(left) = self.body { left } else { u64::MAX };
-        let to = to.min(from + usize::try_from(left).unwrap_or(usize::MAX - from));
+        let to = to.min(from.saturating_add(usize::try_from(left).unwrap_or(usize::MAX)));
         let there = self.ahead.len() - self.used;
         let read = if there > 0 {
             let n = there.min(to - from);

@@ -141,6 +141,11 @@ impl Drop for TwinConn {
 }
 
 impl TwinConn {
+    /// Resets the connection, as a peer does that wants no more of it.
+    pub fn reset(&self) {
+        self.reset_now();
+    }
+
     /// Both directions fail from now on.
     fn reset_now(&self) {
         self.incoming.borrow_mut().reset();

@@ -125,6 +125,11 @@ impl World {
         self.calendar_ms()
     }
 
+    pub(super) fn advance_calendar(&self, by_ms: u64) {
+        self.note("advance", &[by_ms]);
+        self.calendar_shift_ms.set(self.calendar_shift_ms.get() + by_ms as i64);
+    }
+
     /// The date, without a chance that it jumps.
     pub(super) fn calendar_ms(&self) -> u64 {
         (BEGIN_UNIX_MS + self.now_ns() / 1_000_000).saturating_add_signed(self.calendar_shift_ms.get())

@@ -5,6 +5,7 @@ use crate::api::Refused;
 use crate::fetch::Got;
 use crate::limits::VARIES_MAX;
 use crate::live::{Known, Live, Slice, State};
+use crate::planted::{self, Bug};
 use crate::room::Taken;
 use crate::state::fields::Fields;
 use crate::state::fill::Fetch;
@@ -27,15 +28,17 @@ impl<I: Io> Owner<I> {
             let lines = self.lines_of(state, &got);
             let freshness = self.freshness(state, &lines, &got);
             state.next = freshness.ok().and_then(|_| self.next_known(state, lines, &got.meaning));
-            if let Some(vary) = state.next.as_ref().map(|next| next.vary.clone()) {
-                self.settle_name(live, state, vary);
-            }
-            if state.next.as_ref().is_some_and(|next| self.is_purged(live, next)) {
-                self.forget(live);
-            }
             let mut acts = Vec::new();
-            let meaning = got.meaning.clone();
-            state.object.on_answer(meaning, freshness, &mut acts);
+            // Whom nobody new finds, those are waiting for who came before the purge.
+            if live.is_current.get() && state.next.as_ref().is_some_and(|next| self.is_purged(live, next)) {
+                state.next = None;
+                state.object.on_outdated(&mut acts);
+            } else {
+                if let Some(vary) = state.next.as_ref().map(|next| next.vary.clone()) {
+                    self.settle_name(live, state, vary);
+                }
+                state.object.on_answer(got.meaning.clone(), freshness, &mut acts);
+            }
             self.act(live, state, acts, Some(got));
             state.next = None;
             self.drop_unknown(state);
@@ -81,17 +84,21 @@ impl<I: Io> Owner<I> {
 
     fn next_known(&self, state: &State, lines: Vec<Line>, meaning: &Meaning) -> Option<Known> {
         let number = match meaning {
+            Meaning::Run(..) if planted::is(Bug::VersionNumberReused) => 1,
             Meaning::Run(..) => self.io.random(),
             Meaning::NotModified | Meaning::Whole { is_same: true, .. } => state.known.as_ref()?.number,
             _ => return None,
         };
-        Known::of(lines, number, state.asked.generation)
+        let is_late = planted::is(Bug::GenerationLate);
+        let generation = if is_late { self.purges.borrow().generation() } else { state.asked.generation };
+        Known::of(lines, number, generation)
     }
 
+    /// Softly or not, since its question began.
     fn is_purged(&self, live: &Live<I>, next: &Known) -> bool {
         let target = live.key.target();
         let entry = Entry { generation: next.generation, target: &target, tags: &next.tags };
-        self.purges.borrow().verdict(&entry) == Verdict::Gone
+        self.purges.borrow().verdict(&entry) != Verdict::Keep
     }
 
     /// It is known on which fields answers depend: the object stands under the name of those that it was asked for with.

@@ -3,6 +3,7 @@
 use super::{Owner, Place};
 use crate::api::{Ask, Head, Opened, Refused, Step};
 use crate::live::{Live, Seat, State, Waits};
+use crate::planted::{self, Bug};
 use crate::state::cache_control::CacheControl;
 use crate::state::fields::Fields;
 use crate::state::fill::{Next, Reader};
@@ -73,6 +74,8 @@ impl<I: Io> Owner<I> {
         };
         self.uses_total.set(self.uses_total.get() + 1);
         let known = self.objects.borrow().get(&name).cloned();
+        let is_busy = |live: &Rc<Live<I>>| live.state.borrow().object.is_asking();
+        let known = known.filter(|live| !(planted::is(Bug::SingleFlightBroken) && is_busy(live)));
         let live = known.unwrap_or_else(|| self.make(name, ask));
         live.used.set(self.uses_total.get());
         live

@@ -7,6 +7,7 @@
 use super::Owner;
 use crate::live::{Live, record_digest};
 use crate::log::purge::{decode, encode};
+use crate::planted::{self, Bug};
 use crate::state::key::Name;
 use crate::state::purge::{Entry, Numbered, Purge, Verdict};
 use bytes::Bytes;
@@ -60,6 +61,9 @@ impl<I: Io> Owner<I> {
     pub async fn read_purges(&self) -> Result<Vec<Numbered>, String> {
         let first = first_name();
         self.tier.load(&first).await.map_err(|e| e.to_string())?;
+        if planted::is(Bug::PurgesUnlearned) {
+            return Ok(Vec::new());
+        }
         let (mut found, mut after) = (Vec::new(), first);
         loop {
             let page = self.tier.list_all(Some(&after), LIST_MAX);
@@ -91,8 +95,12 @@ impl<I: Io> Owner<I> {
     /// # Errors
     /// It is not stored, and does not hold.
     pub async fn write_purge(&self, purge: Purge) -> Result<Numbered, String> {
+        // Before that its number could be one that was given already.
+        self.learning.until(|| self.knows_purges.get()).await;
         let numbered = self.purges.borrow_mut().reserve(purge);
-        self.put_purge(&numbered).await?;
+        if !planted::is(Bug::PurgeUnwritten) {
+            self.put_purge(&numbered).await?;
+        }
         Ok(numbered)
     }
 
@@ -143,20 +151,27 @@ impl<I: Io> Owner<I> {
 
     /// What an unsafe method changed is not served any more (RFC 9111 §4.4). True: there may be variants that are on disk alone.
     pub async fn invalidate(&self, primary: &Name) -> bool {
-        let known = self.varies.borrow_mut().remove(primary);
-        let of_it: Vec<Rc<Live<I>>> =
-            self.objects.borrow().values().filter(|live| live.primary == *primary).cloned().collect();
-        for live in &of_it {
-            self.forget(live);
+        if planted::is(Bug::InvalidationSkipped) {
+            return false;
         }
+        let known = self.varies.borrow().get(primary).cloned();
         let vary = match known {
             Some(vary) => vary,
             None => self.read_record(primary, primary).await.map(|entry| entry.vary).unwrap_or_default(),
         };
-        self.delete(record_digest(primary, primary)).await;
-        for live in &of_it {
-            self.delete(record_digest(primary, &live.name.get())).await;
-            self.maybe_release(live);
+        // Once more for those that found a record while it was being deleted.
+        for _ in 0..2 {
+            self.varies.borrow_mut().remove(primary);
+            let of_it: Vec<Rc<Live<I>>> =
+                self.objects.borrow().values().filter(|live| live.primary == *primary).cloned().collect();
+            for live in &of_it {
+                self.forget(live);
+            }
+            self.delete(record_digest(primary, primary)).await;
+            for live in &of_it {
+                self.delete(record_digest(primary, &live.name.get())).await;
+                self.maybe_release(live);
+            }
         }
         !vary.is_empty()
     }

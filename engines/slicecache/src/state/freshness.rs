@@ -10,6 +10,7 @@ use super::cache_control::{CacheControl, DELTA_SECONDS_MAX, delta_seconds};
 use super::fields::Fields;
 use super::key::vary_names;
 use super::purge::tags_of;
+use crate::planted::{self, Bug};
 use net::http1::{Method, parse_http_date};
 
 /// §4.2.2: of the time since the last modification, the share that a guess takes for the lifetime: a tenth.
@@ -78,7 +79,8 @@ pub fn why_not_stored(exchanged: &Exchanged<'_>, lifetimes: &Lifetimes) -> Optio
         return Some(NotStored::Status);
     }
     // All statuses that are kept are understood, so must-understand (§5.2.2.3) leaves no-store without force.
-    if of_request.no_store || (of_response.no_store && !of_response.must_understand) {
+    let is_ignored = planted::is(Bug::NoStoreIgnored);
+    if of_request.no_store || (of_response.no_store && !of_response.must_understand && !is_ignored) {
         return Some(NotStored::NoStore);
     }
     if of_response.private {
@@ -233,13 +235,14 @@ impl Freshness {
     /// As if its lifetime was over: after a soft purge.
     #[must_use]
     pub fn expired(self) -> Freshness {
-        Freshness { lifetime_s: 0, ..self }
+        let lifetime_s = if planted::is(Bug::SoftPurgeIgnored) { self.lifetime_s } else { 0 };
+        Freshness { lifetime_s, ..self }
     }
 
     /// §4, §5.2.1: what it is good for at `now_s`, for a request with `control`.
     #[must_use]
     pub fn good_for(&self, control: &CacheControl, now_s: u64) -> Use {
-        let age_s = self.age_s(now_s);
+        let age_s = if planted::is(Bug::FreshnessIgnored) { 0 } else { self.age_s(now_s) };
         // §4.2: fresh as long as `freshness_lifetime > current_age`.
         let stale_s = (age_s >= self.lifetime_s).then(|| age_s - self.lifetime_s);
         let is_refused = self.no_cache || control.no_cache || !self.suits(control, age_s);

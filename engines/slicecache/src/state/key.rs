@@ -6,6 +6,7 @@
 
 use super::fields::Fields;
 use super::forward::FORWARDED;
+use crate::planted::{self, Bug};
 use sha2::{Digest as _, Sha256};
 
 /// A name in the tier.
@@ -111,7 +112,8 @@ pub fn vary_names(response: &Fields<'_>) -> Option<Vec<String>> {
                 return None;
             }
             let name = String::from_utf8_lossy(name).to_ascii_lowercase();
-            if FORWARDED.contains(&name.as_str()) && !names.contains(&name) {
+            let is_sent = FORWARDED.contains(&name.as_str()) && !planted::is(Bug::VaryIgnored);
+            if is_sent && !names.contains(&name) {
                 names.push(name);
             }
         }

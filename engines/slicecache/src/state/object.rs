@@ -197,6 +197,17 @@ impl Object {
         self.check();
     }
 
+    /// There is an answer, to a question from before a purge that hits it: who waits may have come after that, so it is asked again.
+    pub fn on_outdated(&mut self, acts: &mut Vec<Act>) {
+        assert!(self.is_asking, "nobody asked");
+        self.is_asking = false;
+        acts.push(Act::DropBody);
+        if !self.waiting.is_empty() {
+            self.maybe_ask(FirstRun::new(None, self.slicing.slice_size), acts);
+        }
+        self.check();
+    }
+
     /// There is no answer, after all retries.
     pub fn on_failed(&mut self, acts: &mut Vec<Act>) {
         assert!(self.is_asking, "nobody asked");

@@ -6,6 +6,7 @@
 
 use super::fields::Fields;
 use super::validator::Representation;
+use crate::planted::{self, Bug};
 use net::http1::conditional::{
     if_match_holds, if_modified_since_holds, if_none_match_holds, if_range_date_holds, if_range_holds,
     if_unmodified_since_holds,
@@ -92,7 +93,7 @@ impl Asked<'_> {
 
     /// §13.1.5: If-Range, a strong tag or a date that is a strong validator.
     fn is_range_meant(&self) -> bool {
-        if !self.fields.has("if-range") {
+        if !self.fields.has("if-range") || planted::is(Bug::IfRangeIgnored) {
             return true;
         }
         let Some(value) = self.fields.only("if-range") else { return false };

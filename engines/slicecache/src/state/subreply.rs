@@ -7,7 +7,8 @@
 use super::fields::Fields;
 use super::retry::Fault;
 use super::slices::FirstRun;
-use super::validator::{Representation, Version};
+use super::validator::{Representation, Validator, Version};
+use crate::planted::{self, Bug};
 use net::http1::parse_content_range;
 use std::ops::Range;
 
@@ -124,13 +125,16 @@ fn partial(asked: &Asked, replied: &Replied<'_>) -> Meaning {
     let Some(validator) = Representation::of(replied.fields, replied.now_s).validator() else {
         return not_sliced(NotSliced::NoValidator);
     };
+    let size = if planted::is(Bug::PartialForWhole) && known.is_none() { last + 1 } else { size };
     let (run, version) = (first..last + 1, Version { validator, size });
     let expected = match asked {
-        Asked::Run(_, wanted) if version != *wanted => return Meaning::Changed,
+        Asked::Run(_, wanted) if version != *wanted && !planted::is(Bug::ValidatorUncompared) => {
+            return Meaning::Changed;
+        }
         Asked::Run(wanted, _) => Some(wanted.clone()),
         Asked::First(wanted) | Asked::Revalidation(wanted, _) => wanted.of_object(size),
     };
-    if expected.as_ref() != Some(&run) {
+    if expected.as_ref() != Some(&run) && !planted::is(Bug::ContentRangeUnchecked) {
         return Meaning::Retry(Fault::WrongRange);
     }
     if replied.length.is_some_and(|length| length != run.end - run.start) {
@@ -154,15 +158,28 @@ fn whole(known: Option<&Version>, replied: &Replied<'_>) -> Meaning {
     }
 }
 
-/// RFC 9111 §4.3.4: a 304 with a strong validator refreshes what has that validator and nothing else.
+/// RFC 9111 §4.3.4: a 304 refreshes what has the validator that it names. One that names none is about what was asked.
 fn not_modified(known: Option<&Version>, replied: &Replied<'_>) -> Meaning {
-    let said = Representation::of(replied.fields, replied.now_s).validator();
-    match (said, known) {
-        (Some(said), Some(known)) if said != known.validator && replied.fields.has("etag") => {
-            Meaning::Changed
+    let said = Representation::of(replied.fields, replied.now_s);
+    let names_another = match known.map(|known| &known.validator) {
+        _ if planted::is(Bug::ForeignNotModified) => false,
+        Some(Validator::Tag(tag) | Validator::Modified { weak_tag: Some(tag), .. })
+            if replied.fields.has("etag") =>
+        {
+            said.etag.is_none_or(|etag| opaque(etag) != opaque(tag.as_bytes()))
         }
-        _ => Meaning::NotModified,
-    }
+        Some(Validator::Modified { weak_tag: None, .. }) if replied.fields.has("etag") => true,
+        Some(Validator::Modified { modified_s, .. }) => {
+            said.last_modified_s.is_some_and(|said_s| said_s != *modified_s)
+        }
+        Some(Validator::Tag(_)) | None => false,
+    };
+    if names_another { Meaning::Changed } else { Meaning::NotModified }
+}
+
+/// A tag without the mark of a weak one: an origin may weaken it on the way (RFC 9110 §8.8.3.2, weak comparison).
+fn opaque(tag: &[u8]) -> &[u8] {
+    tag.strip_prefix(b"W/").unwrap_or(tag)
 }
 
 fn unsatisfied(asked: &Asked, replied: &Replied<'_>) -> Meaning {

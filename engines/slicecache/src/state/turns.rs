@@ -52,6 +52,12 @@ impl Turns {
         Turns { free: connections_max, small, large, was_overdue: false, next_ticket: 0 }
     }
 
+    /// How many more may go.
+    #[must_use]
+    pub fn free(&self) -> usize {
+        self.free
+    }
+
     /// A request wants to go.
     pub fn ask(&mut self, is_small: bool, now_ns: u64) -> Turn {
         if self.free > 0 {

@@ -67,6 +67,21 @@ fn one_first_run_for_all_who_wait() {
 }
 
 #[test]
+fn what_was_asked_before_a_purge_is_asked_again() {
+    let mut object = Object::new(SLICING);
+    arrive(&mut object, 1, 100);
+    let first = Act::Ask(Asked::First(FirstRun::new(None, SLICING.slice_size)));
+    assert_eq!(of(|acts| object.on_outdated(acts)), [Act::DropBody, first]);
+    object.on_left(1);
+    assert_eq!(of(|acts| object.on_outdated(acts)), [Act::DropBody]);
+    let mut object = known(&[0]);
+    arrive(&mut object, 1, 116);
+    let again = Act::Ask(Asked::Revalidation(FirstRun::new(None, SLICING.slice_size), version(1)));
+    assert_eq!(of(|acts| object.on_outdated(acts)), [Act::DropBody, again]);
+    assert!(object.fill().is_some(), "what was stored before is judged by itself");
+}
+
+#[test]
 fn one_revalidation_for_all_who_wait() {
     let mut object = known(&[0, 1, 2]);
     assert_eq!(arrive(&mut object, 1, 116), [revalidate()]);

@@ -1,0 +1,105 @@
+//! Bugs planted on purpose, one at a time, to show that the simulation catches them. Without the feature `planted`, which
+//! only tests turn on, `is` is the constant `false` and costs nothing.
+//!
+//! Called at the place of each bug.
+
+/// Every planted bug.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bug {
+    /// Slices of another version than the one that is read are taken for it.
+    ValidatorUncompared,
+    /// A 304 about another version makes this one fresh.
+    ForeignNotModified,
+    /// Another range than the one asked for is taken for it.
+    ContentRangeUnchecked,
+    /// The first part that came is taken for all there is.
+    PartialForWhole,
+    /// A body that breaks off is taken for complete.
+    ShortBodyAccepted,
+    /// A fetch that is tried again resumes a byte late.
+    RetryByteLate,
+    /// All versions of an object have slices of the same names.
+    VersionNumberReused,
+    /// What is stored is served however old it is.
+    FreshnessIgnored,
+    /// What must not be stored is.
+    NoStoreIgnored,
+    /// Answers that depend on fields are served to everybody.
+    VaryIgnored,
+    /// Of two who ask at a time each has the origin asked.
+    SingleFlightBroken,
+    /// A slice leaves memory before the tier has it.
+    FreedEarly,
+    /// A reader whose client left stays.
+    ReaderLeaked,
+    /// A purge is answered and not written down.
+    PurgeUnwritten,
+    /// A purge holds on one column.
+    PurgeOnOneColumn,
+    /// What was purged before a restart is not learned.
+    PurgesUnlearned,
+    /// What was being fetched when it was purged stays.
+    GenerationLate,
+    /// What is purged softly is served as fresh.
+    SoftPurgeIgnored,
+    /// An unsafe method leaves what is stored.
+    InvalidationSkipped,
+    /// A conditional request is answered as if it had no condition.
+    IfRangeIgnored,
+}
+
+/// All of them.
+pub const BUGS: [Bug; 20] = [
+    Bug::ValidatorUncompared,
+    Bug::ForeignNotModified,
+    Bug::ContentRangeUnchecked,
+    Bug::PartialForWhole,
+    Bug::ShortBodyAccepted,
+    Bug::RetryByteLate,
+    Bug::VersionNumberReused,
+    Bug::FreshnessIgnored,
+    Bug::NoStoreIgnored,
+    Bug::VaryIgnored,
+    Bug::SingleFlightBroken,
+    Bug::FreedEarly,
+    Bug::ReaderLeaked,
+    Bug::PurgeUnwritten,
+    Bug::PurgeOnOneColumn,
+    Bug::PurgesUnlearned,
+    Bug::GenerationLate,
+    Bug::SoftPurgeIgnored,
+    Bug::InvalidationSkipped,
+    Bug::IfRangeIgnored,
+];
+
+#[cfg(feature = "planted")]
+mod switch {
+    use super::Bug;
+    use std::cell::Cell;
+
+    thread_local! {
+        static PLANTED: Cell<Option<Bug>> = const { Cell::new(None) };
+    }
+
+    /// Plants a bug for this thread, or none.
+    pub fn plant(bug: Option<Bug>) {
+        PLANTED.set(bug);
+    }
+
+    /// Whether that bug is planted.
+    pub(crate) fn is(bug: Bug) -> bool {
+        PLANTED.get() == Some(bug)
+    }
+}
+
+#[cfg(feature = "planted")]
+pub(crate) use switch::is;
+#[cfg(feature = "planted")]
+pub use switch::plant;
+
+/// No bug is planted in what users run.
+#[cfg(not(feature = "planted"))]
+#[inline(always)]
+pub(crate) const fn is(_bug: Bug) -> bool {
+    false
+}

@@ -1,0 +1,60 @@
+//! Bugs planted in the slice cache: the simulation that lets one of them live proves nothing.
+
+use super::run::Plan;
+use super::seeds::outcome;
+use slicecache::planted::{BUGS, Bug, plant};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+/// Runs within which each bug must be caught.
+const SEEDS_MAX: u64 = 400;
+const OPERATIONS: u64 = 40;
+
+/// Where nothing else goes wrong, if that is where it shows.
+fn severity(bug: Bug, seed: u64) -> u64 {
+    match bug {
+        Bug::SingleFlightBroken => 0,
+        Bug::ValidatorUncompared
+        | Bug::ForeignNotModified
+        | Bug::ContentRangeUnchecked
+        | Bug::ShortBodyAccepted
+        | Bug::RetryByteLate => 3 + seed % 3,
+        _ => 1 + seed % 3,
+    }
+}
+
+fn caught(bug: Bug) -> Option<(u64, String)> {
+    (1..=SEEDS_MAX).find_map(|seed| {
+        let plan = Plan { seed, operations: OPERATIONS, severity: Some(severity(bug, seed)) };
+        plant(Some(bug));
+        let outcome = outcome(plan);
+        plant(None);
+        outcome.err().map(|why| (seed, why))
+    })
+}
+
+#[test]
+fn every_planted_bug_is_caught() {
+    // Panics of the runs are findings here, not noise.
+    std::panic::set_hook(Box::new(|_| ()));
+    let only = std::env::var("BASALT_PLANTED").ok();
+    let chosen = |bug: &Bug| only.as_ref().is_none_or(|name| *name == format!("{bug:?}"));
+    let bugs: Vec<Bug> = BUGS.into_iter().filter(chosen).collect();
+    let (next, alive) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    let work = || {
+        while let Some(bug) = bugs.get(next.fetch_add(1, Ordering::Relaxed)) {
+            match caught(*bug) {
+                Some((seed, why)) => println!("{:<24} seed {seed:>3}: {why:.150}", format!("{bug:?}")),
+                None => alive.lock().expect("nobody panics with it").push(*bug),
+            }
+        }
+    };
+    thread::scope(|scope| {
+        let count = thread::available_parallelism().map_or(1, usize::from);
+        (0..count).for_each(|_| drop(scope.spawn(work)));
+    });
+    let _ = std::panic::take_hook();
+    let alive = alive.into_inner().expect("nobody panicked with it");
+    assert!(alive.is_empty(), "survived {SEEDS_MAX} seeds each: {alive:?}");
+}
