@@ -1,12 +1,16 @@
 //! The caching proxy in front of origins that behave and that do not: whatever happens, what a client gets is what the origin has, or
 //! an error, or a cut connection.
 
+mod access;
 mod answers;
 mod kept;
 mod lies;
 mod nginx;
 mod once;
 mod passed;
+mod secure;
+mod upkeep;
+mod whole;
 
 use tests::content;
 use tests::http::{Reply, Request};

@@ -13,6 +13,32 @@ static SECONDS: Family = Family::seconds(
     "Time from the end of a request's head to the end of its answer.",
     LATENCY_SECONDS,
 );
+static FIRST_BYTE_SECONDS: Family = Family::seconds(
+    "slicecache_http_first_byte_seconds",
+    "Time from the end of a request's head to the first bytes of its answer.",
+    LATENCY_SECONDS,
+);
+static COALESCED: Family = Family::counter(
+    "slicecache_coalesced_total",
+    "Requests for what another request had asked the origin for already: they waited for the same answer or slices.",
+);
+static EVICTIONS: Family =
+    Family::counter("slicecache_evictions_total", "Slices and records deleted from disk to make room.");
+static ENTRIES: Family =
+    Family::gauge("slicecache_entries", "Slices and records stored, those of purges too.");
+static ENTRY_BYTES: Family = Family::gauge("slicecache_entry_bytes", "Their bytes.");
+static KEPT_BYTES: Family = Family::gauge(
+    "slicecache_kept_bytes",
+    "Memory of answers that are kept whole: errors, redirects, small objects.",
+);
+static ORIGIN_CONNECTED: Family =
+    Family::counter("slicecache_origin_connections_total", "Connections made to origins.");
+static ORIGIN_CONNECTIONS: Family =
+    Family::gauge("slicecache_origin_connections", "Connections to origins, by what they do.");
+static ORIGIN_REQUESTS: Family = Family::gauge(
+    "slicecache_origin_requests",
+    "Requests to origins that are under way, or wait for their turn.",
+);
 static CONNECTIONS: Family = Family::gauge("slicecache_http_connections", "Connections open now.");
 static BYTES: Family = Family::counter(
     "slicecache_bytes_total",
@@ -30,6 +56,19 @@ static RETRIES: Family =
 static FAILURES: Family =
     Family::counter("slicecache_failures_total", "Questions and fetches that failed for good.");
 static PURGES: Family = Family::counter("slicecache_purges_total", "Orders to purge that were obeyed.");
+static LOGGED: Family = Family::counter("slicecache_access_log_lines_total", "Lines of the access log.");
+static LOG_DROPPED: Family = Family::counter(
+    "slicecache_access_log_dropped_total",
+    "Lines of the access log that were dropped: whoever writes them could not take more.",
+);
+static ORIGIN_UP: Family = Family::gauge(
+    "slicecache_origin_up",
+    "Whether probes say that an origin is up: 1, or down: 0; of those that are probed.",
+);
+static SWEPT: Family = Family::counter(
+    "slicecache_purge_swept_total",
+    "Objects in use by nobody whose slices were deleted since they had been purged.",
+);
 static OBJECTS: Family = Family::gauge("slicecache_objects", "Objects known of without a look at the disk.");
 
 /// The handles of a column.
@@ -40,6 +79,10 @@ pub struct Metrics {
     classes: [Counter; 5],
     sent_bytes: Counter,
     seconds: Histogram,
+    /// Until the first byte.
+    pub first_byte_seconds: Histogram,
+    /// Shared with another request.
+    pub coalesced: Counter,
     /// Connections open.
     pub connections: Gauge,
     /// Given as they came.
@@ -60,7 +103,45 @@ pub struct Metrics {
     pub failures: Counter,
     /// Purges.
     pub purges: Counter,
+    /// Objects deleted behind them.
+    pub swept: Counter,
+    /// Lines of the access log, and those of them that were dropped.
+    pub access: (Counter, Counter),
     objects: Gauge,
+    stored: Stored,
+    origins: OriginPool,
+}
+
+/// What is in the tier and on the shelf.
+struct Stored {
+    evictions: Counter,
+    entries: Gauge,
+    bytes: Gauge,
+    kept_bytes: Gauge,
+}
+
+/// Connections to origins.
+struct OriginPool {
+    connected: Counter,
+    idle: Gauge,
+    busy: Gauge,
+    under_way: Gauge,
+    waiting: Gauge,
+}
+
+/// What is counted elsewhere.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Seen {
+    /// Objects known of.
+    pub objects: usize,
+    /// Stored, of this engine: how many, their bytes, and how many were deleted to make room.
+    pub entries: (u64, u64, u64),
+    /// Of answers that are kept whole.
+    pub kept_bytes: u64,
+    /// Connections to origins: made, open, idle.
+    pub connections: (u64, usize, usize),
+    /// Requests to origins: under way, waiting.
+    pub requests: (usize, usize),
 }
 
 /// Requests by outcome.
@@ -93,6 +174,8 @@ impl Metrics {
             classes: ["1xx", "2xx", "3xx", "4xx", "5xx"].map(class),
             sent_bytes: registry.counter(&SENT, &[]),
             seconds: registry.histogram(&SECONDS, &[]),
+            first_byte_seconds: registry.histogram(&FIRST_BYTE_SECONDS, &[]),
+            coalesced: registry.counter(&COALESCED, &[]),
             connections: registry.gauge(&CONNECTIONS, &[]),
             memory_bytes: bytes("memory"),
             ram_bytes: bytes("l0"),
@@ -103,9 +186,30 @@ impl Metrics {
             retries: registry.counter(&RETRIES, &[]),
             failures: registry.counter(&FAILURES, &[]),
             purges: registry.counter(&PURGES, &[]),
+            swept: registry.counter(&SWEPT, &[]),
+            access: (registry.counter(&LOGGED, &[]), registry.counter(&LOG_DROPPED, &[])),
             objects: registry.gauge(&OBJECTS, &[]),
+            stored: Stored {
+                evictions: registry.counter(&EVICTIONS, &[]),
+                entries: registry.gauge(&ENTRIES, &[]),
+                bytes: registry.gauge(&ENTRY_BYTES, &[]),
+                kept_bytes: registry.gauge(&KEPT_BYTES, &[]),
+            },
+            origins: OriginPool {
+                connected: registry.counter(&ORIGIN_CONNECTED, &[]),
+                idle: registry.gauge(&ORIGIN_CONNECTIONS, &[("state", "idle")]),
+                busy: registry.gauge(&ORIGIN_CONNECTIONS, &[("state", "busy")]),
+                under_way: registry.gauge(&ORIGIN_REQUESTS, &[("state", "under_way")]),
+                waiting: registry.gauge(&ORIGIN_REQUESTS, &[("state", "waiting")]),
+            },
             registry,
         }
+    }
+
+    /// Of an origin that is probed; on the column that does.
+    #[must_use]
+    pub fn origin_up(&self, prefix: &str, origin: &str) -> Gauge {
+        self.registry.gauge(&ORIGIN_UP, &[("origin", origin), ("prefix", prefix)])
     }
 
     /// Counts a request that was answered.
@@ -119,8 +223,22 @@ impl Metrics {
 
     /// What there is to see.
     #[must_use]
-    pub fn snapshot(&self, objects: usize) -> Snapshot {
-        self.objects.set(i64::try_from(objects).unwrap_or(i64::MAX));
+    pub fn snapshot(&self, seen: &Seen) -> Snapshot {
+        let set = |gauge: &Gauge, level: u64| gauge.set(i64::try_from(level).unwrap_or(i64::MAX));
+        let raise = |counter: &Counter, to: u64| counter.add(to - counter.get());
+        set(&self.objects, seen.objects as u64);
+        let (entries, bytes, evictions) = seen.entries;
+        raise(&self.stored.evictions, evictions);
+        set(&self.stored.entries, entries);
+        set(&self.stored.bytes, bytes);
+        set(&self.stored.kept_bytes, seen.kept_bytes);
+        let (connected, open, idle) = seen.connections;
+        raise(&self.origins.connected, connected);
+        set(&self.origins.idle, idle as u64);
+        set(&self.origins.busy, open.saturating_sub(idle) as u64);
+        let (under_way, waiting) = seen.requests;
+        set(&self.origins.under_way, under_way as u64);
+        set(&self.origins.waiting, waiting as u64);
         self.registry.snapshot()
     }
 }
