@@ -114,6 +114,7 @@ struct Inner<I: Io> {
     pool: Pool<I>,
     deadlines: Deadlines,
     sweeping: Cell<bool>,
+    connected: Cell<u64>,
 }
 
 impl<I: Io> Clone for Client<I> {
@@ -137,8 +138,14 @@ impl<I: Io> Client<I> {
             pool: Pool::new(limits),
             deadlines: Deadlines::default(),
             sweeping: Cell::new(false),
+            connected: Cell::new(0),
         };
         Client { inner: Rc::new(inner) }
+    }
+
+    /// Connections made so far, those that are open, and those of them that wait for their next request.
+    pub fn connections(&self) -> (u64, usize, usize) {
+        (self.inner.connected.get(), self.inner.deadlines.len(), self.inner.pool.len())
     }
 
     /// GETs `url` with further fields, following redirects.
@@ -247,6 +254,7 @@ impl<I: Io> Client<I> {
         let failed = |e| ClientError::Connect(format!("{}:{}", host.name, host.port), e);
         let conn = within(&self.inner.io, self.inner.limits.connect_wait_ns, connecting).await;
         let conn = conn.ok_or(ClientError::Timeout("connecting"))?.map_err(failed)?;
+        self.inner.connected.set(self.inner.connected.get() + 1);
         let guard = self.watch(conn.hangup());
         let stream = match host.is_https {
             false => Stream::Plain(conn),

@@ -25,6 +25,7 @@ use runtime::io::{Conn, Hangup, Io};
 use runtime::resident::Resident;
 use std::future::Future;
 use std::io;
+use std::net::IpAddr;
 use std::task::Poll;
 
 /// Unread body bytes that are read and thrown away to keep a connection.
@@ -77,6 +78,7 @@ pub struct Exchange<'c, I: Io> {
     pub(crate) limits: &'c Limits,
     pub(crate) out: &'c mut Vec<u8>,
     pub(crate) date: &'c HttpDate,
+    pub(crate) peer: Option<IpAddr>,
     pub(crate) framing: Framing,
     pub(crate) status: u16,
     pub(crate) sent_bytes: u64,
@@ -85,6 +87,8 @@ pub struct Exchange<'c, I: Io> {
     pub(crate) is_quick: bool,
     /// A byte of the answer may have been sent.
     pub(crate) answering: bool,
+    /// When the first bytes of the answer were given to the network.
+    pub(crate) begun_ns: Option<u64>,
     /// The answer's body goes out in chunks.
     pub(crate) is_chunked: bool,
 }
@@ -93,6 +97,20 @@ impl<I: Io> Exchange<'_, I> {
     /// The machine.
     pub fn io(&self) -> &I {
         self.io
+    }
+
+    /// Who asks, if the service wants to know and it is known.
+    pub fn peer(&self) -> Option<IpAddr> {
+        self.peer
+    }
+
+    /// What is spoken, as access logs call it.
+    pub fn protocol(&self) -> &'static str {
+        match &self.wire {
+            Wire::Stream(_) => "HTTP/2.0",
+            Wire::Whole { .. } if self.framing.is_old => "HTTP/1.0",
+            Wire::Whole { .. } => "HTTP/1.1",
+        }
     }
 
     /// Length of the body, if it is known before it is read.
@@ -251,10 +269,16 @@ impl<I: Io> Exchange<'_, I> {
         }
     }
 
+    fn begin(&mut self) {
+        if !std::mem::replace(&mut self.answering, true) {
+            self.begun_ns = Some(self.io.now_ns());
+        }
+    }
+
     /// Sends what is left of the head and all of `body`. For HEAD requests the body is left out.
     pub async fn send(&mut self, body: &[u8]) -> io::Result<()> {
         let body = if self.framing.is_head { &[] } else { body };
-        self.answering = true;
+        self.begin();
         self.due(self.limits.send_wait_ns, Hangup::Both);
         let Wire::Whole { conn, .. } = &mut self.wire else { return Box::pin(self.give(body)).await };
         let mut parts = body.chunks(SEND_STEP_BYTES);
@@ -277,7 +301,7 @@ impl<I: Io> Exchange<'_, I> {
         if matches!(self.wire, Wire::Stream(_)) {
             return self.send(&pages[from..from + len]).await;
         }
-        self.answering = true;
+        self.begin();
         let mut done = 0;
         while done < len {
             let step = (len - done).min(SEND_STEP_BYTES);
@@ -350,6 +374,16 @@ impl<I: Io> Exchange<'_, I> {
     /// The status of the answer; 0 before there is one.
     pub fn status(&self) -> u16 {
         self.status
+    }
+
+    /// Bytes of the answer's body that were sent.
+    pub fn sent_bytes(&self) -> u64 {
+        self.sent_bytes
+    }
+
+    /// When the first bytes of the answer were given to the network, if they were.
+    pub fn begun_ns(&self) -> Option<u64> {
+        self.begun_ns
     }
 
     /// No byte of an answer has been sent: another one can still be given.

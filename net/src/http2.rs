@@ -36,6 +36,7 @@ use service::{OnColumn, Streams};
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::io;
+use std::net::IpAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
@@ -62,6 +63,8 @@ const NEVER_NS: u64 = u64::MAX;
 /// A connection and its streams: who may wait for what.
 struct Life<I> {
     io: I,
+    /// Who is at the other end, if the service wants to know.
+    peer: Option<IpAddr>,
     guard: Guard,
     idle_wait_ns: Cell<u64>,
     send_wait_ns: u64,
@@ -134,6 +137,7 @@ pub(crate) async fn serve<I: Io, S: Service<I>>(
     let (io, limits) = (server.io(), server.limits());
     let life = Rc::new(Life {
         io: io.clone(),
+        peer: server.peer_of(&conn),
         guard,
         idle_wait_ns: Cell::new(limits.idle_wait_ns),
         send_wait_ns: limits.send_wait_ns,

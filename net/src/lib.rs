@@ -37,4 +37,4 @@ pub use deadline::Deadlines;
 pub use door::Door;
 pub use exchange::Exchange;
 pub use live::Live;
-pub use server::{Limits, Refusal, Server, Service};
+pub use server::{Limits, Refusal, Server, Service, refuse};

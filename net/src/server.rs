@@ -22,6 +22,7 @@ use runtime::io::{Conn, Hangup, Io};
 use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::io;
+use std::net::IpAddr;
 use std::rc::Rc;
 
 const SECOND_NS: u64 = 1_000_000_000;
@@ -96,6 +97,16 @@ pub trait Service<I: Io>: 'static {
     fn needs_token(&self, head: &Head<'_>) -> bool {
         !self.is_public(head.path)
     }
+    /// Hears of a request that is refused before it is routed: it may be answered by the service instead.
+    fn refused(&self, _head: &Head<'_>, refusal: Refusal) -> Result<Self::Request, Refusal> {
+        Err(refusal)
+    }
+    /// Whether [`Exchange::peer`] is asked for.
+    fn wants_peer(&self) -> bool {
+        false
+    }
+    /// Hears of a connection whose head is no request, or whose request is one too many, and what it was told.
+    fn on_turned_away(&self, _peer: Option<IpAddr>, _status: Status, _sent_bytes: u64) {}
     /// Answers. An error ends the connection.
     fn respond(
         &self,
@@ -206,6 +217,12 @@ impl<I: Io, S: Service<I>> Server<I, S> {
         &self.inner.service
     }
 
+    /// Who is at the other end, if the service wants to know.
+    pub(crate) fn peer_of(&self, conn: &Transport<I::Conn>) -> Option<IpAddr> {
+        let peer = if self.inner.service.wants_peer() { conn.peer() } else { None };
+        peer.map(|peer| peer.ip().to_canonical())
+    }
+
     /// Hears when no more requests are taken.
     pub(crate) fn stop(&self) -> Listening<'_> {
         self.inner.stop.listen()
@@ -253,9 +270,9 @@ impl<I: Io, S: Service<I>> Server<I, S> {
         let mut input = Input::new();
         let mut out = Vec::with_capacity(HEAD_BYTES);
         let mut idle_from_ns = inner.io.now_ns();
-        let mut is_first = true;
+        let (mut is_first, peer) = (true, self.peer_of(&conn));
         loop {
-            match self.serve_one(&mut conn, &mut input, &mut out, (&guard, &mut idle_from_ns)).await {
+            match self.serve_one(&mut conn, &mut input, &mut out, (&guard, peer, &mut idle_from_ns)).await {
                 Ok(Then::Next) => is_first = false,
                 Ok(Then::Http2) if is_first => {
                     // A receive buffer is the column's: no connection keeps one for its life.
@@ -304,7 +321,7 @@ impl<I: Io, S: Service<I>> Server<I, S> {
         conn: &mut Transport<I::Conn>,
         input: &mut Input<Transport<I::Conn>>,
         out: &mut Vec<u8>,
-        (guard, idle_from_ns): (&Guard, &mut u64),
+        (guard, peer, idle_from_ns): (&Guard, Option<IpAddr>, &mut u64),
     ) -> io::Result<Then> {
         let inner = &*self.inner;
         let (start_ns, (request, framing)) = match self.read_head(conn, input, guard, *idle_from_ns).await? {
@@ -319,12 +336,14 @@ impl<I: Io, S: Service<I>> Server<I, S> {
             limits: &inner.limits,
             out,
             date: &date,
+            peer,
             framing,
             status: 0,
             sent_bytes: 0,
             received_bytes: 0,
             is_quick: false,
             answering: false,
+            begun_ns: None,
             is_chunked: false,
         };
         if inner.stop.is_said() {
@@ -408,7 +427,7 @@ impl<I: Io, S: Service<I>> Server<I, S> {
         let (service, door) = (&self.inner.service, &self.inner.door);
         if !door.admits(head) && service.needs_token(head) {
             let what = "a bearer token of this listener is needed";
-            return (Err(Refusal::new(Status::Unauthorized, what)), framing);
+            return (service.refused(head, Refusal::new(Status::Unauthorized, what)), framing);
         }
         (service.route(head), framing)
     }
@@ -421,7 +440,9 @@ impl<I: Io, S: Service<I>> Server<I, S> {
         let head =
             ResponseHead::new(&mut out, status).date(&date).header("Content-Type", b"application/json");
         head.content_length(body.len() as u64).connection_close().finish();
-        self.inner.service.on_answered(status.code(), body.len() as u64, 0, 0);
+        let sent_bytes = body.len() as u64;
+        self.inner.service.on_answered(status.code(), sent_bytes, 0, 0);
+        self.inner.service.on_turned_away(self.peer_of(conn), status, sent_bytes);
         // The peer may be gone; then there is nobody to tell.
         let _ = conn.send(&out, &body).await;
     }
@@ -464,7 +485,10 @@ impl<I: Io, S: Service<I>> Server<I, S> {
 pub(crate) type Routed<R> = (Result<R, Refusal>, Framing);
 
 /// Answers with a refusal.
-pub(crate) async fn refuse<I: Io>(exchange: &mut Exchange<'_, I>, refusal: &Refusal) -> io::Result<()> {
+///
+/// # Errors
+/// The client is gone.
+pub async fn refuse<I: Io>(exchange: &mut Exchange<'_, I>, refusal: &Refusal) -> io::Result<()> {
     let (name, value) = match (refusal.status, refusal.allow) {
         (Status::Unauthorized, _) => ("WWW-Authenticate", "Bearer"),
         (_, Some(allow)) => ("Allow", allow),

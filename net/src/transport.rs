@@ -132,6 +132,13 @@ impl<C: Conn> Conn for Transport<C> {
         }
     }
 
+    fn peer(&self) -> Option<std::net::SocketAddr> {
+        match self {
+            Transport::Plain(conn) => conn.peer(),
+            Transport::Tls(secure) => secure.conn.peer(),
+        }
+    }
+
     fn end_sending(&mut self) {
         match self {
             Transport::Plain(conn) => conn.end_sending(),

@@ -188,6 +188,10 @@ pub trait Conn: 'static {
     ) -> impl Future<Output = io::Result<()>>;
     /// Says that nothing more is sent; what was sent still arrives.
     fn end_sending(&mut self);
+    /// Who is at the other end, where that is known.
+    fn peer(&self) -> Option<SocketAddr> {
+        None
+    }
     /// A handle by which the deadline sweeper ends the stream from outside.
     fn hangup(&self) -> Box<dyn Fn(Hangup)>;
 }

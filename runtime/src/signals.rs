@@ -10,9 +10,11 @@ pub enum Signal {
     Stop,
     /// HUP: reload.
     Reload,
+    /// USR1: open log files anew, which somebody has moved away.
+    Reopen,
 }
 
-/// Blocks TERM, INT, HUP and PIPE for the calling thread and all it starts from here on, and starts the thread that turns
+/// Blocks TERM, INT, HUP, USR1 and PIPE for the calling thread and all it starts from here on, and starts the thread that turns
 /// them into messages.
 pub fn forward<T: Send + 'static>(
     to: Sender<T>,
@@ -22,7 +24,7 @@ pub fn forward<T: Send + 'static>(
     let set = unsafe {
         let mut set = std::mem::zeroed::<libc::sigset_t>();
         libc::sigemptyset(&mut set);
-        for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGPIPE] {
+        for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGUSR1, libc::SIGPIPE] {
             libc::sigaddset(&mut set, signal);
         }
         let failed = libc::pthread_sigmask(libc::SIG_BLOCK, &set, std::ptr::null_mut());
@@ -39,6 +41,7 @@ pub fn forward<T: Send + 'static>(
             let signal = match number {
                 _ if failed != 0 => continue,
                 libc::SIGHUP => Signal::Reload,
+                libc::SIGUSR1 => Signal::Reopen,
                 libc::SIGPIPE => continue,
                 _ => Signal::Stop,
             };

@@ -1,6 +1,7 @@
 //! The caching proxy in front of origins that behave and that do not: whatever happens, what a client gets is what the origin has, or
 //! an error, or a cut connection.
 
+mod access;
 mod admission;
 mod answers;
 mod clients;
@@ -16,6 +17,9 @@ mod passed;
 mod poison;
 mod random;
 mod rfc9111;
+mod secure;
+mod upkeep;
+mod whole;
 
 use tests::content;
 use tests::http::{Reply, Request};

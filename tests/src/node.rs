@@ -340,6 +340,11 @@ impl Node {
         self.signal(Signal::HUP);
     }
 
+    /// Sends USR1 and does not wait.
+    pub fn usr1(&self) {
+        self.signal(Signal::USR1);
+    }
+
     fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(self.child.id() as i32).expect("a process id");
         kill_process(pid, signal).expect("our child can be signalled");

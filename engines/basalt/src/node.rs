@@ -4,6 +4,7 @@
 //! are known to be good), recovery on one column, then all columns together.
 
 pub mod access;
+pub mod access_log;
 pub mod columns;
 mod devices;
 pub mod mount;
@@ -15,6 +16,7 @@ use crate::config::size::Bytes;
 use crate::error::Error;
 use crate::{doctor, ports};
 use access::Access;
+use access_log::AccessLog;
 use columns::NodePlan;
 use net::client::Trust;
 use runtime::budget::Budget;
@@ -72,9 +74,8 @@ pub(crate) fn serve(settings: Settings) -> Result<(), Error> {
             .fix("give more memory, or fewer CPUs with --cpuset"));
     }
     let slice = settings.slice_config().map_err(|(key, why)| Error::config(format!("--{key}")).why(why))?;
-    let slice = slice.map(|config| SlicePlan { listen: settings.slice.listen, config });
-    let listeners =
-        [Some(settings.blob_listen), slice.as_ref().map(|plan| plan.listen), Some(settings.ops_listen)];
+    let slice_listen = slice.as_ref().map(|_| settings.slice.listen);
+    let listeners = [Some(settings.blob_listen), slice_listen, Some(settings.ops_listen)];
     for addr in listeners.into_iter().flatten() {
         refuse_taken(addr)?;
     }
@@ -84,6 +85,14 @@ pub(crate) fn serve(settings: Settings) -> Result<(), Error> {
     let (send, events) = channel();
     let wrap_send = send.clone();
     forward(wrap_send, Event::Signal).map_err(|e| Error::runtime("signals cannot be received").why(e))?;
+    // From here on threads may be started: they leave signals to the one that waits for them.
+    let target = settings.slice.access_log.clone().filter(|_| slice.is_some());
+    let access_log = target.map(AccessLog::start).transpose()?;
+    let slice = slice.map(|config| SlicePlan {
+        listen: settings.slice.listen,
+        config,
+        access: access_log.as_ref().map(|log| log.plan(settings.slice.access_format)),
+    });
     let (disks, recovered) = recover_disks(&cpus, dirs)?;
     let (mounts, connections) = mount::make(&settings, &cpus)?;
     // Rings are the kernel's to write into, whatever else memory is short for: they are the first to get theirs.
@@ -116,7 +125,11 @@ pub(crate) fn serve(settings: Settings) -> Result<(), Error> {
     let mut running =
         columns::start_all(&plan, node, devices, recovered, connections).map_err(Error::runtime)?;
     watch(&mut running, send);
-    wait(running, &events, &mounts, &access)
+    let outcome = wait(running, &events, &mounts, (&access, access_log.as_ref()));
+    if let Some(log) = access_log {
+        log.end();
+    }
+    outcome
 }
 
 fn trust(settings: &Settings) -> Result<Trust, Error> {
@@ -301,16 +314,23 @@ fn watch(columns: &mut Columns, events: Sender<Event>) {
     });
 }
 
-/// Waits for the end: HUP reads files again, another signal drains, a failed column stops the rest, a second signal exits at once.
+/// Waits for the end: HUP reads files again and opens the access log anew, as USR1 does, another signal drains, a failed column stops the rest, a second signal exits at once.
 fn wait(
     columns: Columns,
     events: &Receiver<Event>,
     mounts: &mount::Mounts,
-    access: &Access,
+    (access, access_log): (&Access, Option<&AccessLog>),
 ) -> Result<(), Error> {
     let reason = loop {
         match events.recv() {
-            Ok(Event::Signal(Signal::Reload)) => access.reload(),
+            Ok(Event::Signal(Signal::Reload)) => {
+                access.reload();
+                access_log.into_iter().for_each(AccessLog::reopen);
+            }
+            Ok(Event::Signal(Signal::Reopen)) => match access_log {
+                Some(log) => log.reopen(),
+                None => tracing::info!("nothing to open again: there is no access log"),
+            },
             Ok(Event::Signal(Signal::Stop)) => break None,
             Ok(Event::Column(Report::Failed(column, reason))) => {
                 break Some(format!("column {column}: {reason}"));

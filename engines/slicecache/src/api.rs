@@ -51,6 +51,8 @@ pub enum Request {
     Apply(Arc<Numbered>),
     /// All orders of earlier starts were told.
     Known,
+    /// What probes of an origin say: it is up, or down.
+    Health(usize, bool),
     /// Counts, for the ops listener.
     Scrape,
 }
@@ -75,6 +77,8 @@ pub enum Reply {
 pub enum Opened {
     /// This.
     Answer(Box<Head>),
+    /// What is kept whole, of another status than 200.
+    Kept(Box<Kept>),
     /// It is passed through to the origin.
     Pass,
     /// It fails.
@@ -112,6 +116,30 @@ pub struct Head {
     pub told: Told,
     /// What comes first, if it was there at once.
     pub first: Option<Step>,
+    /// All of the object, if it is kept whole: then nothing is read by [`Request::Next`].
+    pub whole: Option<Bytes>,
+}
+
+impl Head {
+    /// Whether its ranges are read step by step.
+    #[must_use]
+    pub fn is_read(&self) -> bool {
+        self.whole.is_none() && !self.answer.ranges.is_empty()
+    }
+}
+
+/// An answer that is kept whole.
+pub struct Kept {
+    /// Its status.
+    pub status: u16,
+    /// The stored fields.
+    pub lines: Arc<Vec<Line>>,
+    /// The body.
+    pub body: Bytes,
+    /// How old it is.
+    pub age_s: u64,
+    /// How it came about.
+    pub told: Told,
 }
 
 /// What comes next for a reader.

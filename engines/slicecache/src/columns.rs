@@ -168,8 +168,13 @@ impl<I: Io> Columns<I> {
         Sitting { columns, column, reader, is_over: true }
     }
 
+    /// How many columns there are.
+    pub(crate) fn count(&self) -> usize {
+        self.map.columns()
+    }
+
     /// Asks a column; waits while too much is under way. `None`: for too long.
-    async fn ask(&self, column: usize, request: impl Fn() -> Request) -> Option<Reply> {
+    pub(crate) async fn ask(&self, column: usize, request: impl Fn() -> Request) -> Option<Reply> {
         if column == self.here {
             return Some(answer(&self.owner, request()).await);
         }
@@ -206,6 +211,10 @@ async fn answer<I: Io>(owner: &Rc<Owner<I>>, request: Request) -> Reply {
             owner.on_purges_known();
             Reply::Noted
         }
+        Request::Health(origin, is_up) => {
+            owner.upstreams[origin].on_health(is_up);
+            Reply::Noted
+        }
         Request::Scrape => Reply::Snapshot(Box::new(owner.snapshot())),
         Request::Invalidate(name) => Reply::Invalidated(owner.invalidate(&name).await),
     }
@@ -232,7 +241,7 @@ impl<I: Io> Sitting<I> {
                 Opened::Refused(Refused::new(Status::ServiceUnavailable, why))
             }
         };
-        self.is_over = !matches!(&opened, Opened::Answer(head) if !head.answer.ranges.is_empty());
+        self.is_over = !matches!(&opened, Opened::Answer(head) if head.is_read());
         opened
     }
 

@@ -11,7 +11,11 @@ mod patterns;
 pub use origins::{BadOrigin, Origin, Origins};
 pub use patterns::{BadPattern, Patterns};
 
-use crate::limits::{RETRIES_MAX, SLICE_ALIGN_BYTES, SLICE_BYTES_MAX, SLICE_BYTES_MIN, SUBREQUESTS_MAX};
+use crate::limits::{
+    ORIGIN_CONNECTIONS_MAX, RETRIES_MAX, SLICE_ALIGN_BYTES, SLICE_BYTES_MAX, SLICE_BYTES_MIN, SUBREQUESTS_MAX,
+};
+use crate::state::freshness::ERRORS_KEPT;
+use crate::state::health::Thresholds;
 use crate::state::object::Slicing;
 use crate::state::slices::{Concurrency, SliceSize};
 use std::str::FromStr;
@@ -30,10 +34,64 @@ pub struct Config {
     pub retries_max: u32,
     /// `cache_ttl`: the lifetime when the origin states none.
     pub cache_ttl_s: u64,
+    /// Lifetimes by status of errors for which the origin states none; others of them are not kept.
+    pub negative_s: Vec<(u16, u64)>,
     /// `slice_patterns`: the paths that are sliced; the others are passed through.
     pub patterns: Patterns,
     /// `upstream_address`, or several by prefix of the path.
     pub origins: Origins,
+    /// How a column goes about with each of them.
+    pub upstreams: Upstreams,
+    /// How they are probed; `None`: they are not.
+    pub probes: Option<Probes>,
+}
+
+/// How origins are probed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Probes {
+    /// What is asked of them, by HEAD; begins with `/`.
+    pub path: String,
+    /// How often; an answer that takes longer is none.
+    pub interval_s: u64,
+    /// When an origin changes sides.
+    pub thresholds: Thresholds,
+}
+
+/// A column's bounds for each origin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Upstreams {
+    /// Requests under way.
+    pub connections_max: u64,
+    /// Connections that wait for their next request.
+    pub idle_max: u64,
+    /// How long they do.
+    pub idle_s: u64,
+    /// How long connecting may take, the head of an answer, and each 64 KiB of its body.
+    pub timeout_s: u64,
+}
+
+impl Default for Upstreams {
+    fn default() -> Self {
+        Upstreams { connections_max: ORIGIN_CONNECTIONS_MAX as u64, idle_max: 10, idle_s: 90, timeout_s: 30 }
+    }
+}
+
+impl Upstreams {
+    /// Those of the client that asks `origins` origins.
+    #[must_use]
+    pub fn limits(&self, origins: usize) -> net::client::Limits {
+        let ns = |seconds: u64| seconds.saturating_mul(1_000_000_000);
+        let defaults = net::client::Limits::default();
+        let idle_per_host_max = usize::try_from(self.idle_max).unwrap_or(usize::MAX);
+        net::client::Limits {
+            connect_wait_ns: ns(self.timeout_s),
+            head_wait_ns: ns(self.timeout_s),
+            body_wait_ns: ns(self.timeout_s),
+            idle_wait_ns: ns(self.idle_s),
+            idle_per_host_max,
+            idle_max: defaults.idle_max.max(idle_per_host_max.saturating_mul(origins)),
+        }
+    }
 }
 
 /// The sets of values that have names.
@@ -86,9 +144,25 @@ pub enum Fault {
     /// Too many.
     #[error("max_retries is at most {RETRIES_MAX}, not {0}")]
     Retries(u32),
+    /// Kept, it could be served to clients that did nothing of the kind, or it is no error.
+    #[error("errors that may be kept are {list}, not {0}", list = listed(&ERRORS_KEPT))]
+    Negative(u16),
+    /// They would never stop.
+    #[error("health checks are at least 1 s apart")]
+    Probes,
+    /// Nobody would get anything.
+    #[error(
+        "an origin's connections, their idle time and its timeout are at least 1, and connections at most {ORIGIN_CONNECTIONS_MAX}"
+    )]
+    Upstreams,
     /// Nothing would be cached.
     #[error("cache_ttl is at least 1 s")]
     CacheTtl,
+}
+
+fn listed(statuses: &[u16]) -> String {
+    let texts: Vec<String> = statuses.iter().map(u16::to_string).collect();
+    texts.join(", ")
 }
 
 impl Config {
@@ -100,8 +174,11 @@ impl Config {
             concurrency: Concurrency::Fixed(4),
             retries_max: 3,
             cache_ttl_s: 3600,
+            negative_s: Vec::new(),
             patterns: Patterns::all(),
             origins,
+            upstreams: Upstreams::default(),
+            probes: None,
         }
     }
 
@@ -139,6 +216,16 @@ impl Config {
         if self.retries_max > RETRIES_MAX {
             faults.push(Fault::Retries(self.retries_max));
         }
+        let Upstreams { connections_max, idle_s, timeout_s, .. } = self.upstreams;
+        if connections_max.min(idle_s).min(timeout_s) == 0 || connections_max > ORIGIN_CONNECTIONS_MAX as u64
+        {
+            faults.push(Fault::Upstreams);
+        }
+        if self.probes.as_ref().is_some_and(|probes| probes.interval_s == 0) {
+            faults.push(Fault::Probes);
+        }
+        let odd = self.negative_s.iter().find(|(status, _)| !ERRORS_KEPT.contains(status));
+        faults.extend(odd.map(|(status, _)| Fault::Negative(*status)));
         if self.cache_ttl_s == 0 {
             faults.push(Fault::CacheTtl);
         }
@@ -199,10 +286,24 @@ mod tests {
             concurrency: Concurrency::Fixed(0),
             retries_max: RETRIES_MAX + 1,
             cache_ttl_s: 0,
+            negative_s: vec![(404, 5), (403, 5)],
+            upstreams: Upstreams { timeout_s: 0, ..Upstreams::default() },
+            probes: Some(Probes {
+                path: "/".to_owned(),
+                interval_s: 0,
+                thresholds: Thresholds { fails: 1, passes: 1 },
+            }),
             ..config()
         };
-        let faults =
-            [Fault::SliceSize(1), Fault::Subrequests, Fault::Retries(RETRIES_MAX + 1), Fault::CacheTtl];
+        let faults = [
+            Fault::SliceSize(1),
+            Fault::Subrequests,
+            Fault::Retries(RETRIES_MAX + 1),
+            Fault::Upstreams,
+            Fault::Probes,
+            Fault::Negative(403),
+            Fault::CacheTtl,
+        ];
         assert_eq!(all.faults(), faults);
     }
 }

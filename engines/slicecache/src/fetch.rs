@@ -6,7 +6,9 @@
 //!    begun for.
 
 use crate::api::Refused;
-use crate::limits::{FIRST_PIECE_BYTES, MEMORY_RETRY_NS, MEMORY_TRIES_MAX, PIECE_BYTES};
+use crate::limits::{
+    FIRST_PIECE_BYTES, MEMORY_RETRY_NS, MEMORY_TRIES_MAX, PIECE_BYTES, SMALL_BYTES_MAX, WHOLE_BYTES_MAX,
+};
 use crate::live::Live;
 use crate::planted::{self, Bug};
 use crate::room::Taken;
@@ -46,7 +48,11 @@ impl Words {
         let mut lines = forwarded.to_vec();
         let mut line = |name: &str, value: &str| lines.push((name.into(), value.into()));
         match asked {
-            Asked::First(first) => line("Range", &first.field()),
+            Asked::First(first) => {
+                if let Some(range) = first.field() {
+                    line("Range", &range);
+                }
+            }
             Asked::Run(run, version) => {
                 line("Range", &range_field(run));
                 if sends_preconditions {
@@ -55,7 +61,9 @@ impl Words {
                 }
             }
             Asked::Revalidation(first, version) => {
-                line("Range", &first.field());
+                if let Some(range) = first.field() {
+                    line("Range", &range);
+                }
                 let (name, value) = version.validator.revalidation();
                 line(name, &value);
             }
@@ -75,9 +83,15 @@ impl<I: Io> Owner<I> {
             let state = live.state.borrow();
             Words::new(&live.key.target(), &state.lines, &asked, true)
         };
-        match self.ask(&live.upstream, &words, &asked, &mut Tries::default()).await {
-            Ok(got) => self.on_answer(&live, got),
-            Err(refused) => self.on_question_failed(&live, refused),
+        let (mut got, refused) = match self.ask(&live.upstream, &words, &asked, &mut Tries::default()).await {
+            Ok(got) => (got, None),
+            Err(Unanswered { refused, last: Some(got) }) => (got, Some(refused)),
+            Err(Unanswered { refused, last: None }) => return self.on_question_failed(&live, refused),
+        };
+        match (self.keep(&live, &mut got).await, refused) {
+            (Some(body), _) => self.on_kept(&live, got, body),
+            (None, Some(refused)) => self.on_question_failed(&live, refused),
+            (None, None) => self.on_answer(&live, got),
         }
     }
 
@@ -88,17 +102,21 @@ impl<I: Io> Owner<I> {
         words: &Words,
         asked: &Asked,
         tries: &mut Tries,
-    ) -> Result<Got<I>, Refused> {
+    ) -> Result<Got<I>, Unanswered<I>> {
         loop {
-            let fault = match self.ask_once(upstream, words, asked).await {
+            let (fault, last) = match self.ask_once(upstream, words, asked).await {
                 Ok(got) => {
                     upstream.budget.borrow_mut().on_success();
                     return Ok(got);
                 }
-                Err(Failed::Closed(closed)) => return Err(refused_by(closed)),
-                Err(Failed::Fault(fault)) => fault,
+                Err(Failed::Closed(closed)) => {
+                    return Err(Unanswered { refused: refused_by(closed), last: None });
+                }
+                Err(Failed::Fault(fault, last)) => (fault, last),
             };
-            self.again(upstream, tries, fault).await.map_err(|()| refused_after(fault))?;
+            if self.again(upstream, tries, fault).await.is_err() {
+                return Err(Unanswered { refused: refused_after(fault), last: last.map(|got| *got) });
+            }
         }
     }
 
@@ -122,8 +140,8 @@ impl<I: Io> Owner<I> {
         upstream: &Rc<Upstream<I>>,
         words: &Words,
         asked: &Asked,
-    ) -> Result<Got<I>, Failed> {
-        let mut turn = upstream.turn(!matches!(asked, Asked::Run(..))).await.map_err(Failed::Closed)?;
+    ) -> Result<Got<I>, Failed<I>> {
+        let mut turn = upstream.turn(is_small(asked)).await.map_err(Failed::Closed)?;
         self.metrics.subrequests.inc();
         let begin_ns = self.io.now_ns();
         let request_s = self.now_s();
@@ -134,7 +152,7 @@ impl<I: Io> Owner<I> {
             Err(e) => {
                 turn.on_outcome(false);
                 tracing::debug!(url = %url.without_query(), error = %e, "no answer");
-                return Err(Failed::Fault(fault_of(&e)));
+                return Err(Failed::Fault(fault_of(&e), None));
             }
         };
         self.metrics.subrequest_seconds.record(self.io.now_ns() - begin_ns);
@@ -146,9 +164,21 @@ impl<I: Io> Owner<I> {
         };
         turn.on_outcome(!matches!(meaning, Meaning::Retry(_)));
         match meaning {
-            Meaning::Retry(fault) => Err(Failed::Fault(fault)),
+            Meaning::Retry(fault) => {
+                let last = self.is_kept_after_tries(asked, fault);
+                let meaning = Meaning::Relay;
+                let last = last.then(|| Box::new(Got { reply, meaning, request_s, response_s, turn }));
+                Err(Failed::Fault(fault, last))
+            }
             meaning => Ok(Got { reply, meaning, request_s, response_s, turn }),
         }
+    }
+
+    /// Whether an error with which the origin answers to the last is kept instead of ours.
+    fn is_kept_after_tries(&self, asked: &Asked, fault: Fault) -> bool {
+        let Fault::Status { status: said, .. } = fault else { return false };
+        let is_set = self.lifetimes.negative_s.iter().any(|(status, _)| *status == said);
+        is_set && matches!(asked, Asked::First(_))
     }
 
     /// Brings a run of a version, from an answer that is there already or by asking, as often as it takes.
@@ -199,6 +229,12 @@ impl<I: Io> Owner<I> {
         };
         match self.ask(&live.upstream, &words, &asked, tries).await {
             Ok(got) if matches!(got.meaning, Meaning::Run(..)) => return Some((got, at)),
+            // Its origin gives no ranges: what lies before is skipped.
+            Ok(got)
+                if matches!(got.meaning, Meaning::Whole { is_same: true, .. }) && at <= WHOLE_BYTES_MAX =>
+            {
+                return Some((got, 0));
+            }
             Ok(Got { meaning: Meaning::Refused(_), .. }) | Err(_) => self.on_fetch_failed(live, fetch),
             Ok(_) => self.on_changed(live),
         }
@@ -247,9 +283,25 @@ impl<I: Io> Owner<I> {
     }
 }
 
-enum Failed {
+enum Failed<I: Io> {
     Closed(Closed),
-    Fault(Fault),
+    /// With the answer, if it may be kept.
+    Fault(Fault, Option<Box<Got<I>>>),
+}
+
+/// All tries are used up.
+struct Unanswered<I: Io> {
+    refused: Refused,
+    /// The last answer, an error that may be kept.
+    last: Option<Got<I>>,
+}
+
+/// Whether a request may go before others: of a small object all slices do, of others what tells whether they are small.
+fn is_small(asked: &Asked) -> bool {
+    match asked {
+        Asked::First(_) | Asked::Revalidation(..) => true,
+        Asked::Run(_, version) => version.size <= SMALL_BYTES_MAX,
+    }
 }
 
 /// The next bytes of a body to receive.

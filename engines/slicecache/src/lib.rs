@@ -11,6 +11,9 @@
 //! | `columns` | the owners of all columns, as seen from one |
 //! | `shard` | the owner: takes events, asks the state, does what it says; `live` is one object in use |
 //! | `fetch`, `upstream` | requests to origins; one origin's connections, turns, breaker |
+//! | `health` | probes of origins |
+//! | `kept` | answers that are kept whole in memory |
+//! | `access` | the access log's lines, in batches |
 //! | `store` | slices and records into the tier and out of it |
 //! | `room`, `metrics` | bytes and places that are bounded; counts |
 //! | `planted` | bugs that tests plant, to show that they are caught |
@@ -44,10 +47,13 @@
 
 #![forbid(unsafe_code)]
 
+pub mod access;
 pub mod api;
 pub mod columns;
 pub mod config;
 mod fetch;
+mod health;
+mod kept;
 pub mod limits;
 mod live;
 pub mod log;

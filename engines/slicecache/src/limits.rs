@@ -29,7 +29,8 @@ pub const READERS_MAX: usize = 65_535;
 /// Requests that wait for a connection to one origin.
 pub const TURNS_WAITING_MAX: usize = 4096;
 
-/// Requests to one origin under way from one column, those that are passed through among them.
+/// Requests to one origin under way from one column, those that are passed through among them: unless told otherwise, and the most
+/// that may be told.
 pub const ORIGIN_CONNECTIONS_MAX: usize = 256;
 
 /// Received of an origin at a time: the first bytes of a slice go out soon, the others cost less.
@@ -68,6 +69,22 @@ pub const SLICES_MAX: u64 = 1 << 24;
 
 /// What is known of an object beside its slices: small enough for the tier to pack it.
 pub const ENTRY_BYTES_MAX: usize = 64 << 10;
+
+/// The largest object that is stored whole, as one slice, when its origin gives no ranges of it; beyond it such an object is passed
+/// through.
+pub const WHOLE_BYTES_MAX: u64 = SLICE_BYTES_MAX;
+
+/// The largest answer that is kept whole in memory: errors, redirects, what has no validator or no stated length.
+pub const KEPT_BYTES_MAX: usize = 64 << 10;
+
+/// All such answers of one column, their fields among them.
+pub const KEPT_BYTES_ALL_MAX: u64 = 4 << 20;
+
+/// How long requests for what could not be stored pass by the cache at once, instead of asking the origin about it first.
+pub const PASSES_S: u64 = 10;
+
+/// An object up to this size is a small one: where connections are short its fetches go before those of larger ones.
+pub const SMALL_BYTES_MAX: u64 = 1 << 20;
 
 /// Directives that are read of one Cache-Control; what follows them is as if it was malformed.
 pub const DIRECTIVES_MAX: usize = 64;

@@ -4,6 +4,7 @@
 //! Called by `shard` and its parts. Nothing here waits.
 
 use crate::api::{Ask, Opened};
+use crate::kept::Kept;
 use crate::log::entry::Entry;
 use crate::room::Taken;
 use crate::state::fields::Fields;
@@ -60,6 +61,10 @@ pub(crate) struct State {
     pub known: Option<Known>,
     /// Of the one that is about to hold.
     pub next: Option<Known>,
+    /// What is kept whole instead of a version.
+    pub kept: Option<Kept>,
+    /// What could not be stored passes by the cache until then.
+    pub passes_until_s: u64,
     pub memory: BTreeMap<u64, Slice>,
     pub waiting: BTreeMap<Reader, Waits>,
     pub seats: BTreeMap<Reader, Seat>,
@@ -167,6 +172,8 @@ impl State {
             asked: Asked::default(),
             known: None,
             next: None,
+            kept: None,
+            passes_until_s: 0,
             memory: BTreeMap::new(),
             waiting: BTreeMap::new(),
             seats: BTreeMap::new(),
@@ -192,6 +199,12 @@ impl State {
             vary: known.vary,
             lines: known.lines.to_vec(),
         })
+    }
+
+    /// Whether a request passes by the cache at once: lately the object could not be stored.
+    pub fn passes_now(&mut self, now_s: u64) -> bool {
+        let is_unknown = self.object.fill().is_none() && self.object.kept().is_none();
+        is_unknown && !self.object.is_asking() && now_s < self.passes_until_s
     }
 
     /// Whether nobody is served by it and nothing is under way.

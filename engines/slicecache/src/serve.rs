@@ -2,25 +2,32 @@
 //!
 //! | request | answer |
 //! |---|---|
-//! | `GET`, `HEAD` of what may be cached | `answer`: 200, 206, 304, 412, 416 from slices |
+//! | `GET`, `HEAD` of what may be cached | `answer`: 200, 206, 304, 412, 416 from slices; `kept`: small answers kept whole |
 //! | `PURGE` | `purge`: 200 once it holds everywhere |
 //! | all others, and what cannot be sliced | `pass`: the origin's own |
 //!
 //! A path that no origin has is 404, one that cannot be a key 400.
 
 mod answer;
+mod kept;
 mod pass;
 mod purge;
 mod route;
 
+use crate::access::{AccessLog, Line};
 use crate::columns::Columns;
 use crate::config::Config;
-use net::http1::Head;
-use net::{Exchange, Refusal, Service};
+use crate::state::fields::Fields;
+use net::http1::{Head, Status};
+use net::{Exchange, Refusal, Service, refuse};
 use route::{Routed, Want};
 use runtime::io::Io;
 use std::io;
+use std::net::IpAddr;
 use std::rc::Rc;
+
+/// What nginx writes of a client that left before there was an answer.
+const CLIENT_LEFT: u16 = 499;
 
 /// The caching proxy of one column.
 pub struct SliceService<I: Io> {
@@ -28,13 +35,37 @@ pub struct SliceService<I: Io> {
     config: Config,
     /// Whether everybody who gets in may purge.
     may_purge: bool,
+    access: Option<Rc<AccessLog<I>>>,
 }
 
 impl<I: Io> SliceService<I> {
     /// The service of a column.
-    pub fn new(columns: Rc<Columns<I>>, may_purge: bool) -> SliceService<I> {
+    pub fn new(
+        columns: Rc<Columns<I>>,
+        may_purge: bool,
+        access: Option<Rc<AccessLog<I>>>,
+    ) -> SliceService<I> {
         let config = columns.local().config.clone();
-        SliceService { columns, config, may_purge }
+        SliceService { columns, config, may_purge, access }
+    }
+
+    /// A line for a request that is over.
+    fn note(&self, routed: &Routed, begin_ns: u64, exchange: &Exchange<'_, I>) {
+        let Some(access) = &self.access else { return };
+        let (io, fields) = (exchange.io(), Fields::of_pairs(routed.lines()));
+        access.note(&Line {
+            peer: exchange.peer(),
+            unix_ms: io.unix_ms(),
+            method: &routed.method_name,
+            target: &routed.target,
+            protocol: exchange.protocol(),
+            status: if exchange.status() == 0 { CLIENT_LEFT } else { exchange.status() },
+            sent_bytes: exchange.sent_bytes(),
+            took_ns: io.now_ns() - begin_ns,
+            referer: fields.all("referer").next().unwrap_or_default(),
+            agent: fields.all("user-agent").next().unwrap_or_default(),
+            told: routed.told.get(),
+        });
     }
 }
 
@@ -42,7 +73,36 @@ impl<I: Io> Service<I> for SliceService<I> {
     type Request = Box<Routed>;
 
     fn route(&self, head: &Head<'_>) -> Result<Box<Routed>, Refusal> {
-        route::route(head, &self.config, self.may_purge).map(Box::new)
+        match route::route(head, &self.config, self.may_purge) {
+            Ok(routed) => Ok(Box::new(routed)),
+            Err(refusal) => self.refused(head, refusal),
+        }
+    }
+
+    /// With an access log it is answered here, where that is written.
+    fn refused(&self, head: &Head<'_>, refusal: Refusal) -> Result<Box<Routed>, Refusal> {
+        if self.access.is_some() { Ok(Box::new(Routed::refused(head, refusal))) } else { Err(refusal) }
+    }
+
+    fn wants_peer(&self) -> bool {
+        self.access.is_some()
+    }
+
+    fn on_turned_away(&self, peer: Option<IpAddr>, status: Status, sent_bytes: u64) {
+        let Some(access) = &self.access else { return };
+        access.note(&Line {
+            peer,
+            unix_ms: self.columns.local().io.unix_ms(),
+            method: "",
+            target: "",
+            protocol: "",
+            status: status.code(),
+            sent_bytes,
+            took_ns: 0,
+            referer: b"",
+            agent: b"",
+            told: None,
+        });
     }
 
     /// What is public is the origin's to say; what is stored is ours.
@@ -51,11 +111,18 @@ impl<I: Io> Service<I> for SliceService<I> {
     }
 
     async fn respond(&self, routed: Box<Routed>, exchange: &mut Exchange<'_, I>) -> io::Result<()> {
-        match &routed.want {
+        let begin_ns = exchange.io().now_ns();
+        let done = match &routed.want {
             Want::Slices(ask) => self.answer(&routed, ask, exchange).await,
             Want::Pass(why) => Box::pin(self.pass(&routed, *why, exchange)).await,
             Want::Purge(purges) => Box::pin(self.purge(purges, exchange)).await,
+            Want::Refuse(refusal) => refuse(exchange, refusal).await,
+        };
+        if let Some(begun_ns) = exchange.begun_ns() {
+            self.columns.local().metrics.first_byte_seconds.record(begun_ns - begin_ns);
         }
+        self.note(&routed, begin_ns, exchange);
+        done
     }
 
     fn on_answered(&self, status: u16, sent_bytes: u64, _received_bytes: u64, took_ns: u64) {

@@ -1,7 +1,7 @@
 //! The owner of a column's objects: takes events (requests, bytes, answers, what became of a store), asks the state, does what it says.
 //!
 //! Called by `columns` for requests of every column, and by its own tasks (`fetch`, `store`). `open`, `read` and `purges` have the
-//! requests' side, `answered` the origin's; here is what both need.
+//! requests' side, `answered` the origin's, `sweep` what purges leave behind; here is what both need.
 //!
 //! Invariants
 //! 1. A state is never borrowed across an await, nor when a task begins: tasks yield before their first step.
@@ -11,15 +11,17 @@ mod answered;
 mod open;
 mod purges;
 mod read;
+mod sweep;
 
 pub use purges::PURGE_SHARD;
 
 use crate::api::Opened;
 use crate::config::Config;
 use crate::fetch::Got;
+use crate::kept::Shelf;
 use crate::limits::{OBJECTS_MAX, READ_BYTES, STORES_MAX};
 use crate::live::{Asked, Live, Recorded, State};
-use crate::metrics::{Held, Metrics};
+use crate::metrics::{Held, Metrics, Seen};
 use crate::room::Room;
 use crate::state::fill::{Effect, Fetch, Reader};
 use crate::state::freshness::Lifetimes;
@@ -56,6 +58,7 @@ pub struct Owner<I: Io> {
     pub(crate) tier: Shard<I>,
     pub(crate) config: Config,
     pub(crate) upstreams: Vec<Rc<Upstream<I>>>,
+    client: Client<I>,
     /// What is counted.
     pub metrics: Metrics,
     pub(crate) memory: Room,
@@ -63,10 +66,11 @@ pub struct Owner<I: Io> {
     pub(crate) reads: Room,
     /// Buffers of clients that do not take what was read for them.
     pub(crate) slow_reads: Room,
+    pub(crate) shelf: Shelf,
     pub(crate) make_room: MakeRoom,
     pub(crate) files_total: Cell<u64>,
     pub(crate) purges: RefCell<Purges>,
-    lifetimes: Lifetimes,
+    pub(crate) lifetimes: Lifetimes,
     /// What was purged is known.
     knows_purges: Cell<bool>,
     learning: Waiters,
@@ -75,6 +79,7 @@ pub struct Owner<I: Io> {
     varies: RefCell<BTreeMap<Name, Vec<String>>>,
     readers: RefCell<BTreeMap<Reader, Place<I>>>,
     uses_total: Cell<u64>,
+    sweeping: Cell<sweep::Sweeping>,
     me: Weak<Owner<I>>,
 }
 
@@ -89,20 +94,25 @@ impl<I: Io> Owner<I> {
         (io_bytes, make_room): (u64, MakeRoom),
         metrics: Metrics,
     ) -> Rc<Owner<I>> {
+        let connections_max = config.upstreams.connections_max as usize;
+        let upstreams = config.origins.iter();
         let upstreams =
-            config.origins.iter().map(|origin| Upstream::new(io, client.clone(), origin.url.clone()));
+            upstreams.map(|origin| Upstream::new(io, client.clone(), origin.url.clone(), connections_max));
         let upstreams = upstreams.collect();
-        let lifetimes = Lifetimes { cache_ttl_s: Some(config.cache_ttl_s), negative_s: Vec::new() };
+        let negative_s = config.negative_s.clone();
+        let lifetimes = Lifetimes { cache_ttl_s: Some(config.cache_ttl_s), negative_s };
         Rc::new_cyclic(|me| Owner {
             io: io.clone(),
             tier,
             config,
             upstreams,
+            client: client.clone(),
             metrics,
             memory: Room::new((io_bytes / 2).max(1)),
             stores: Room::new(STORES_MAX),
             reads: Room::new((io_bytes / 8 / READ_BYTES).max(1)),
             slow_reads: Room::new((io_bytes / 8 / READ_BYTES).max(1)),
+            shelf: Shelf::default(),
             make_room,
             files_total: Cell::new(0),
             purges: RefCell::default(),
@@ -114,6 +124,7 @@ impl<I: Io> Owner<I> {
             varies: RefCell::default(),
             readers: RefCell::default(),
             uses_total: Cell::new(0),
+            sweeping: Cell::default(),
             me: me.clone(),
         })
     }
@@ -136,7 +147,7 @@ impl<I: Io> Owner<I> {
     }
 
     /// Does what an object says. `got`: the answer that it says it of.
-    fn act(&self, live: &Rc<Live<I>>, state: &mut State, acts: Vec<Act>, got: Option<Got<I>>) {
+    pub(crate) fn act(&self, live: &Rc<Live<I>>, state: &mut State, acts: Vec<Act>, got: Option<Got<I>>) {
         let mut got = got;
         for act in acts {
             if matches!(act, Act::Adopt(..) | Act::DropBody | Act::Answer(..)) {
@@ -149,6 +160,7 @@ impl<I: Io> Owner<I> {
                     self.spawn("slice-question", self.me().question(live.clone(), asked));
                 }
                 Act::Answer(reader, good_for) => self.answer(live, state, reader, good_for),
+                Act::AnswerKept(reader, good_for) => self.answer_kept(state, reader, good_for),
                 Act::RefuseOnlyIfCached(reader) => {
                     let why = "it is not here, and nothing else is wanted";
                     self.refuse(state, reader, crate::api::Refused::new(Status::GatewayTimeout, why));
@@ -259,7 +271,7 @@ impl<I: Io> Owner<I> {
     }
 
     /// Nobody new finds the object, and nothing of it is stored any more.
-    fn forget(&self, live: &Rc<Live<I>>) {
+    pub(crate) fn forget(&self, live: &Rc<Live<I>>) {
         live.is_current.set(false);
         let mut objects = self.objects.borrow_mut();
         if objects.get(&live.name.get()).is_some_and(|other| Rc::ptr_eq(other, live)) {
@@ -301,14 +313,21 @@ impl<I: Io> Owner<I> {
 
     /// What there is to see of the column.
     pub fn snapshot(&self) -> Snapshot {
-        self.metrics.set_held(&Held {
-            readers: self.readers.borrow().len() as u64,
-            memory_bytes: self.memory.taken(),
-            stores: self.stores.taken(),
-            reads: self.reads.taken(),
-            origin_requests: self.upstreams.iter().map(|upstream| upstream.running()).sum(),
-        });
-        self.metrics.snapshot(self.objects.borrow().len())
+        let stored = self.tier.stats();
+        let requests = self.upstreams.iter().map(|upstream| upstream.requests());
+        self.metrics.snapshot(&Seen {
+            objects: self.objects.borrow().len(),
+            held: Held {
+                readers: self.readers.borrow().len() as u64,
+                memory_bytes: self.memory.taken(),
+                stores: self.stores.taken(),
+                reads: self.reads.taken(),
+            },
+            entries: (stored.private_objects, stored.private_bytes, stored.private_evictions),
+            kept_bytes: self.shelf.bytes(),
+            connections: self.client.connections(),
+            requests: requests.fold((0, 0), |(way, wait), (w, q)| (way + w, wait + q)),
+        })
     }
 }
 

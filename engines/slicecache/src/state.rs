@@ -11,6 +11,7 @@
 //! | `slices` | where slices begin and end, the first run, how many at a time |
 //! | `subreply` | what an origin's answer means |
 //! | `retry`, `breaker` | when a fetch is tried again, and when an origin is left alone |
+//! | `health` | whether an origin is asked at all |
 //! | `turns` | who is next when an origin's connections are all in use |
 //! | `object`, `fill` | one object: who waits for what, what to fetch next, which version holds |
 //! | `purge` | what was purged |
@@ -22,6 +23,7 @@ pub mod fields;
 pub mod fill;
 pub mod forward;
 pub mod freshness;
+pub mod health;
 pub mod key;
 pub mod object;
 pub mod purge;

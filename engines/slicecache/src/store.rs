@@ -162,13 +162,17 @@ impl<I: Io> Owner<I> {
 
     /// The record under a name, if it can be used.
     pub(crate) async fn read_record(&self, primary: &Name, name: &Name) -> Option<Entry> {
-        let digest = record_digest(primary, name);
-        self.tier.load(&digest).await.ok()?;
+        self.read_entry(&record_digest(primary, name)).await
+    }
+
+    /// As [`Owner::read_record`], under a name in the tier.
+    pub(crate) async fn read_entry(&self, digest: &Digest) -> Option<Entry> {
+        self.tier.load(digest).await.ok()?;
         // On a disk that is out there may be purges that nobody knows of.
         if !self.tier.knows_all() {
             return None;
         }
-        let bytes = match self.tier.get(&digest).await {
+        let bytes = match self.tier.get(digest).await {
             Ok(Some(Found::Packed(bytes) | Found::Read(bytes))) => bytes,
             Ok(Some(Found::Pinned(pinned))) => {
                 Bytes::copy_from_slice(&pinned.pages[pinned.from..pinned.from + pinned.len])

@@ -1,17 +1,16 @@
 //! One origin as one column sees it: its connections, whose turn it is, whether it is left alone. Called by `fetch` and `serve/pass`.
 //!
 //! Invariants
-//! 1. At most [`ORIGIN_CONNECTIONS_MAX`] requests are under way; each holds a [`Turn`], which the next one gets when it is dropped.
+//! 1. At most as many requests are under way as it was made for; each holds a [`Turn`], which the next one gets when it is dropped.
 //! 2. What passes the breaker is heard of: as an outcome, or as given up.
 
-use crate::limits::ORIGIN_CONNECTIONS_MAX;
 use crate::state::breaker::{Breaker, Passed};
 use crate::state::retry::{Fault, RetryBudget};
 use crate::state::turns::{Ticket, Turn as Whose, Turns};
 use net::client::{Client, ClientError, Url};
 use runtime::io::Io;
 use runtime::oneshot::Oneshot;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
@@ -25,6 +24,8 @@ pub struct Upstream<I: Io> {
     turns: RefCell<Turns>,
     waiting: RefCell<BTreeMap<Ticket, Oneshot<()>>>,
     breaker: RefCell<Breaker>,
+    /// What probes say.
+    is_up: Cell<bool>,
     /// What may be tried again.
     pub budget: RefCell<RetryBudget>,
 }
@@ -40,14 +41,15 @@ pub enum Closed {
 
 impl<I: Io> Upstream<I> {
     /// The origin at `url`.
-    pub fn new(io: &I, client: Client<I>, url: Url) -> Rc<Upstream<I>> {
+    pub fn new(io: &I, client: Client<I>, url: Url, connections_max: usize) -> Rc<Upstream<I>> {
         Rc::new(Upstream {
             io: io.clone(),
             client,
             url,
-            turns: RefCell::new(Turns::new(ORIGIN_CONNECTIONS_MAX)),
+            turns: RefCell::new(Turns::new(connections_max)),
             waiting: RefCell::default(),
             breaker: RefCell::default(),
+            is_up: Cell::new(true),
             budget: RefCell::default(),
         })
     }
@@ -57,10 +59,17 @@ impl<I: Io> Upstream<I> {
         Url { target: target.to_owned(), ..self.url.clone() }
     }
 
-    /// Requests under way.
-    #[must_use]
-    pub fn running(&self) -> u64 {
-        (ORIGIN_CONNECTIONS_MAX - self.turns.borrow().free()) as u64
+    /// Probes say that it is up, or down. What was held against it before does not count when it is up again.
+    pub fn on_health(&self, is_up: bool) {
+        if is_up && !self.is_up.get() {
+            *self.breaker.borrow_mut() = Breaker::new();
+        }
+        self.is_up.set(is_up);
+    }
+
+    /// Requests under way, and those that wait.
+    pub fn requests(&self) -> (usize, usize) {
+        self.turns.borrow().counts()
     }
 
     /// Waits for a turn.
@@ -68,6 +77,9 @@ impl<I: Io> Upstream<I> {
     /// # Errors
     /// It is not to be asked now.
     pub async fn turn(self: &Rc<Self>, is_small: bool) -> Result<Turn<I>, Closed> {
+        if !self.is_up.get() {
+            return Err(Closed::Open);
+        }
         let whose = self.turns.borrow_mut().ask(is_small, self.io.now_ns());
         match whose {
             Whose::Busy => return Err(Closed::Busy),

@@ -70,6 +70,11 @@ impl<I: Io> Pool<I> {
         }
     }
 
+    /// Connections that wait.
+    pub(super) fn len(&self) -> usize {
+        self.idle.borrow().len()
+    }
+
     /// Closes those that were hung up on.
     pub(super) fn close_late(&self) {
         self.idle.borrow_mut().retain(|(_, link)| !link.guard.is_late());

@@ -14,6 +14,7 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 use runtime::io::{Hangup, Io};
 use std::io;
+use std::net::IpAddr;
 use std::rc::Rc;
 
 /// Starts what hyper wants done beside the connection: after the tasks that are ready, so that all requests that came together
@@ -58,7 +59,7 @@ impl<I: Io, S: Service<I>> hyper::service::Service<Request<Incoming>> for Stream
         life.begin_stream();
         life.io.clone().spawn("http2-request", async move {
             life.io.yield_now().await;
-            if !answer(&server, routed, stream, (guard, start_ns)).await {
+            if !answer(&server, routed, stream, (guard, life.peer, start_ns)).await {
                 life.cut();
             }
             life.end_stream();
@@ -101,7 +102,7 @@ async fn answer<I: Io, S: Service<I>>(
     server: &Server<I, S>,
     (request, framing): Routed<S::Request>,
     mut stream: Stream,
-    (guard, start_ns): (Guard, u64),
+    (guard, peer, start_ns): (Guard, Option<IpAddr>, u64),
 ) -> bool {
     let (io, mut out) = (server.io(), Vec::new());
     let date = server.date(start_ns);
@@ -112,12 +113,14 @@ async fn answer<I: Io, S: Service<I>>(
         limits: server.limits(),
         out: &mut out,
         date: &date,
+        peer,
         framing,
         status: 0,
         sent_bytes: 0,
         received_bytes: 0,
         is_quick: false,
         answering: false,
+        begun_ns: None,
         is_chunked: false,
     };
     let outcome = match request {

@@ -6,8 +6,11 @@ use crate::io::{Conn, Hangup};
 use crate::resident::Resident;
 use io_uring::opcode;
 use io_uring::types::Fd;
-use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, recv, sendmsg, shutdown, sockopt};
+use rustix::net::{
+    RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, getpeername, recv, sendmsg, shutdown, sockopt,
+};
 use std::io::{self, IoSlice};
+use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::Rc;
 
@@ -281,6 +284,11 @@ impl Conn for RingConn {
 
     fn end_sending(&mut self) {
         let _ = shutdown(&*self.socket, Shutdown::Write);
+    }
+
+    fn peer(&self) -> Option<SocketAddr> {
+        let peer = getpeername(&*self.socket).ok().flatten()?;
+        SocketAddr::try_from(peer).ok()
     }
 
     fn hangup(&self) -> Box<dyn Fn(Hangup)> {

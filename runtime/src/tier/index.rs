@@ -115,6 +115,8 @@ pub struct Index {
     shards: Vec<Map>,
     count: u64,
     bytes: u64,
+    /// Of those, the ones of private names.
+    private: (u64, u64),
 }
 
 impl Index {
@@ -122,12 +124,17 @@ impl Index {
     pub fn new(seed: u64) -> Index {
         let hasher = hashing(seed);
         let shards = (0..SHARDS).map(|_| Map::with_hasher(hasher.clone())).collect();
-        Index { shards, count: 0, bytes: 0 }
+        Index { shards, count: 0, bytes: 0, private: (0, 0) }
     }
 
     /// Objects, and the sum of their sizes.
     pub fn totals(&self) -> (u64, u64) {
         (self.count, self.bytes)
+    }
+
+    /// As [`Index::totals`], of private names.
+    pub fn private_totals(&self) -> (u64, u64) {
+        self.private
     }
 
     /// What is known of an object.
@@ -146,10 +153,12 @@ impl Index {
     pub fn insert(&mut self, digest: Digest, entry: Entry) -> Option<Entry> {
         self.count += 1;
         self.bytes += entry.size;
+        if digest.is_private() {
+            self.private = (self.private.0 + 1, self.private.1 + entry.size);
+        }
         let old = self.shards[usize::from(digest.shard().0)].insert(digest, entry);
         if let Some(old) = &old {
-            self.count -= 1;
-            self.bytes -= old.size;
+            self.take_off(&digest, old);
         }
         old
     }
@@ -157,9 +166,16 @@ impl Index {
     /// Removes an object.
     pub fn remove(&mut self, digest: &Digest) -> Option<Entry> {
         let old = self.shards[usize::from(digest.shard().0)].remove(digest)?;
+        self.take_off(digest, &old);
+        Some(old)
+    }
+
+    fn take_off(&mut self, digest: &Digest, old: &Entry) {
         self.count -= 1;
         self.bytes -= old.size;
-        Some(old)
+        if digest.is_private() {
+            self.private = (self.private.0 - 1, self.private.1 - old.size);
+        }
     }
 
     /// Objects of one shard that are gone at `now_ms`, at most `limit`.
@@ -256,7 +272,13 @@ mod tests {
             }
         }
         assert_eq!(seen, all);
-        assert_eq!(index.totals(), (500, 1500));
+        assert_eq!((index.totals(), index.private_totals()), ((500, 1500), (0, 0)));
+        let private = Digest::private(crate::shards::Shard(7), &[1; 32]);
+        index.insert(private, entry(5));
+        index.insert(private, entry(4));
+        assert_eq!((index.totals(), index.private_totals()), ((501, 1504), (1, 4)));
+        index.remove(&private);
+        assert_eq!((index.totals(), index.private_totals()), ((500, 1500), (0, 0)));
     }
 
     #[test]

@@ -155,6 +155,12 @@ pub struct Stats {
     pub objects: u64,
     /// Their bytes.
     pub object_bytes: u64,
+    /// Of those, the ones of private names, and their bytes.
+    pub private_objects: u64,
+    /// See there.
+    pub private_bytes: u64,
+    /// Objects of private names that were deleted to make room.
+    pub private_evictions: u64,
     /// RAM in use for objects.
     pub held_bytes: u64,
     /// RAM there may be.
@@ -262,6 +268,7 @@ struct Inner<I: Io> {
     ram_hits: Cell<u64>,
     disk_hits: Cell<u64>,
     evictions: Cell<u64>,
+    private_evictions: Cell<u64>,
     damaged: Cell<u64>,
     scrubbed: Cell<ScrubCounts>,
     /// Whether a task looks for idle streams.
@@ -307,6 +314,7 @@ impl<I: Io> Shard<I> {
                 ram_hits: Cell::new(0),
                 disk_hits: Cell::new(0),
                 evictions: Cell::new(0),
+                private_evictions: Cell::new(0),
                 damaged: Cell::new(0),
                 scrubbed: Cell::default(),
                 sweeping: Cell::new(false),
@@ -508,10 +516,14 @@ impl<I: Io> Shard<I> {
     pub fn stats(&self) -> Stats {
         let state = self.inner.state.borrow();
         let (objects, object_bytes) = state.index.totals();
+        let (private_objects, private_bytes) = state.index.private_totals();
         let (held_bytes, held_bytes_max) = state.policy.usage();
         Stats {
             objects,
             object_bytes,
+            private_objects,
+            private_bytes,
+            private_evictions: self.inner.private_evictions.get(),
             held_bytes,
             held_bytes_max,
             ram_hits: self.inner.ram_hits.get(),

@@ -31,7 +31,7 @@ fn objects_of_every_size_come_as_they_are_and_once() {
 }
 
 #[test]
-fn an_empty_object_is_passed() {
+fn an_empty_object_is_served() {
     let origin = Origin::start();
     let node = proxy(&origin).start();
     origin.put("/empty", object(1, 0));

@@ -8,7 +8,7 @@ use tests::node::Node;
 use tests::origin::{Object, Origin};
 
 /// Until everything of an object is in the tier: then nothing of it comes from the origin.
-fn must_be_stored(node: &Node, path: &str) {
+pub(super) fn must_be_stored(node: &Node, path: &str) {
     let begin = Instant::now();
     let blobs = |node: &Node| {
         let text = node.ops().call(&Request::new("GET", "/metrics")).must_be(200);
@@ -53,7 +53,7 @@ fn what_is_stored_is_served_after_a_restart_and_after_a_kill() {
     assert!(node.client().list().is_empty(), "slices are no blobs");
 }
 
-fn purge(node: &Node, target: &str, fields: &[(&str, &str)]) {
+pub(super) fn purge(node: &Node, target: &str, fields: &[(&str, &str)]) {
     let request = Request::new("PURGE", target);
     let request = fields.iter().fold(request, |request, (name, value)| request.header(name, *value));
     node.slice().call(&request).must_be(200);

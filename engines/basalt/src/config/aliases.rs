@@ -10,8 +10,17 @@ use super::size::Bytes;
 pub struct Alias {
     /// The name there.
     pub name: &'static str,
-    /// What it amounts to here.
-    pub read: fn(&str) -> Result<Meaning, String>,
+    /// How its value is read.
+    pub read: Read,
+}
+
+/// How the value of an alias is read.
+#[derive(Debug)]
+pub enum Read {
+    /// One value, and what it amounts to here.
+    One(fn(&str) -> Result<Meaning, String>),
+    /// A list, which is that of this key.
+    List(&'static str),
 }
 
 /// What an alias amounts to.
@@ -19,22 +28,60 @@ pub struct Alias {
 pub enum Meaning {
     /// This value of this key.
     Key(&'static str, String),
+    /// These values of this key.
+    List(&'static str, Vec<String>),
     /// What we do anyway; with a warning where it is not quite that.
     Fixed(Option<String>),
 }
 
 /// The table.
-pub static ALIASES: [Alias; 9] = [
-    Alias { name: "maxCachePct", read: max_cache_pct },
-    Alias { name: "diskCacheMaxUsagePct", read: disk_cache_max_usage_pct },
-    Alias { name: "objectTtlS", read: object_ttl_s },
-    Alias { name: "pageSizeBytes", read: page_size_bytes },
-    Alias { name: "slice_size", read: |text| number("slice-size", text) },
-    Alias { name: "max_concurrent_subrequests", read: |text| number("slice-subrequests", text) },
-    Alias { name: "max_retries", read: |text| number("slice-retries", text) },
-    Alias { name: "cache_ttl", read: cache_ttl },
-    Alias { name: "upstream_address", read: |text| Ok(Meaning::Key("slice-origin", text.to_owned())) },
+pub static ALIASES: [Alias; 19] = [
+    one("maxCachePct", max_cache_pct),
+    one("diskCacheMaxUsagePct", disk_cache_max_usage_pct),
+    one("objectTtlS", object_ttl_s),
+    one("pageSizeBytes", page_size_bytes),
+    one("slice_size", |text| number("slice-size", text)),
+    one("max_concurrent_subrequests", |text| number("slice-subrequests", text)),
+    one("max_retries", |text| number("slice-retries", text)),
+    one("cache_ttl", cache_ttl),
+    one("upstream_address", |text| Ok(Meaning::Key("slice-origin", text.to_owned()))),
+    Alias { name: "slice_patterns", read: Read::List("slice-patterns") },
+    one("enable_cache", |text| always(text, "nothing would be cached: --slice-patterns says what is")),
+    one("l1_cache_size_bytes", |text| number("memory", text)),
+    one("enable_l2_cache", |text| always(text, "what is cached is on disk too: --disk-quota bounds it")),
+    one("l2_cache_dir", |text| Ok(Meaning::Key("data-dir", text.to_owned()))),
+    one("metrics_endpoint.enabled", |text| {
+        seen(text, "metrics are served all the same, where --ops-listen says")
+    }),
+    one("metrics_endpoint.address", |text| Ok(Meaning::Key("ops-listen", text.to_owned()))),
+    one("purge.enabled", |text| always(text, "PURGE is always answered: --token-file keeps others from it")),
+    one("purge.auth_token", |_| {
+        Err("tokens are in a file of their own: a line `slice TOKEN`, see --token-file".into())
+    }),
+    one("purge.enable_metrics", |text| seen(text, "purges are counted all the same")),
 ];
+
+const fn one(name: &'static str, read: fn(&str) -> Result<Meaning, String>) -> Alias {
+    Alias { name, read: Read::One(read) }
+}
+
+/// What is always so: saying otherwise would be believed.
+fn always(text: &str, why: &str) -> Result<Meaning, String> {
+    match text {
+        "true" => Ok(Meaning::Fixed(None)),
+        "false" => Err(format!("false cannot be: {why}")),
+        _ => Err(format!("`{text}` is neither true nor false")),
+    }
+}
+
+/// What is always so and does no harm.
+fn seen(text: &str, what: &str) -> Result<Meaning, String> {
+    match text {
+        "true" => Ok(Meaning::Fixed(None)),
+        "false" => Ok(Meaning::Fixed(Some(format!("= false is ignored: {what}")))),
+        _ => Err(format!("`{text}` is neither true nor false")),
+    }
+}
 
 /// The alias called `name`, alone or below `server`.
 pub fn find(name: &str) -> Option<&'static Alias> {
@@ -112,8 +159,10 @@ mod tests {
     use super::*;
 
     fn key(name: &str, text: &str) -> Option<String> {
-        match (find(name).expect("an alias").read)(text) {
+        let Read::One(read) = find(name).expect("an alias").read else { panic!("{name} is a list") };
+        match read(text) {
             Ok(Meaning::Key(key, value)) => Some(format!("{key}={value}")),
+            Ok(Meaning::List(..)) => panic!("{name} is one value"),
             Ok(Meaning::Fixed(warning)) => Some(warning.map_or("same".into(), |_| "warned".into())),
             Err(_) => None,
         }
@@ -151,6 +200,18 @@ mod tests {
             ("cache_ttl", "3600", Some("slice-ttl=3600s")),
             ("cache_ttl", "0", None),
             ("upstream_address", "127.0.0.1:8081", Some("slice-origin=127.0.0.1:8081")),
+            ("enable_cache", "true", Some("same")),
+            ("enable_cache", "false", None),
+            ("l1_cache_size_bytes", "104857600", Some("memory=104857600")),
+            ("l2_cache_dir", "/var/cache/x", Some("data-dir=/var/cache/x")),
+            ("enable_l2_cache", "false", None),
+            ("metrics_endpoint.enabled", "false", Some("warned")),
+            ("metrics_endpoint.address", "127.0.0.1:9090", Some("ops-listen=127.0.0.1:9090")),
+            ("purge.enabled", "true", Some("same")),
+            ("purge.enabled", "false", None),
+            ("purge.enabled", "yes", None),
+            ("purge.auth_token", "secret", None),
+            ("purge.enable_metrics", "true", Some("same")),
         ];
         for (name, text, expected) in cases {
             assert_eq!(key(name, text).as_deref(), expected, "{name} = {text}");
@@ -168,9 +229,17 @@ mod tests {
             ("max_retries", "3"),
             ("cache_ttl", "3600"),
             ("upstream_address", "o:80"),
+            ("l1_cache_size_bytes", "1"),
+            ("l2_cache_dir", "d"),
+            ("metrics_endpoint.address", "127.0.0.1:9090"),
         ] {
-            let meaning = (find(name).expect("an alias").read)(text);
-            assert!(matches!(meaning, Ok(Meaning::Key(key, _)) if super::super::keys::find(key).is_some()));
+            let Read::One(read) = find(name).expect("an alias").read else { panic!("{name} is a list") };
+            assert!(
+                matches!(read(text), Ok(Meaning::Key(key, _)) if super::super::keys::find(key).is_some())
+            );
+        }
+        for alias in &ALIASES {
+            assert!(!matches!(alias.read, Read::List(key) if super::super::keys::find(key).is_none()));
         }
         assert!(find("memory").is_none() && find("client.maxCachePct").is_none());
     }

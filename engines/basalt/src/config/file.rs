@@ -46,12 +46,13 @@ impl Assignment<'_> {
         values.ok_or_else(|| format!("expects {}, found {}", kind.expected(), self.found()))
     }
 
-    /// A number or a string as it is written.
+    /// A number, a string, true or false as it is written.
     pub fn scalar(&self) -> Result<String, String> {
         match &self.value {
             DeValue::String(text) => Ok(text.clone().into_owned()),
             DeValue::Integer(number) if number.radix() == 10 => Ok(number.as_str().to_owned()),
             DeValue::Float(number) => Ok(number.as_str().to_owned()),
+            DeValue::Boolean(on) => Ok(on.to_string()),
             _ => Err(format!("expects a number, found {}", self.found())),
         }
     }

@@ -33,7 +33,7 @@ impl Args for ServeFlags {
 }
 
 /// Keys that `--help` lists and `-h`, which is to fit a screen, does not.
-const RARE: [&str; 17] = [
+const RARE: [&str; 30] = [
     "prefetch",
     "scrub-rate",
     "engines",
@@ -46,9 +46,22 @@ const RARE: [&str; 17] = [
     "slice-preset",
     "slice-size",
     "slice-subrequests",
+    "slice-bandwidth",
+    "slice-clients",
+    "slice-origin-connections",
+    "slice-origin-idle",
+    "slice-origin-idle-time",
+    "slice-origin-timeout",
+    "slice-health-path",
+    "slice-health-interval",
+    "slice-health-fails",
+    "slice-health-passes",
     "slice-retries",
     "slice-ttl",
+    "slice-negative-ttl",
     "slice-patterns",
+    "slice-access-log",
+    "slice-access-format",
     "fuse-rung",
     "fuse-allow-other",
 ];

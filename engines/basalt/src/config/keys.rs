@@ -88,7 +88,7 @@ const MOUNTS: &str = "Mounts";
 const LOGS: &str = "Logs";
 
 /// The table, in the order in which help and `config show` list it.
-pub static KEYS: [Key; 33] = [
+pub static KEYS: [Key; 46] = [
     Key {
         name: "cpuset",
         value_name: "CPULIST",
@@ -400,13 +400,143 @@ pub static KEYS: [Key; 33] = [
     },
     Key {
         name: "slice-subrequests",
-        value_name: "COUNT",
+        value_name: "COUNT|auto",
         kind: Kind::Text,
         default: "preset",
         help: "The most slices of one object that are fetched at a time, up to 8; 4 without a preset",
         heading: ORIGINS,
         set: |settings, values| {
-            settings.slice.subrequests = slice::parse_number(one(values)?)?;
+            settings.slice.subrequests = slice::parse_subrequests(one(values)?)?;
+            Ok(())
+        },
+        understood: None,
+    },
+    Key {
+        name: "slice-bandwidth",
+        value_name: "MBPS",
+        kind: Kind::Text,
+        default: "1000",
+        help: "Of the way to the origin, in Mb/s, for --slice-subrequests auto",
+        heading: ORIGINS,
+        set: |settings, values| {
+            settings.slice.bandwidth_mbps = slice::parse_count(one(values)?)?;
+            Ok(())
+        },
+        understood: None,
+    },
+    Key {
+        name: "slice-clients",
+        value_name: "COUNT",
+        kind: Kind::Text,
+        default: "32",
+        help: "Clients of each core that are expected at a time, for --slice-subrequests auto",
+        heading: ORIGINS,
+        set: |settings, values| {
+            settings.slice.clients = slice::parse_count(one(values)?)?;
+            Ok(())
+        },
+        understood: None,
+    },
+    Key {
+        name: "slice-origin-connections",
+        value_name: "COUNT",
+        kind: Kind::Text,
+        default: "256",
+        help: "The most requests to one origin that a core has under way; others wait, small objects before large ones",
+        heading: ORIGINS,
+        set: |settings, values| {
+            settings.slice.upstreams.connections_max = slice::parse_count(one(values)?)?;
+            Ok(())
+        },
+        understood: None,
+    },
+    Key {
+        name: "slice-origin-idle",
+        value_name: "COUNT",
+        kind: Kind::Text,
+        default: "10",
+        help: "The most connections to one origin that each core keeps while they are idle",
+        heading: ORIGINS,
+        set: |settings, values| {
+            settings.slice.upstreams.idle_max = slice::parse_count(one(values)?)?;
+            Ok(())
+        },
+        understood: None,
+    },
+    Key {
+        name: "slice-origin-idle-time",
+        value_name: "TIME",
+        kind: Kind::Text,
+        default: "90s",
+        help: "How long an idle connection to an origin is kept",
+        heading: ORIGINS,
+        set: |settings, values| {
+            settings.slice.upstreams.idle_s = parse_time_ms(one(values)?)? / 1000;
+            Ok(())
+        },
+        understood: None,
+    },
+    Key {
+        name: "slice-origin-timeout",
+        value_name: "TIME",
+        kind: Kind::Text,
+        default: "30s",
+        help: "How long an origin may take to connect, to answer, and for each 64 KiB of a body",
+        heading: ORIGINS,
+        set: |settings, values| {
+            settings.slice.upstreams.timeout_s = parse_time_ms(one(values)?)? / 1000;
+            Ok(())
+        },
+        understood: None,
+    },
+    Key {
+        name: "slice-health-path",
+        value_name: "PATH",
+        kind: Kind::Text,
+        default: "none",
+        help: "Probe every origin by HEAD of this path; one that is down is not asked, and what is stale is served as allowed",
+        heading: ORIGINS,
+        set: |settings, values| {
+            settings.slice.health_path = slice::parse_health_path(one(values)?)?;
+            Ok(())
+        },
+        understood: None,
+    },
+    Key {
+        name: "slice-health-interval",
+        value_name: "TIME",
+        kind: Kind::Text,
+        default: "5s",
+        help: "How often; an answer that takes longer is a failure",
+        heading: ORIGINS,
+        set: |settings, values| {
+            settings.slice.health_interval_s = parse_time_ms(one(values)?)? / 1000;
+            Ok(())
+        },
+        understood: None,
+    },
+    Key {
+        name: "slice-health-fails",
+        value_name: "COUNT",
+        kind: Kind::Text,
+        default: "3",
+        help: "Failures in a row (no answer, or a status that is none of 2xx and 3xx) after which an origin is down",
+        heading: ORIGINS,
+        set: |settings, values| {
+            settings.slice.health.fails = slice::parse_count(one(values)?)?.try_into().unwrap_or(u32::MAX);
+            Ok(())
+        },
+        understood: None,
+    },
+    Key {
+        name: "slice-health-passes",
+        value_name: "COUNT",
+        kind: Kind::Text,
+        default: "2",
+        help: "Successes in a row after which it is up again",
+        heading: ORIGINS,
+        set: |settings, values| {
+            settings.slice.health.passes = slice::parse_count(one(values)?)?.try_into().unwrap_or(u32::MAX);
             Ok(())
         },
         understood: None,
@@ -442,6 +572,20 @@ pub static KEYS: [Key; 33] = [
         understood: None,
     },
     Key {
+        name: "slice-negative-ttl",
+        value_name: "STATUS=TIME,...",
+        kind: Kind::Names,
+        default: "none",
+        help: "How long errors are kept whose origin does not say, such as 404=10s,503=2s; of 404, 410, 451, 500, 502, 503, 504",
+        heading: ORIGINS,
+        set: |settings, values| {
+            let seconds = |text: &str| parse_time_ms(text).map(|ms| ms / 1000);
+            settings.slice.negative_s = slice::parse_negative(values, seconds)?;
+            Ok(())
+        },
+        understood: None,
+    },
+    Key {
         name: "slice-patterns",
         value_name: "REGEX",
         kind: Kind::Paths,
@@ -450,6 +594,34 @@ pub static KEYS: [Key; 33] = [
         heading: ORIGINS,
         set: |settings, values| {
             settings.slice.patterns = slice::parse_patterns(values)?;
+            Ok(())
+        },
+        understood: None,
+    },
+    Key {
+        name: "slice-access-log",
+        value_name: "FILE|-",
+        kind: Kind::Text,
+        default: "none",
+        help: "Write a line for each request to the caching proxy; - is standard output; HUP or USR1 opens the file anew",
+        heading: ORIGINS,
+        set: |settings, values| {
+            settings.slice.access_log = slice::parse_access_log(one(values)?)?;
+            Ok(())
+        },
+        understood: None,
+    },
+    Key {
+        name: "slice-access-format",
+        value_name: "FORMAT",
+        kind: Kind::Text,
+        default: "combined",
+        help: "The shape of its lines: combined (with the cache's word and seconds behind) or json",
+        heading: ORIGINS,
+        set: |settings, values| {
+            let format = one(values)?.parse();
+            settings.slice.access_format =
+                format.map_err(|e: slicecache::access::BadFormat| e.to_string())?;
             Ok(())
         },
         understood: None,

@@ -3,10 +3,10 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use super::aliases::{self, ALIASES, Meaning};
+use super::aliases::{self, ALIASES, Meaning, Read};
 use super::file;
 use super::flags::ServeFlags;
-use super::keys::{self, KEYS, Key};
+use super::keys::{self, KEYS, Key, Kind};
 use super::nearest::{edit_distance, nearest};
 use super::size::Amount;
 use super::slice::Slice;
@@ -206,9 +206,16 @@ fn from_file(path: &Path, text: &str, faults: &mut Vec<Error>, warnings: &mut Ve
         let origin = Origin::File(path.to_path_buf(), assignment.line);
         if let Some(alias) = aliases::find(&assignment.name) {
             let origin = Origin::Alias(path.to_path_buf(), assignment.line, alias.name);
-            match assignment.scalar().and_then(|text| (alias.read)(&text)) {
+            let read = match alias.read {
+                Read::One(read) => assignment.scalar().and_then(|text| read(&text)),
+                Read::List(name) => assignment.values(Kind::Paths).map(|values| Meaning::List(name, values)),
+            };
+            match read {
                 Ok(Meaning::Key(name, value)) => {
                     assigned.push((keys::find(name).expect("aliases name keys"), vec![value], origin));
+                }
+                Ok(Meaning::List(name, values)) => {
+                    assigned.push((keys::find(name).expect("aliases name keys"), values, origin));
                 }
                 Ok(Meaning::Fixed(warning)) => {
                     warnings.extend(warning.map(|why| format!("{}: {} {why}", path.display(), alias.name)));
@@ -316,6 +323,23 @@ mod tests {
         assert_eq!(settings.memory_bytes, 4 << 30);
         assert_eq!(settings.blob_listen.to_string(), "127.0.0.1:9000");
         assert_eq!((settings.cpuset, settings.disk_quota), (None, Amount::Percent(90)));
+    }
+
+    #[test]
+    fn the_configuration_of_pingora_slice_is_understood() {
+        let file = "slice_size = 1048576\nmax_concurrent_subrequests = 4\nmax_retries = 3\n\
+            slice_patterns = [\"^/large/\", \"mp4$\"]\nenable_cache = true\ncache_ttl = 60\n\
+            l1_cache_size_bytes = 268435456\nl2_cache_dir = \"/var/cache/x\"\nenable_l2_cache = true\n\
+            upstream_address = \"127.0.0.1:8081\"\n[metrics_endpoint]\nenabled = true\n\
+            address = \"127.0.0.1:9091\"\n[purge]\nenabled = true\nenable_metrics = false\n";
+        let config = config(file, &[], &[]).expect("valid");
+        let settings = config.settings;
+        assert_eq!(settings.slice.patterns, ["^/large/", "mp4$"]);
+        assert_eq!((settings.memory_bytes, settings.ops_listen.port()), (256 << 20, 9091));
+        assert_eq!(settings.data_dirs[0].path, Path::new("/var/cache/x"));
+        assert_eq!(config.warnings.len(), 1, "{:?}", config.warnings);
+        let (_, text) = refusal("slice_patterns = 5\n[purge]\nauth_token = \"x\"\n", &[], &[]);
+        assert!(text.contains("slice_patterns") && text.contains("token-file"), "{text}");
     }
 
     #[test]

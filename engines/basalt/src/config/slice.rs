@@ -1,7 +1,10 @@
 //! What is set of the caching proxy: its keys read one by one, then together made into the engine's own configuration.
 
 use super::size::parse_size_bytes;
-use slicecache::config::{Config, Origins, Patterns, Preset};
+use crate::node::access_log::Target;
+use slicecache::access::Format;
+use slicecache::config::{Config, Origins, Patterns, Preset, Probes, Upstreams};
+use slicecache::state::health::Thresholds;
 use slicecache::state::slices::Concurrency;
 use std::net::SocketAddr;
 
@@ -19,14 +22,32 @@ pub struct Slice {
     pub preset: Option<Preset>,
     /// `Some(None)`: auto.
     pub size: Option<Option<u64>>,
-    /// Fetches of one object at a time.
-    pub subrequests: Option<u64>,
+    /// Fetches of one object at a time; `Some(None)`: auto.
+    pub subrequests: Option<Option<u64>>,
+    /// Of the way to the origin, in Mb/s; for auto.
+    pub bandwidth_mbps: u64,
+    /// Clients expected at a time, of each column; for auto.
+    pub clients: u64,
+    /// What is asked of origins to know whether they are up; `None`: nothing.
+    pub health_path: Option<String>,
+    /// How often.
+    pub health_interval_s: u64,
+    /// When one changes sides.
+    pub health: Thresholds,
+    /// Requests to one origin at a time, and its connections.
+    pub upstreams: Upstreams,
     /// Of one fetch.
     pub retries: Option<u64>,
     /// Lifetime when the origin states none.
     pub ttl_s: Option<u64>,
+    /// Lifetimes of errors by status.
+    pub negative_s: Vec<(u16, u64)>,
     /// Of paths that are sliced; none: all are.
     pub patterns: Vec<String>,
+    /// Where the access log goes; `None`: there is none.
+    pub access_log: Option<Target>,
+    /// Its shape.
+    pub access_format: Format,
 }
 
 impl Slice {
@@ -39,9 +60,18 @@ impl Slice {
             preset: None,
             size: None,
             subrequests: None,
+            bandwidth_mbps: 0,
+            clients: 0,
+            health_path: None,
+            health_interval_s: 0,
+            health: Thresholds { fails: 0, passes: 0 },
+            upstreams: Upstreams::default(),
             retries: None,
             ttl_s: None,
+            negative_s: Vec::new(),
             patterns,
+            access_log: None,
+            access_format: Format::default(),
         }
     }
 
@@ -55,6 +85,13 @@ impl Slice {
         }
         let origins = Origins::new(&self.origins).map_err(|e| ("slice-origin", e.to_string()))?;
         let mut config = Config::new(origins);
+        config.negative_s.clone_from(&self.negative_s);
+        config.upstreams = self.upstreams;
+        config.probes = self.health_path.clone().map(|path| Probes {
+            path,
+            interval_s: self.health_interval_s,
+            thresholds: self.health,
+        });
         config.patterns = Patterns::new(&self.patterns).map_err(|e| ("slice-patterns", e.to_string()))?;
         if let Some(preset) = self.preset {
             config = config.with_preset(preset);
@@ -63,7 +100,14 @@ impl Slice {
             config.slice_bytes = size;
         }
         if let Some(subrequests) = self.subrequests {
-            config.concurrency = Concurrency::Fixed(subrequests);
+            config.concurrency = match subrequests {
+                Some(subrequests) => Concurrency::Fixed(subrequests),
+                None => Concurrency::Auto {
+                    bandwidth_mbps: self.bandwidth_mbps,
+                    origin_connections_max: self.upstreams.connections_max,
+                    clients_expected: self.clients,
+                },
+            };
         }
         if let Some(retries) = self.retries {
             config.retries_max = u32::try_from(retries).unwrap_or(u32::MAX);
@@ -80,6 +124,9 @@ impl Slice {
                     Fault::Subrequests | Fault::Auto => "slice-subrequests",
                     Fault::Retries(_) => "slice-retries",
                     Fault::CacheTtl => "slice-ttl",
+                    Fault::Probes => "slice-health-interval",
+                    Fault::Upstreams => "slice-origin-connections",
+                    Fault::Negative(_) => "slice-negative-ttl",
                 };
                 Err((key, fault.to_string()))
             }
@@ -103,6 +150,35 @@ pub(super) fn parse_patterns(values: &[String]) -> Result<Vec<String>, String> {
     Ok(values.to_vec())
 }
 
+pub(super) fn parse_access_log(text: &str) -> Result<Option<Target>, String> {
+    match text {
+        "none" => Ok(None),
+        "-" => Ok(Some(Target::Stdout)),
+        "" => Err("it names no file; - is standard output".to_owned()),
+        path => Ok(Some(Target::File(path.into()))),
+    }
+}
+
+/// `404=10s`, several, each status once.
+pub(super) fn parse_negative(
+    values: &[String],
+    seconds: impl Fn(&str) -> Result<u64, String>,
+) -> Result<Vec<(u16, u64)>, String> {
+    if matches!(values, [none] if none == "none") {
+        return Ok(Vec::new());
+    }
+    let mut negative_s: Vec<(u16, u64)> = Vec::new();
+    for value in values {
+        let parts = value.split_once('=').and_then(|(status, time)| Some((status.parse().ok()?, time)));
+        let (status, time) = parts.ok_or_else(|| format!("`{value}` is not STATUS=TIME, such as 404=10s"))?;
+        if negative_s.iter().any(|(other, _)| *other == status) {
+            return Err(format!("{status} is given twice"));
+        }
+        negative_s.push((status, seconds(time)?));
+    }
+    Ok(negative_s)
+}
+
 pub(super) fn parse_preset(text: &str) -> Result<Option<Preset>, String> {
     match text {
         "none" => Ok(None),
@@ -115,6 +191,32 @@ pub(super) fn parse_size(text: &str) -> Result<Option<Option<u64>>, String> {
         OF_PRESET => Ok(None),
         "auto" => Ok(Some(None)),
         text => parse_size_bytes(text).map(|bytes| Some(Some(bytes))),
+    }
+}
+
+pub(super) fn parse_subrequests(text: &str) -> Result<Option<Option<u64>>, String> {
+    match text {
+        "auto" => Ok(Some(None)),
+        text => parse_number(text).map(|number| number.map(Some)),
+    }
+}
+
+/// A path, with a query perhaps, of printable ASCII.
+pub(super) fn parse_health_path(text: &str) -> Result<Option<String>, String> {
+    match text {
+        "none" => Ok(None),
+        path if path.starts_with('/') && path.bytes().all(|b| b.is_ascii_graphic() && b != b'#') => {
+            Ok(Some(path.to_owned()))
+        }
+        _ => Err(format!("`{text}` is not a path such as /health")),
+    }
+}
+
+/// A number from 1 on.
+pub(super) fn parse_count(text: &str) -> Result<u64, String> {
+    match text.parse() {
+        Ok(count @ 1..) => Ok(count),
+        _ => Err(format!("`{text}` is not a whole number from 1 on")),
     }
 }
 
@@ -149,6 +251,11 @@ mod tests {
         preset.size = parse_size("1MiB").expect("a size");
         preset.retries = parse_number("0").expect("a number");
         assert_eq!(config(&preset), (Some(1 << 20), Concurrency::Fixed(4), 0, 1800));
+        preset.subrequests = parse_subrequests("auto").expect("auto");
+        (preset.bandwidth_mbps, preset.clients) = (42, 50);
+        // 42 Mb/s are five slices a second, 256 connections for 50 clients are five for each.
+        let auto = config(&preset).1;
+        assert_eq!((auto.runs_max(1 << 20), auto.runs_max(2 << 20), auto.runs_max(10 << 20)), (5, 2, 1));
         preset.size = parse_size("auto").expect("a size");
         assert_eq!(config(&preset).0, None);
     }
@@ -159,6 +266,18 @@ mod tests {
         assert_eq!(odd.config().map(|_| ()).map_err(|(key, _)| key), Err("slice-size"));
         assert!(parse_origins(&["http://o/path".to_owned()]).is_err());
         assert!(parse_patterns(&["(".to_owned()]).is_err() && parse_preset("fast").is_err());
+        let negative = |text: &str| {
+            let values: Vec<String> = text.split(',').map(str::to_owned).collect();
+            parse_negative(&values, |time| time.parse().map_err(|_| "no time".to_owned()))
+        };
+        assert_eq!(negative("none"), Ok(Vec::new()));
+        assert_eq!(negative("404=10,410=60"), Ok(vec![(404, 10), (410, 60)]));
+        assert!(negative("404").is_err() && negative("404=x").is_err() && negative("404=1,404=2").is_err());
+        let odd = Slice { negative_s: vec![(400, 1)], ..slice() };
+        assert_eq!(odd.config().map(|_| ()).map_err(|(key, _)| key), Err("slice-negative-ttl"));
+        assert!(parse_health_path("health").is_err() && parse_health_path("/a b").is_err());
+        assert_eq!(parse_health_path("/h?x"), Ok(Some("/h?x".to_owned())));
+        assert!(parse_count("0").is_err() && parse_subrequests("many").is_err());
         assert!(parse_number("many").is_err() && parse_size("big").is_err());
     }
 }

@@ -204,10 +204,13 @@ async fn run<I: Io>(
         spawn_accept(&column, "accept-ops", listener, server.clone());
         server
     });
-    let slices = slices.map(|Slices { server, listener, .. }| {
-        spawn_accept(&column, "accept-slice", listener, server.clone());
-        server
-    });
+    let (slices, access) = match slices {
+        Some(Slices { server, listener, access, .. }) => {
+            spawn_accept(&column, "accept-slice", listener, server.clone());
+            (Some(server), access)
+        }
+        None => (None, None),
+    };
     column.stopped().await;
     let connections = || blobs.connections() + slices.as_ref().map_or(0, Server::connections);
     let drain = || {
@@ -219,6 +222,9 @@ async fn run<I: Io>(
     while connections() > 0 && column.io.now_ns() < due_ns {
         column.io.sleep(DRAIN_LOOK_NS).await;
         drain();
+    }
+    if let Some(access) = access {
+        access.flush();
     }
     attached.drain().await;
     node.drained.fetch_add(1, Ordering::AcqRel);

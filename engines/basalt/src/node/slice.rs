@@ -8,6 +8,7 @@ use runtime::column::Column;
 use runtime::io::Io;
 use runtime::mesh::{Doorbell, Port};
 use runtime::tier::Shard;
+use slicecache::access::{self, AccessLog};
 use slicecache::config::Config;
 use slicecache::metrics::Metrics;
 use slicecache::shard::MakeRoom;
@@ -23,6 +24,8 @@ pub struct SlicePlan {
     pub listen: SocketAddr,
     /// What it does.
     pub config: Config,
+    /// Its access log, if there is one.
+    pub access: Option<access::Plan>,
 }
 
 /// The ends of a column for messages of this engine.
@@ -38,6 +41,7 @@ pub(super) struct Slices<I: Io> {
     pub columns: Rc<Columns<I>>,
     pub server: Server<I, SliceService<I>>,
     pub listener: I::Listener,
+    pub access: Option<Rc<AccessLog<I>>>,
 }
 
 /// Connects a column, and learns what was purged; `None`: it does not run. `io_bytes`: for buffers, of the column.
@@ -55,12 +59,14 @@ pub(super) fn set_up<I: Io>(
         let blobs = blobs.clone();
         Box::pin(async move { blobs.evict(bytes).await })
     });
-    let client = Client::new(io, node.trust.clone());
+    let limits = plan.config.upstreams.limits(plan.config.origins.iter().count());
+    let client = Client::with_limits(io, node.trust.clone(), limits);
     let metrics = Metrics::new(column.index);
+    let access = plan.access.clone().map(|plan| AccessLog::new(io, plan, metrics.access.clone()));
     let owner = Owner::new(io, tier, plan.config.clone(), &client, (io_bytes, make_room), metrics);
     let (columns, inbox) = Columns::connect(column.index, node.map, owner, port);
     column.add_inbox(inbox);
-    let service = SliceService::new(columns.clone(), may_purge(plan, &node.doors.slice));
+    let service = SliceService::new(columns.clone(), may_purge(plan, &node.doors.slice), access.clone());
     let server = Server::behind(io, service, net::Limits::default(), &node.doors.slice);
     let listener = io.listen(plan.listen).map_err(|e| format!("cannot listen on {}: {e}", plan.listen))?;
     let (learning, failing) = (columns.clone(), column.clone());
@@ -70,7 +76,18 @@ pub(super) fn set_up<I: Io>(
             failing.fail(format!("what was purged is not known, and would come back: {why}"));
         }
     });
-    Ok(Some(Slices { columns, server, listener }))
+    if column.index == 0
+        && let Some(probes) = &plan.config.probes
+    {
+        for origin in 0..plan.config.origins.iter().count() {
+            let (me, columns, probes) = (column.clone(), columns.clone(), probes.clone());
+            io.spawn("slice-health", async move {
+                me.io.yield_now().await;
+                futures_lite::future::or(me.stopped(), columns.watch(origin, &probes)).await;
+            });
+        }
+    }
+    Ok(Some(Slices { columns, server, listener, access }))
 }
 
 /// Whoever reaches a port of other machines must show who it is.

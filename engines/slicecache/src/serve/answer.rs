@@ -12,7 +12,7 @@ use crate::shard::Owner;
 use crate::state::fields::Fields;
 use crate::state::fill::Why;
 use crate::state::forward::Bypassed;
-use crate::state::status::{age, via};
+use crate::state::status::{Told, age, via};
 use net::Exchange;
 use net::exchange::Length;
 use net::http1::{Multipart, ResponseHead, Status};
@@ -23,6 +23,8 @@ use std::io;
 use std::ops::Range;
 use std::task::Poll;
 
+/// Fields of caches between the origin and us, to which we add ourselves.
+const ADDED_TO: [&[u8]; 2] = [b"via", b"cache-status"];
 /// Fields that a 304 has of those that are stored (RFC 9110 §15.4.5).
 const OF_NOT_MODIFIED: [&str; 7] =
     ["cache-control", "content-location", "date", "etag", "expires", "vary", "last-modified"];
@@ -40,9 +42,14 @@ impl<I: Io> SliceService<I> {
             let mut head = match opened {
                 Opened::Pass => return Box::pin(self.pass(routed, Bypassed::Pattern, exchange)).await,
                 Opened::Refused(refused) => return self.refuse(refused, exchange).await,
+                Opened::Kept(kept) => return self.send_kept(routed, &kept, exchange).await,
                 Opened::Answer(head) => head,
             };
-            write_head(&head, routed.version, exchange);
+            routed.told.set(Some(head.told));
+            if let Some(body) = &head.whole {
+                return self.send_whole(&head, body, exchange).await;
+            }
+            write_head(&head, exchange);
             if head.answer.ranges.is_empty() {
                 return exchange.send(&[]).await;
             }
@@ -84,6 +91,10 @@ impl<I: Io> SliceService<I> {
                 Step::Ended(why) => return Ok(Some(why)),
                 step => self.send_step(step, &sitting, &mut frame, exchange).await?,
             };
+            // Its owner hears so from the sitting: a client that has all of it may be gone before anybody is asked for more.
+            if frame.left() == 0 {
+                break;
+            }
         }
         if frame.left() > 0 {
             return Err(io::Error::other("there is less of the object than the head promised"));
@@ -202,7 +213,7 @@ async fn ended<I: Io>(why: Why, exchange: &mut Exchange<'_, I>) -> io::Result<()
     exchange.refuse(Status::BadGateway, why).await
 }
 
-fn write_head<I: Io>(head: &Head, version: &str, exchange: &mut Exchange<'_, I>) {
+pub(super) fn write_head<I: Io>(head: &Head, exchange: &mut Exchange<'_, I>) {
     let stored = Fields::of_pairs(&head.lines);
     let answer = &head.answer;
     let is_full = matches!(answer.status, Status::Ok | Status::PartialContent);
@@ -212,7 +223,7 @@ fn write_head<I: Io>(head: &Head, version: &str, exchange: &mut Exchange<'_, I>)
         _ => Length::Known(answer.body_bytes),
     };
     exchange.relay_head(answer.status.code(), length, |mut out| {
-        for (name, value) in stored.lines() {
+        for (name, value) in sent_as_stored(&stored) {
             let is_kept = is_full || (answer.status == Status::NotModified && is_of_not_modified(name));
             let is_replaced = answer.multipart.is_some() && name.eq_ignore_ascii_case(b"content-type");
             if is_kept && !is_replaced {
@@ -230,17 +241,29 @@ fn write_head<I: Io>(head: &Head, version: &str, exchange: &mut Exchange<'_, I>)
             (Status::RangeNotSatisfiable, ..) => out = out.content_range_unsatisfied(head.size),
             _ => {}
         }
-        told(head, version, out)
+        let is_bodiless = answer.status == Status::NotModified;
+        let out = if is_bodiless { out } else { out.fields(b"accept-ranges: bytes\r\n") };
+        told(&stored, head.age_s, &head.told, out)
     });
 }
 
-fn told<'o>(head: &Head, version: &str, out: ResponseHead<'o>) -> ResponseHead<'o> {
-    let out =
-        if head.answer.status == Status::NotModified { out } else { out.fields(b"accept-ranges: bytes\r\n") };
-    out.header("age", age(head.age_s).as_bytes())
-        .header("via", &via(version, None))
-        .header("cache-status", &head.told.cache_status(None))
-        .header("x-cache", head.told.x_cache().as_bytes())
+/// The stored fields but those to which we add.
+pub(super) fn sent_as_stored<'s>(stored: &'s Fields<'s>) -> impl Iterator<Item = (&'s [u8], &'s [u8])> + 's {
+    stored.lines().filter(|(name, _)| !ADDED_TO.iter().any(|added| added.eq_ignore_ascii_case(name)))
+}
+
+/// What of the cache is told, behind what caches before us told.
+pub(super) fn told<'o>(
+    stored: &Fields<'_>,
+    age_s: u64,
+    told: &Told,
+    out: ResponseHead<'o>,
+) -> ResponseHead<'o> {
+    // RFC 9110 §7.6.3: the protocol of the message that was received.
+    out.header("age", age(age_s).as_bytes())
+        .header("via", &via("1.1", stored.joined("via").as_deref()))
+        .header("cache-status", &told.cache_status(stored.joined("cache-status").as_deref()))
+        .header("x-cache", told.x_cache().as_bytes())
 }
 
 fn is_of_not_modified(name: &[u8]) -> bool {
@@ -248,7 +271,7 @@ fn is_of_not_modified(name: &[u8]) -> bool {
 }
 
 /// How far an answer of one or several ranges is, and what stands before each of them.
-struct Frame<'a> {
+pub(super) struct Frame<'a> {
     ranges: &'a [Range<u64>],
     multipart: Option<&'a Multipart>,
     /// The range that is being sent, and what is left of it; 0 before it began.
@@ -258,12 +281,12 @@ struct Frame<'a> {
 }
 
 impl<'a> Frame<'a> {
-    fn new(ranges: &'a [Range<u64>], multipart: Option<&'a Multipart>) -> Frame<'a> {
+    pub(super) fn new(ranges: &'a [Range<u64>], multipart: Option<&'a Multipart>) -> Frame<'a> {
         Frame { ranges, multipart, at: 0, left: 0, sent: 0 }
     }
 
     /// So many bytes, of one range, are about to be sent: what goes before them.
-    fn advance(&mut self, bytes: u64) -> Option<&'a [u8]> {
+    pub(super) fn advance(&mut self, bytes: u64) -> Option<&'a [u8]> {
         let mut prelude = None;
         if self.left == 0 {
             let range = &self.ranges[self.at];

@@ -168,6 +168,7 @@ impl<I: Io> SliceService<I> {
             ttl_s: None,
             not_stored: None,
         };
+        routed.told.set(Some(told));
         self.columns.local().metrics.outcomes.count(told.outcome());
         let date = (!fields.has("date")).then(|| exchange.date().as_bytes().to_vec());
         exchange.relay_head(status, length, |mut out| {

@@ -7,8 +7,10 @@ use crate::state::fields::Fields;
 use crate::state::forward::{Bypassed, Line, why_bypassed};
 use crate::state::key::CacheKey;
 use crate::state::purge::{Purge, purges_of};
+use crate::state::status::Told;
 use net::Refusal;
 use net::http1::{Head, Method, Status};
+use std::cell::Cell;
 
 /// A request.
 #[derive(Debug)]
@@ -23,7 +25,11 @@ pub struct Routed {
     pub method_name: String,
     /// GET, HEAD or another.
     pub method: Method,
-    /// The version in which it came.
+    /// As the client sent it, for the access log.
+    pub target: String,
+    /// What the client was told of the cache, for the access log.
+    pub told: Cell<Option<Told>>,
+    /// The version in which it came, for Via.
     pub version: &'static str,
     /// The fields, if `want` does not have them.
     lines: Vec<Line>,
@@ -38,9 +44,31 @@ pub enum Want {
     Pass(Bypassed),
     /// That things are forgotten.
     Purge(Vec<Purge>),
+    /// To be told that it is not taken.
+    Refuse(Refusal),
 }
 
 impl Routed {
+    /// A request that is not taken, to be answered and noted all the same.
+    pub fn refused(head: &Head<'_>, refusal: Refusal) -> Routed {
+        let key = CacheKey { origin: String::new(), path: "/".to_owned(), query: None };
+        Routed::new(head, Want::Refuse(refusal), key, 0, lines_of(head))
+    }
+
+    fn new(head: &Head<'_>, want: Want, key: CacheKey, origin: usize, lines: Vec<Line>) -> Routed {
+        Routed {
+            want,
+            key,
+            origin,
+            method_name: head.method_name.to_owned(),
+            method: head.method,
+            target: head.target.to_owned(),
+            told: Cell::new(None),
+            version: if head.minor_version == 0 { "1.0" } else { "1.1" },
+            lines,
+        }
+    }
+
     /// The client's fields.
     pub fn lines(&self) -> &[Line] {
         match &self.want {
@@ -50,17 +78,17 @@ impl Routed {
     }
 }
 
+fn lines_of(head: &Head<'_>) -> Vec<Line> {
+    head.headers().map(|(name, value)| (name.to_vec(), value.to_vec())).collect()
+}
+
 /// Understands a head, or says what is wrong with it.
 pub fn route(head: &Head<'_>, config: &Config, may_purge: bool) -> Result<Routed, Refusal> {
     let fields = Fields::of_request(head);
-    let version = if head.minor_version == 0 { "1.0" } else { "1.1" };
     let key = CacheKey::new("", head.path, head.query);
     let key =
         key.map_err(|_| Refusal::new(Status::BadRequest, "the path has a % without two hexadecimal digits"))?;
-    let routed = |want, key, origin, lines| {
-        let (method_name, method) = (head.method_name.to_owned(), head.method);
-        Ok(Routed { want, key, origin, method_name, method, version, lines })
-    };
+    let routed = |want, key, origin, lines| Ok(Routed::new(head, want, key, origin, lines));
     if head.method == Method::Purge {
         if !may_purge {
             let why = "PURGE needs a token where others than this machine can ask: give a token file";
@@ -68,7 +96,7 @@ pub fn route(head: &Head<'_>, config: &Config, may_purge: bool) -> Result<Routed
         }
         let bad = |_| Refusal::new(Status::BadRequest, "the purge is malformed, or names too much");
         let purges = purges_of(head.path, head.query, &fields).map_err(bad)?;
-        return routed(Want::Purge(purges), key, 0, Vec::new());
+        return routed(Want::Purge(purges), key, 0, lines_of(head));
     }
     let found = config.origins.of_path(&key.path);
     let found =
@@ -78,7 +106,7 @@ pub fn route(head: &Head<'_>, config: &Config, may_purge: bool) -> Result<Routed
     };
     let key = CacheKey { origin: format!("{}://{}", found.url.scheme(), found.url.authority()), ..key };
     let control = CacheControl::of_request(&fields);
-    let lines: Vec<Line> = fields.lines().map(|(name, value)| (name.to_vec(), value.to_vec())).collect();
+    let lines = lines_of(head);
     match why_bypassed(head.method, head.body, &fields, &control, config.patterns.hold(&key.path)) {
         Some(why) => routed(Want::Pass(why), key, origin, lines),
         None => {

@@ -3,7 +3,7 @@
 use super::Owner;
 use crate::api::Refused;
 use crate::fetch::Got;
-use crate::limits::VARIES_MAX;
+use crate::limits::{PASSES_S, VARIES_MAX};
 use crate::live::{Known, Live, Slice, State};
 use crate::planted::{self, Bug};
 use crate::room::Taken;
@@ -12,6 +12,7 @@ use crate::state::fill::Fetch;
 use crate::state::forward::{Line, refreshed};
 use crate::state::freshness::{Exchanged, Freshness, NotStored};
 use crate::state::key::{Name, variant};
+use crate::state::object::Act;
 use crate::state::purge::{Entry, Verdict};
 use crate::state::subreply::Meaning;
 use bytes::Bytes;
@@ -39,6 +40,9 @@ impl<I: Io> Owner<I> {
                 }
                 state.object.on_answer(got.meaning.clone(), freshness, &mut acts);
             }
+            if acts.iter().any(|act| matches!(act, Act::Pass(_))) {
+                state.passes_until_s = self.now_s() + PASSES_S;
+            }
             self.act(live, state, acts, Some(got));
             state.next = None;
             self.drop_unknown(state);
@@ -48,7 +52,7 @@ impl<I: Io> Owner<I> {
 
     /// The fields of what the answer is of: those of the answer, or, of one that says that nothing has changed, those that are
     /// stored with its own in their place.
-    fn lines_of(&self, state: &State, got: &Got<I>) -> Vec<Line> {
+    pub(crate) fn lines_of(&self, state: &State, got: &Got<I>) -> Vec<Line> {
         let fields = Fields::of_reply(&got.reply.head);
         let mut lines: Vec<Line> = match &state.known {
             Some(known) if got.reply.head.status == 304 => {
@@ -67,7 +71,12 @@ impl<I: Io> Owner<I> {
         lines
     }
 
-    fn freshness(&self, state: &State, lines: &[Line], got: &Got<I>) -> Result<Freshness, NotStored> {
+    pub(crate) fn freshness(
+        &self,
+        state: &State,
+        lines: &[Line],
+        got: &Got<I>,
+    ) -> Result<Freshness, NotStored> {
         let (request, response) = (Fields::of_pairs(&state.lines), Fields::of_pairs(lines));
         let status = got.reply.head.status;
         let exchanged = Exchanged {
@@ -85,7 +94,7 @@ impl<I: Io> Owner<I> {
     fn next_known(&self, state: &State, lines: Vec<Line>, meaning: &Meaning) -> Option<Known> {
         let number = match meaning {
             Meaning::Run(..) if planted::is(Bug::VersionNumberReused) => 1,
-            Meaning::Run(..) => self.io.random(),
+            Meaning::Run(..) | Meaning::Whole { is_same: false, version: Some(_) } => self.io.random(),
             Meaning::NotModified | Meaning::Whole { is_same: true, .. } => state.known.as_ref()?.number,
             _ => return None,
         };
@@ -94,15 +103,20 @@ impl<I: Io> Owner<I> {
         Known::of(lines, number, generation)
     }
 
+    /// What is known of an answer that is not in slices.
+    pub(crate) fn known_of(&self, state: &State, lines: Vec<Line>) -> Option<Known> {
+        Known::of(lines, 0, state.asked.generation)
+    }
+
     /// Softly or not, since its question began.
-    fn is_purged(&self, live: &Live<I>, next: &Known) -> bool {
+    pub(crate) fn is_purged(&self, live: &Live<I>, next: &Known) -> bool {
         let target = live.key.target();
         let entry = Entry { generation: next.generation, target: &target, tags: &next.tags };
         self.purges.borrow().verdict(&entry) != Verdict::Keep
     }
 
     /// It is known on which fields answers depend: the object stands under the name of those that it was asked for with.
-    fn settle_name(&self, live: &Rc<Live<I>>, state: &State, vary: Vec<String>) {
+    pub(crate) fn settle_name(&self, live: &Rc<Live<I>>, state: &State, vary: Vec<String>) {
         let name: Name = match vary.is_empty() {
             true => live.primary,
             false => variant(&live.primary, &vary, &Fields::of_pairs(&state.lines)),
@@ -143,8 +157,11 @@ impl<I: Io> Owner<I> {
 
     /// The body of an answer fills the first slices of its version.
     pub(super) fn adopt(&self, live: &Rc<Live<I>>, state: &mut State, fetch: Fetch, got: Got<I>) {
-        let Meaning::Run(run, _) = &got.meaning else { panic!("only a run is adopted") };
-        let at = run.start;
+        let at = match &got.meaning {
+            Meaning::Run(run, _) => run.start,
+            Meaning::Whole { .. } => 0,
+            other => panic!("{other:?} has no bytes to adopt"),
+        };
         self.begin(live, state, fetch, Some((got, at)));
     }
 
@@ -157,9 +174,12 @@ impl<I: Io> Owner<I> {
         self.drop_unknown(state);
     }
 
-    fn drop_unknown(&self, state: &mut State) {
+    pub(crate) fn drop_unknown(&self, state: &mut State) {
         if state.object.fill().is_none() {
             state.known = None;
+        }
+        if state.object.kept().is_none() {
+            state.kept = None;
         }
     }
 

@@ -1,7 +1,7 @@
 //! Requests that arrive: which object they are of, and what they are answered. Called by `columns`.
 
 use super::{Owner, Place};
-use crate::api::{Ask, Head, Opened, Refused, Step};
+use crate::api::{Ask, Head, Kept, Opened, Refused, Step};
 use crate::live::{Live, Seat, State, Waits};
 use crate::planted::{self, Bug};
 use crate::state::cache_control::CacheControl;
@@ -118,17 +118,24 @@ impl<I: Io> Owner<I> {
         let first = FirstRun::new(fields.only("range"), self.config.slicing().slice_size);
         let state = &mut *live.state.borrow_mut();
         let (give, waiting) = Oneshot::new();
+        if state.passes_now(self.now_s()) && !control.only_if_cached {
+            self.readers.borrow_mut().remove(&reader);
+            give.set(Opened::Pass);
+            return Some(waiting);
+        }
+        let is_kept = state.object.kept().is_some();
         let forwarded = match state.object.fill() {
-            None => Forwarded::UriMiss,
-            Some(_) if control.no_cache => Forwarded::Request,
-            Some(_) => Forwarded::Stale,
+            None if !is_kept => Forwarded::UriMiss,
+            _ if control.no_cache => Forwarded::Request,
+            _ => Forwarded::Stale,
         };
         let (mut acts, is_collapsed) = (Vec::new(), state.object.is_asking());
         state.waiting.insert(reader, Waits { ask, give, forwarded: Some(forwarded), is_collapsed });
         match state.object.on_arrived(reader, &control, first, self.now_s(), &mut acts) {
             Ok(()) => {
-                let is_answered =
-                    acts.iter().any(|act| matches!(act, Act::Answer(other, _) if *other == reader));
+                let is_answered = acts.iter().any(|act| {
+                    matches!(act, Act::Answer(other, _) | Act::AnswerKept(other, _) if *other == reader)
+                });
                 if let Some(waits) = state.waiting.get_mut(&reader).filter(|_| is_answered) {
                     waits.forwarded = None;
                 }
@@ -164,6 +171,9 @@ impl<I: Io> Owner<I> {
         };
         let answer = asked.answer([self.io.random(), self.io.random()]);
         let (slices_here, slices) = fill.counts(&answer.ranges);
+        if is_coalesced(is_collapsed, forwarded, fill.any_comes(&answer.ranges)) {
+            self.metrics.coalesced.inc();
+        }
         let is_missing = slices_here < slices;
         let told = Told {
             slices_here,
@@ -177,7 +187,8 @@ impl<I: Io> Owner<I> {
         };
         self.metrics.outcomes.count(told.outcome());
         let age_s = freshness.age_s(now_s);
-        let mut head = Box::new(Head { answer, size, lines: known.lines, age_s, told, first: None });
+        let (lines, first, whole) = (known.lines, None, None);
+        let mut head = Box::new(Head { answer, size, lines, age_s, told, first, whole });
         if head.answer.ranges.is_empty() {
             self.readers.borrow_mut().remove(&reader);
             return give.set(Opened::Answer(head));
@@ -192,6 +203,52 @@ impl<I: Io> Owner<I> {
         self.effects(live, state, effects);
         head.first = self.held_now(live, state, reader);
         give.set(Opened::Answer(head));
+    }
+
+    /// Answers with what is kept whole.
+    pub(super) fn answer_kept(&self, state: &mut State, reader: Reader, good_for: Use) {
+        let Some(Waits { ask, give, forwarded, is_collapsed }) = state.waiting.remove(&reader) else {
+            return;
+        };
+        self.readers.borrow_mut().remove(&reader);
+        if is_coalesced(is_collapsed, forwarded, false) {
+            self.metrics.coalesced.inc();
+        }
+        let (Some(kept), Some(freshness)) = (&state.kept, state.object.kept()) else {
+            unreachable!("answered with what is kept")
+        };
+        let now_s = self.now_s();
+        let told = Told {
+            slices_here: 0,
+            slices: 0,
+            is_stale: good_for != Use::Fresh,
+            forwarded,
+            forwarded_status: forwarded.and(state.asked.status),
+            is_collapsed,
+            ttl_s: Some(freshness.ttl_s(now_s)),
+            not_stored: None,
+        };
+        self.metrics.outcomes.count(told.outcome());
+        let (status, lines, body, age_s) =
+            (kept.status, kept.lines.clone(), kept.body.clone(), freshness.age_s(now_s));
+        if status != 200 {
+            return give.set(Opened::Kept(Box::new(Kept { status, lines, body, age_s, told })));
+        }
+        let (fields, stored) = (Fields::of_pairs(&ask.lines), Fields::of_pairs(&lines));
+        let size = body.len() as u64;
+        let content_type = stored.only("content-type").unwrap_or(b"application/octet-stream");
+        let asked = Asked {
+            method: ask.method,
+            fields: &fields,
+            representation: Representation::of(&stored, freshness.response_s),
+            size,
+            content_type: &String::from_utf8_lossy(content_type),
+            now_s,
+        };
+        let answer = asked.answer([self.io.random(), self.io.random()]);
+        self.metrics.ram_bytes.add(answer.ranges.iter().map(|range| range.end - range.start).sum());
+        let (first, whole) = (None, Some(body));
+        give.set(Opened::Answer(Box::new(Head { answer, size, lines, age_s, told, first, whole })));
     }
 
     /// The first bytes, if RAM has them.
@@ -225,5 +282,13 @@ impl<I: Io> Owner<I> {
             }
         };
         self.refuse(state, reader, refused);
+    }
+}
+
+/// Whether a request shares what another one asked the origin for: the question that it waited for, or, if it waited for none, slices.
+fn is_coalesced(is_collapsed: bool, forwarded: Option<Forwarded>, any_comes: bool) -> bool {
+    match forwarded {
+        Some(_) => is_collapsed,
+        None => any_comes,
     }
 }

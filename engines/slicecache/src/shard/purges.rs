@@ -49,7 +49,7 @@ fn first_name() -> Digest {
     Digest::private(PURGE_SHARD, &name)
 }
 
-fn is_name(digest: &Digest) -> bool {
+pub(super) fn is_name(digest: &Digest) -> bool {
     digest.is_private() && digest.shard() == PURGE_SHARD && digest.0[1..9] == *b"purge of"
 }
 
@@ -135,16 +135,20 @@ impl<I: Io> Owner<I> {
             }
         }
         self.maybe_tidy();
+        if !numbered.purge.is_soft && self.knows_purges.get() {
+            self.sweep_behind(&numbered.purge.names);
+        }
     }
 
     /// Of one whose record is being looked for: what was found is judged then.
     fn verdict(&self, live: &Live<I>) -> Verdict {
         let state = live.state.borrow();
         let target = live.key.target();
-        let (generation, tags) = match &state.known {
-            Some(known) => (known.generation, known.tags.as_slice()),
-            None if live.is_loaded.get() => (state.asked.generation, [].as_slice()),
-            None => return Verdict::Keep,
+        let (generation, tags) = match (&state.known, &state.kept) {
+            (Some(known), _) => (known.generation, known.tags.as_slice()),
+            (None, Some(kept)) => (kept.generation, kept.tags.as_slice()),
+            (None, None) if live.is_loaded.get() => (state.asked.generation, [].as_slice()),
+            (None, None) => return Verdict::Keep,
         };
         self.purges.borrow().verdict(&Entry { generation, target: &target, tags })
     }

@@ -30,9 +30,8 @@ const HOP_BY_HOP: [&str; 10] = [
 /// Fields of a request that we write ourselves.
 const OURS_OF_REQUEST: [&str; 4] = ["host", "content-length", "expect", "via"];
 
-/// Fields of an answer that we write ourselves.
-const OURS_OF_ANSWER: [&str; 7] =
-    ["content-length", "content-range", "accept-ranges", "age", "via", "cache-status", "x-cache"];
+/// Fields of an answer that we write ourselves. To Via and Cache-Status we add.
+const OURS_OF_ANSWER: [&str; 5] = ["content-length", "content-range", "accept-ranges", "age", "x-cache"];
 
 /// RFC 9111 §3.2: what a 304 does not replace of what is stored: it describes a body that did not come.
 const OF_BODY: [&str; 4] = ["content-encoding", "content-type", "content-md5", "etag"];

@@ -105,10 +105,13 @@ pub fn why_not_stored(exchanged: &Exchanged<'_>, lifetimes: &Lifetimes) -> Optio
     (lifetime.is_none() && !of_response.public).then_some(NotStored::NoLifetime)
 }
 
+/// Errors that may be kept: none that a client provokes by the form of its request.
+pub const ERRORS_KEPT: [u16; 7] = [404, 410, 451, 500, 502, 503, 504];
+
 /// Statuses whose answers are kept. 400, 405, 413, 414, 431, 501 and the like are a client's own doing: kept, they would be
 /// served to clients that did nothing of the kind.
 fn is_kept(status: u16) -> bool {
-    matches!(status, 200 | 203 | 204 | 206 | 300..=303 | 307 | 308 | 404 | 410 | 451 | 500 | 502..=504)
+    matches!(status, 200 | 203 | 204 | 206 | 300..=303 | 307 | 308) || ERRORS_KEPT.contains(&status)
 }
 
 /// §4.2.2 and §3: statuses that may be reused without the origin's word (RFC 9110 §15.1), of those that are kept.

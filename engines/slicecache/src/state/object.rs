@@ -18,7 +18,7 @@ use super::freshness::{Freshness, NotStored, Use};
 use super::slices::{Concurrency, FirstRun, SliceSize, Slices};
 use super::subreply::{Asked, Meaning};
 use super::validator::Version;
-use crate::limits::{READERS_MAX, SLICES_MAX};
+use crate::limits::{READERS_MAX, SLICES_MAX, WHOLE_BYTES_MAX};
 use std::ops::Range;
 
 /// What the caller is to do.
@@ -28,6 +28,8 @@ pub enum Act {
     Ask(Asked),
     /// Answer this request from the version that holds: its ranges, then [`Fill::read`].
     Answer(Reader, Use),
+    /// Answer this request with the answer that is kept whole.
+    AnswerKept(Reader, Use),
     /// 504: it wants nothing from the origin (RFC 9111 §5.2.1.7).
     RefuseOnlyIfCached(Reader),
     /// Pass this request through to the origin: there is nothing to slice.
@@ -74,6 +76,8 @@ struct Waiting {
 pub struct Object {
     slicing: Slicing,
     known: Option<Known>,
+    /// Of an answer that the caller keeps whole; there is no version then.
+    kept: Option<Freshness>,
     waiting: Vec<Waiting>,
     is_asking: bool,
     next_fetch: Fetch,
@@ -90,6 +94,7 @@ impl Object {
         Object {
             slicing,
             known: None,
+            kept: None,
             waiting: Vec::new(),
             is_asking: false,
             next_fetch: 0,
@@ -143,11 +148,12 @@ impl Object {
         now_s: u64,
         acts: &mut Vec<Act>,
     ) -> Result<(), Busy> {
-        let good_for = self.known.as_ref().map(|known| known.freshness.good_for(control, now_s));
+        let freshness = self.known.as_ref().map(|known| &known.freshness).or(self.kept.as_ref());
+        let good_for = freshness.map(|freshness| freshness.good_for(control, now_s));
         match good_for {
-            Some(good @ (Use::Fresh | Use::Stale)) => acts.push(Act::Answer(reader, good)),
+            Some(good @ (Use::Fresh | Use::Stale)) => acts.push(self.answered(reader, good)),
             Some(good @ Use::StaleWhileRevalidate) => {
-                acts.push(Act::Answer(reader, good));
+                acts.push(self.answered(reader, good));
                 self.maybe_ask(first, acts);
             }
             Some(Use::OnlyIfCached) => acts.push(Act::RefuseOnlyIfCached(reader)),
@@ -174,8 +180,18 @@ impl Object {
     ) {
         assert!(self.is_asking, "an answer that nobody asked for");
         self.is_asking = false;
+        self.kept = None;
         match (meaning, freshness) {
-            (Meaning::Run(run, version), Ok(freshness)) => self.on_version(&run, version, freshness, acts),
+            (Meaning::Run(run, version), Ok(freshness)) => {
+                let slices = Slices::new(version.size, self.slicing.slice_size);
+                self.on_version(&run, version, slices, freshness, acts);
+            }
+            (Meaning::Whole { version: Some(version), is_same: false }, Ok(freshness))
+                if version.size <= WHOLE_BYTES_MAX =>
+            {
+                let slices = Slices::whole(version.size);
+                self.on_version(&(0..version.size), version, slices, freshness, acts);
+            }
             (Meaning::NotModified | Meaning::Whole { is_same: true, .. }, Ok(freshness)) => {
                 self.on_same(freshness, acts);
             }
@@ -187,10 +203,12 @@ impl Object {
             (Meaning::Beyond(size), _) if size > 0 => {
                 self.maybe_ask(FirstRun::new(Some(b"bytes=-1"), self.slicing.slice_size), acts);
             }
+            // Whether it is empty, and what else there is to know, its own answer says.
+            (Meaning::Beyond(_), _) => self.maybe_ask(FirstRun::Whole, acts),
             (Meaning::Changed, _) => self.on_changed(acts),
             (Meaning::Refused(status), _) => self.give_up(Some(status), acts),
             (Meaning::Retry(_), _) => panic!("a retry is the caller's, until it is one too many"),
-            (Meaning::Beyond(_) | Meaning::AskWhole(_) | Meaning::Relay | Meaning::Whole { .. }, _) => {
+            (Meaning::AskWhole(_) | Meaning::Relay | Meaning::Whole { .. }, _) => {
                 self.pass_all(acts);
             }
         }
@@ -206,6 +224,22 @@ impl Object {
             self.maybe_ask(FirstRun::new(None, self.slicing.slice_size), acts);
         }
         self.check();
+    }
+
+    /// The origin's answer is kept whole by the caller, and is what there is of the object.
+    pub fn on_kept(&mut self, freshness: Freshness, acts: &mut Vec<Act>) {
+        assert!(self.is_asking, "an answer that nobody asked for");
+        self.is_asking = false;
+        self.forget(acts);
+        self.kept = Some(freshness);
+        self.answer_all(Use::Fresh, acts);
+        self.check();
+    }
+
+    /// Whether there is an answer that the caller keeps whole, and its freshness.
+    #[must_use]
+    pub fn kept(&self) -> Option<&Freshness> {
+        self.kept.as_ref()
     }
 
     /// There is no answer, after all retries.
@@ -239,6 +273,7 @@ impl Object {
         if let Some(known) = &mut self.known {
             known.freshness = known.freshness.expired();
         }
+        self.kept = self.kept.map(Freshness::expired);
     }
 
     fn wait(&mut self, waiting: Waiting, first: FirstRun, acts: &mut Vec<Act>) -> Result<(), Busy> {
@@ -262,11 +297,17 @@ impl Object {
         }));
     }
 
-    fn on_version(&mut self, run: &Range<u64>, version: Version, freshness: Freshness, acts: &mut Vec<Act>) {
-        debug_assert!(run.start < run.end && run.end <= version.size);
+    fn on_version(
+        &mut self,
+        run: &Range<u64>,
+        version: Version,
+        slices: Slices,
+        freshness: Freshness,
+        acts: &mut Vec<Act>,
+    ) {
+        debug_assert!(run.start <= run.end && run.end <= version.size && slices.size == version.size);
         self.forget(acts);
         self.sends_preconditions &= self.denied.take().as_ref() != Some(&version);
-        let slices = Slices::new(version.size, self.slicing.slice_size);
         if slices.count() > SLICES_MAX {
             acts.push(Act::DropBody);
             self.pass_all(acts);
@@ -302,15 +343,24 @@ impl Object {
 
     /// The origin fails or refuses: stale answers for those who may have them.
     fn give_up(&mut self, status: Option<u16>, acts: &mut Vec<Act>) {
-        let is_known = self.known.is_some();
+        let (is_known, is_kept) = (self.known.is_some(), self.kept.is_some());
         acts.extend(self.waiting.drain(..).map(|waiting| match waiting {
             Waiting { reader, if_error: true } if is_known => Act::Answer(reader, Use::Stale),
+            Waiting { reader, if_error: true } if is_kept => Act::AnswerKept(reader, Use::Stale),
             Waiting { reader, .. } => Act::Fail(reader, status),
         }));
     }
 
     fn answer_all(&mut self, good_for: Use, acts: &mut Vec<Act>) {
-        acts.extend(self.waiting.drain(..).map(|waiting| Act::Answer(waiting.reader, good_for)));
+        let waiting = std::mem::take(&mut self.waiting);
+        acts.extend(waiting.into_iter().map(|waiting| self.answered(waiting.reader, good_for)));
+    }
+
+    fn answered(&self, reader: Reader, good_for: Use) -> Act {
+        match self.known {
+            Some(_) => Act::Answer(reader, good_for),
+            None => Act::AnswerKept(reader, good_for),
+        }
     }
 
     /// Ends the version.
@@ -331,6 +381,7 @@ impl Object {
 
     fn check(&self) {
         debug_assert!(self.waiting.is_empty() || self.is_asking, "somebody waits and nobody asks");
+        debug_assert!(self.known.is_none() || self.kept.is_none(), "two answers");
     }
 }
 

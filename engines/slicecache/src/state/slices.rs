@@ -5,7 +5,7 @@
 
 use crate::limits::{
     AUTO_SLICE_BYTES_MAX, AUTO_SLICE_BYTES_MIN, SLICE_ALIGN_BYTES, SLICE_BYTES_MAX, SLICE_BYTES_MIN,
-    SUBREQUESTS_MAX,
+    SUBREQUESTS_MAX, WHOLE_BYTES_MAX,
 };
 use net::http1::{Ranges, parse_range};
 use std::ops::Range;
@@ -50,6 +50,8 @@ pub enum FirstRun {
     From(Range<u64>),
     /// The last bytes.
     Last(u64),
+    /// All of it, without a Range: ranges of it are no use.
+    Whole,
 }
 
 impl FirstRun {
@@ -70,12 +72,13 @@ impl FirstRun {
         FirstRun::From(start..start + guess_bytes)
     }
 
-    /// The value of the Range field of the request.
+    /// The value of the Range field of the request, if it has one.
     #[must_use]
-    pub fn field(&self) -> String {
+    pub fn field(&self) -> Option<String> {
         match self {
-            FirstRun::From(run) => range_field(run),
-            FirstRun::Last(bytes) => format!("bytes=-{bytes}"),
+            FirstRun::From(run) => Some(range_field(run)),
+            FirstRun::Last(bytes) => Some(format!("bytes=-{bytes}")),
+            FirstRun::Whole => None,
         }
     }
 
@@ -85,6 +88,7 @@ impl FirstRun {
         let run = match self {
             FirstRun::From(run) => run.start..run.end.min(size),
             FirstRun::Last(bytes) => size.saturating_sub(*bytes)..size,
+            FirstRun::Whole => 0..size,
         };
         (run.start < run.end).then_some(run)
     }
@@ -111,6 +115,13 @@ impl Slices {
     #[must_use]
     pub fn new(size: u64, slice_size: SliceSize) -> Slices {
         Slices { size, slice_bytes: slice_size.bytes(size) }
+    }
+
+    /// One for all of an object that is stored whole.
+    #[must_use]
+    pub fn whole(size: u64) -> Slices {
+        assert!(size <= WHOLE_BYTES_MAX, "{size} bytes in a slice");
+        Slices { size, slice_bytes: WHOLE_BYTES_MAX }
     }
 
     /// How many there are.
@@ -225,8 +236,8 @@ mod tests {
             assert_eq!(run(range), expected, "{range}");
         }
         assert_eq!(
-            (from(1).field(), FirstRun::Last(5).field()),
-            ("bytes=1048576-2097151".into(), "bytes=-5".into())
+            [from(1), FirstRun::Last(5), FirstRun::Whole].map(|run| run.field().unwrap_or_default()),
+            ["bytes=1048576-2097151", "bytes=-5", ""]
         );
         assert_eq!(from(1).of_object(2 * MIB), Some(MIB..2 * MIB));
         assert_eq!(from(1).of_object(MIB + 1), Some(MIB..MIB + 1));

@@ -8,6 +8,7 @@ use super::fields::Fields;
 use super::retry::Fault;
 use super::slices::FirstRun;
 use super::validator::{Representation, Validator, Version};
+use crate::limits::KEPT_BYTES_MAX;
 use crate::planted::{self, Bug};
 use net::http1::parse_content_range;
 use std::ops::Range;
@@ -84,11 +85,22 @@ pub enum Meaning {
     Retry(Fault),
 }
 
+/// Whether an answer that means this may be kept whole in memory, if it is small: it is no object of which parts are stored, and its
+/// bytes are no transformation. `length`: if its head says it.
+#[must_use]
+pub fn may_keep(meaning: &Meaning, fields: &Fields<'_>, length: Option<u64>) -> bool {
+    let is_small = length.is_none_or(|length| length <= KEPT_BYTES_MAX as u64);
+    let is_whole = matches!(meaning, Meaning::Relay | Meaning::Whole { version: None, is_same: false });
+    is_small && is_whole && !is_encoded(fields)
+}
+
 /// What `replied` means to who asked for `asked`.
 #[must_use]
 pub fn meaning(asked: &Asked, replied: &Replied<'_>) -> Meaning {
     let known = asked.version();
     match replied.status {
+        // Nobody asked for a part.
+        206 if *asked == Asked::First(FirstRun::Whole) => Meaning::Retry(Fault::WrongRange),
         206 => partial(asked, replied),
         200 => whole(known, replied),
         304 if matches!(asked, Asked::Revalidation(..)) => not_modified(known, replied),
@@ -189,6 +201,8 @@ fn unsatisfied(asked: &Asked, replied: &Replied<'_>) -> Meaning {
         // The run lies in an object of that size: it contradicts itself.
         Asked::Run(_, wanted) if size == Some(wanted.size) => Meaning::Retry(Fault::WrongRange),
         Asked::Run(..) => Meaning::Changed,
+        // Nobody asked for a part.
+        Asked::First(FirstRun::Whole) => Meaning::Relay,
         Asked::First(first) => match size {
             Some(size) if first.of_object(size).is_none() => Meaning::Beyond(size),
             Some(_) => Meaning::Retry(Fault::WrongRange),

@@ -36,6 +36,7 @@ struct Waiting {
 /// The connections of one origin.
 #[derive(Debug)]
 pub struct Turns {
+    all: usize,
     free: usize,
     small: VecDeque<Waiting>,
     large: VecDeque<Waiting>,
@@ -49,13 +50,20 @@ impl Turns {
     pub fn new(connections_max: usize) -> Turns {
         assert!(connections_max > 0);
         let (small, large) = (VecDeque::new(), VecDeque::new());
-        Turns { free: connections_max, small, large, was_overdue: false, next_ticket: 0 }
+        Turns {
+            all: connections_max,
+            free: connections_max,
+            small,
+            large,
+            was_overdue: false,
+            next_ticket: 0,
+        }
     }
 
-    /// How many more may go.
+    /// Requests under way, and those that wait.
     #[must_use]
-    pub fn free(&self) -> usize {
-        self.free
+    pub fn counts(&self) -> (usize, usize) {
+        (self.all - self.free, self.small.len() + self.large.len())
     }
 
     /// A request wants to go.
@@ -112,7 +120,7 @@ mod tests {
         assert_eq!(turns.on_over(OVERDUE_NS - 1), Some(2));
         let order: Vec<Option<Ticket>> = (0..6).map(|_| turns.on_over(OVERDUE_NS)).collect();
         assert_eq!(order, [Some(0), Some(3), Some(1), Some(4), Some(5), None]);
-        assert_eq!(turns.ask(false, 9), Turn::Now);
+        assert_eq!((turns.ask(false, 9), turns.counts()), (Turn::Now, (1, 0)));
     }
 
     #[test]

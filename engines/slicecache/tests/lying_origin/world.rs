@@ -185,6 +185,7 @@ impl World {
                     self.clients.remove(&reader);
                     self.seen.failed += 1;
                 }
+                Act::AnswerKept(..) => panic!("nothing is kept whole here"),
                 Act::RefuseOnlyIfCached(_) => panic!("nobody asked for that"),
                 Act::Adopt(fetch, useful) => {
                     let reply = reply.take().expect("the answer's body");
@@ -310,6 +311,12 @@ impl World {
                 request.body = Some((reply, run));
                 self.requests.push(request);
             }
+            (For::Fill(fetch), Meaning::Whole { is_same: true, .. }) => {
+                let (_, _, fill) = self.object.fill().expect("it was not cancelled");
+                let rest = fill.rest(*fetch).expect("under way");
+                request.body = Some((reply, rest));
+                self.requests.push(request);
+            }
             (For::Fill(fetch), Meaning::Refused(_)) => self.fail(*fetch),
             (For::Fill(fetch), _) => {
                 let fetch = *fetch;
@@ -378,11 +385,11 @@ impl World {
         let is_over = reply.body.start >= useful.end;
         if kept.start < kept.end {
             let version = reply.version;
-            let slices = Slices::new(u64::MAX, SLICING.slice_size);
+            let slices: Slices = *self.object.fill().expect("it was not cancelled").2.slices();
             let mut at = kept.start;
             while at < kept.end {
-                let end = kept.end.min(slices.bytes(at / S).end);
-                self.memory.entry(at / S).or_default().push((at..end, version));
+                let end = kept.end.min(slices.bytes(slices.at(at)).end);
+                self.memory.entry(slices.at(at)).or_default().push((at..end, version));
                 at = end;
             }
             request.tries.on_progress();

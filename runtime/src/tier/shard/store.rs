@@ -308,7 +308,11 @@ impl<I: Io> Shard<I> {
         let chosen = |e: &Entry| e.may_go() && e.disk == disk.number;
         let Some(entry) = self.lookup_any(&digest).filter(chosen) else { return Ok(0) };
         assert!(entry.evictable, "only what may be dropped is dropped");
-        self.remove(digest).await
+        let removed = self.remove(digest).await;
+        if removed.is_ok() && digest.is_private() {
+            super::bump(&self.inner.private_evictions);
+        }
+        removed
     }
 
     fn tell_policy_again(&self, digest: &Digest) {

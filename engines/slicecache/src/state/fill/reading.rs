@@ -16,6 +16,13 @@ impl Fill {
         (here.count() as u64, needed.len() as u64)
     }
 
+    /// Whether a slice that `parts` need is on its way already.
+    #[must_use]
+    pub fn any_comes(&self, parts: &[Range<u64>]) -> bool {
+        let mut needed = parts.iter().flat_map(|part| self.slices.holding(part));
+        needed.any(|slice| matches!(self.slots.get(&slice), Some(Slot::Coming(_))))
+    }
+
     /// A response reads `parts`, in that order. None is empty.
     ///
     /// # Errors

@@ -161,7 +161,6 @@ fn a_slice_that_shows_a_change_heals_with_the_next_request() {
 fn what_cannot_be_sliced_is_passed_through() {
     let table = [
         Meaning::Relay,
-        Meaning::Beyond(0),
         Meaning::AskWhole(NotSliced::Encoded),
         Meaning::Whole { version: None, is_same: false },
     ];
@@ -288,11 +287,56 @@ proptest! {
                             prop_assert_eq!(&object.known.as_ref().expect("known").version, &version(number));
                         }
                     }
-                    Act::RefuseOnlyIfCached(_) => prop_assert!(false, "nobody asked for that"),
+                    Act::AnswerKept(..) | Act::RefuseOnlyIfCached(_) => prop_assert!(false, "nobody asked for that"),
                     Act::Adopt(..) | Act::DropBody | Act::Fill(_) => {}
                 }
             }
             prop_assert!(untold.is_empty() || asked.is_some(), "somebody waits for nothing");
         }
     }
+}
+
+#[test]
+fn an_object_without_ranges_is_one_slice() {
+    let mut object = Object::new(SLICING);
+    arrive(&mut object, 1, 100);
+    let whole = |size| Meaning::Whole { version: Some(Version { size, ..version(1) }), is_same: false };
+    let acts = of(|acts| object.on_answer(whole(WHOLE_BYTES_MAX), Ok(fresh(100)), acts));
+    assert_eq!(acts, [Act::Adopt(0, 0..WHOLE_BYTES_MAX), Act::Answer(1, Use::Fresh)]);
+    assert_eq!(object.fill().map(|(_, _, fill)| fill.slices().count()), Some(1));
+    let mut empty = Object::new(SLICING);
+    arrive(&mut empty, 1, 100);
+    let acts = of(|acts| empty.on_answer(Meaning::Beyond(0), Ok(fresh(100)), acts));
+    assert_eq!(acts, [Act::Ask(Asked::First(FirstRun::Whole))]);
+    let acts = of(|acts| empty.on_answer(whole(0), Ok(fresh(100)), acts));
+    assert_eq!(acts, [Act::DropBody, Act::Answer(1, Use::Fresh)]);
+    for (meaning, freshness) in
+        [(whole(WHOLE_BYTES_MAX + 1), Ok(fresh(100))), (whole(7), Err(NotStored::NoStore))]
+    {
+        let mut passed = Object::new(SLICING);
+        arrive(&mut passed, 1, 100);
+        assert_eq!(of(|acts| passed.on_answer(meaning.clone(), freshness, acts)), [Act::Pass(1)]);
+    }
+}
+
+#[test]
+fn what_is_kept_answers_as_long_as_it_is_fresh_and_goes_when_there_is_more() {
+    let mut object = Object::new(SLICING);
+    for reader in 1..3 {
+        arrive(&mut object, reader, 100);
+    }
+    let acts = of(|acts| object.on_kept(fresh(100), acts));
+    assert_eq!(acts, [1, 2].map(|reader| Act::AnswerKept(reader, Use::Fresh)));
+    assert_eq!(arrive(&mut object, 3, 101), [Act::AnswerKept(3, Use::Fresh)]);
+    object.on_soft_purge();
+    assert_eq!(arrive(&mut object, 4, 140), [ask_first()]);
+    let acts = of(|acts| object.on_answer(Meaning::Run(0..S, version(1)), Ok(fresh(140)), acts));
+    assert_eq!(acts, [Act::Adopt(0, 0..S), Act::Answer(4, Use::Fresh)]);
+    assert!(object.kept().is_none());
+    // A version goes when an answer takes its place.
+    let mut object = known(&[0]);
+    arrive(&mut object, 1, 140);
+    let acts = of(|acts| object.on_answer(Meaning::Changed, Ok(fresh(140)), acts));
+    assert_eq!(acts, [Act::Fill(Effect::Drop(0)), ask_first()]);
+    assert_eq!(of(|acts| object.on_kept(fresh(140), acts)), [Act::AnswerKept(1, Use::Fresh)]);
 }
