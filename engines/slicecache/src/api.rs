@@ -36,7 +36,7 @@ pub struct Ask {
 #[derive(Debug)]
 pub enum Request {
     /// What to answer.
-    Open(Reader, Box<Ask>),
+    Open(Reader, Arc<Ask>),
     /// What comes next for a reader, who has sent so many bytes of what it was given.
     Next(Reader, u64),
     /// A reader is gone.
@@ -110,6 +110,8 @@ pub struct Head {
     pub told: Told,
     /// What comes first, if it was there at once.
     pub first: Option<Step>,
+    /// That is all there is: nobody reads on.
+    pub is_whole: bool,
 }
 
 /// What comes next for a reader.

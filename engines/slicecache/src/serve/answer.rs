@@ -17,6 +17,7 @@ use runtime::io::Io;
 use runtime::tier::{Digest, Object, ObjectReader};
 use std::io;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// Fields that a 304 has of those that are stored (RFC 9110 §15.4.5).
 const OF_NOT_MODIFIED: [&str; 7] =
@@ -26,12 +27,12 @@ impl<I: Io> SliceService<I> {
     pub(super) async fn answer(
         &self,
         routed: &Routed,
-        ask: &Ask,
+        ask: &Arc<Ask>,
         exchange: &mut Exchange<'_, I>,
     ) -> io::Result<()> {
         for is_last in [false, true] {
             let mut sitting = self.columns.sit(&ask.name);
-            let opened = exchange.wait_for(sitting.open(ask.clone())).await?;
+            let opened = exchange.wait_for(sitting.open(ask)).await?;
             let mut head = match opened {
                 Opened::Pass => return Box::pin(self.pass(routed, Bypassed::Pattern, exchange)).await,
                 Opened::Refused(refused) => return self.refuse(refused, exchange).await,
@@ -79,6 +80,9 @@ impl<I: Io> SliceService<I> {
                 Step::Ended(why) => return Ok(Some(why)),
                 step => self.send_step(step, &sitting, &mut frame, exchange).await?,
             };
+            if head.is_whole {
+                break;
+            }
         }
         if frame.left() > 0 {
             return Err(io::Error::other("there is less of the object than the head promised"));

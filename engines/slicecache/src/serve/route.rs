@@ -9,6 +9,7 @@ use crate::state::key::CacheKey;
 use crate::state::purge::{Purge, purges_of};
 use net::Refusal;
 use net::http1::{Head, Method, Status};
+use std::sync::Arc;
 
 /// A request.
 #[derive(Debug)]
@@ -33,7 +34,7 @@ pub struct Routed {
 #[derive(Debug)]
 pub enum Want {
     /// An object that may be sliced.
-    Slices(Ask),
+    Slices(Arc<Ask>),
     /// The origin's own answer.
     Pass(Bypassed),
     /// That things are forgotten.
@@ -84,7 +85,7 @@ pub fn route(head: &Head<'_>, config: &Config, may_purge: bool) -> Result<Routed
         None => {
             let (name, method) = (key.name(), head.method);
             let ask = Ask { key: key.clone(), name, origin, method, lines };
-            routed(Want::Slices(ask), key, origin, Vec::new())
+            routed(Want::Slices(Arc::new(ask)), key, origin, Vec::new())
         }
     }
 }
