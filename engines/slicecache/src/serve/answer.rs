@@ -83,6 +83,7 @@ impl<I: Io> SliceService<I> {
             if head.is_whole {
                 break;
             }
+            self.let_others().await;
         }
         if frame.left() > 0 {
             return Err(io::Error::other("there is less of the object than the head promised"));
@@ -119,7 +120,10 @@ impl<I: Io> SliceService<I> {
         }
         match &step {
             Step::Bytes(pieces) => {
-                for piece in pieces {
+                for (at, piece) in pieces.iter().enumerate() {
+                    if at > 0 {
+                        self.let_others().await;
+                    }
                     exchange.send(piece).await?;
                 }
             }
@@ -128,6 +132,12 @@ impl<I: Io> SliceService<I> {
             _ => unreachable!("all others have returned"),
         }
         Ok(len)
+    }
+
+    /// A socket takes megabytes at once: without this a thousand clients who wait for the same bytes would get theirs one after the
+    /// other, the last when all before it have everything that is there.
+    async fn let_others(&self) {
+        self.columns.local().io.yield_now().await;
     }
 
     /// Sends what can be read of a stretch, verified; fewer bytes: the rest cannot be.
