@@ -12,7 +12,8 @@ import subprocess
 from .machine import LOAD_CORE, ROOT, SERVER_CORE, WORK, Unmeasured, output, program, wait_port
 
 OURS_PORT, OURS_OPS_PORT, PROBE_PORT = 28110, 28111, 28112
-PEER_PORTS = {"static": 28103, "varnish": 28102, "origin": 28100}
+PEER_PORTS = {"static": 28103, "varnish": 28102, "origin": 28100, "slice-origin": 28104, "slice": 28105,
+              "slice-varnish": 28106}
 PEERS = ROOT / "benches/peers/peers"
 
 
@@ -74,10 +75,10 @@ def put_probe():
 
 
 @contextlib.contextmanager
-def peer(name):
-    """A peer started by benches/peers/peers."""
+def peer(name, **settings):
+    """A peer started by benches/peers/peers; `settings` are variables that it reads."""
     cores = {"SERVER_CORE": str(SERVER_CORE), "ORIGIN_CORE": str(LOAD_CORE)}
-    done = subprocess.run([PEERS, "start", name], env={**os.environ, **cores, "BASALT_BENCH_DIR": str(WORK)},
+    done = subprocess.run([PEERS, "start", name], env={**os.environ, **cores, **settings, "BASALT_BENCH_DIR": str(WORK)},
                           stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     if done.returncode != 0:
         raise Unmeasured(f"peer {name}: {done.stderr.strip()}")

@@ -76,3 +76,26 @@ fn what_does_not_go_together_is_a_usage_error() {
     }
     assert_eq!(suite(&node, "nonsense", &[]).code, 2);
 }
+
+#[test]
+fn a_proxy_of_its_own_is_loaded_hot_and_cold_and_leaves_nothing_behind() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let bench = |more: &[&str]| {
+        let mut command = Command::new(node::binary());
+        command.args(["bench", "slice", "--seconds", "1", "--objects", "2", "--connections", "4"]);
+        command.args(["-o", "json", "--dir"]).arg(dir.path()).args(more);
+        node::without_our_settings(&mut command);
+        command::run(&mut command, DEADLINE)
+    };
+    for more in [&["--sizes", "1KiB,3MiB"][..], &["--sizes", "3MiB", "--range", "64KiB"], &["--cold"]] {
+        let text = bench(more).must_succeed().text();
+        let case: Value = serde_json::from_str(text.trim_end()).expect("one line of JSON");
+        let number = |key: &str| case[key].as_f64().unwrap_or_else(|| panic!("{more:?}: no {key}: {case}"));
+        assert!(number("operations") >= 1.0 && number("mb_per_second") > 0.0, "{case}");
+        assert!(number("first_byte_p50_us") > 0.0 && number("server_cpu_us_per_operation") > 0.0, "{case}");
+        println!("{case}");
+    }
+    assert_eq!(bench(&["--sizes", "1KiB", "--range", "64KiB"]).code, 2, "a range beyond its object");
+    assert_eq!(bench(&["--path", "/x"]).code, 2, "a path, and nobody to ask");
+    assert_eq!(std::fs::read_dir(dir.path()).expect("is there").count(), 0, "something was left behind");
+}

@@ -1,8 +1,9 @@
 //! The load generator of `benches/run`: see `benches::load`. Pin it with taskset; prints one line of JSON.
 //!
 //! `load --connect IP:PORT --conns N --seconds S [--warmup S] [--requests N] [--pid PID]... [--server-core N]` and
-//! either `--path P... | --paths-file F` with `[--range BYTES] [--in-order] [--discard] [--verify-size BYTES]`
-//! or `--put-size BYTES [--put-path /blobs]`. Exit 1 when no figure could be taken; wrong answers are counted.
+//! either `--path P... | --paths-file F` with `[--range BYTES [--from BYTE]] [--in-order] [--discard] [--verify-size BYTES]`
+//! or `--put-size BYTES [--put-path /blobs]`. `--once`: one request a connection, all at a time.
+//! Exit 1 when no figure could be taken; wrong answers are counted.
 
 use benches::Result;
 use benches::args::Args;
@@ -11,7 +12,7 @@ use benches::load::plan::Plan;
 use benches::load::report;
 
 fn main() -> Result<()> {
-    let mut args = Args::parse(std::env::args().skip(1), &["discard", "in-order"])?;
+    let mut args = Args::parse(std::env::args().skip(1), &["discard", "in-order", "once"])?;
     let host: String = args.must("connect")?;
     let pids = args.all("pid").iter().map(|p| p.parse()).collect::<std::result::Result<Vec<u32>, _>>()?;
     let shape = Shape {
@@ -20,6 +21,7 @@ fn main() -> Result<()> {
         warmup_seconds: args.get("warmup", 0.0)?,
         seconds: args.get("seconds", 3.0)?,
         requests: args.get("requests", 0)?,
+        is_once: args.flag("once"),
         discard: args.flag("discard"),
         pids,
         server_core: args.maybe("server-core")?,
@@ -33,7 +35,11 @@ fn main() -> Result<()> {
             let text = std::fs::read_to_string(&file).map_err(|e| format!("{file}: {e}"))?;
             paths.extend(text.lines().filter(|l| !l.is_empty()).map(str::to_owned));
         }
-        Plan::get(&host, paths, args.get("range", 0)?, in_order, args.maybe("verify-size")?)?
+        let range = (args.get("range", 0)?, args.maybe("from")?);
+        if range.0 == 0 && range.1.is_some() {
+            return Err("--from is of a --range".into());
+        }
+        Plan::get(&host, paths, range, in_order, args.maybe("verify-size")?)?
     };
     args.finish()?;
     let outcome = engine::run(&shape, &mut plan)?;

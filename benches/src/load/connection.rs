@@ -105,6 +105,10 @@ impl Connection {
     /// Moves the request and the response as far as they go.
     pub fn step(&mut self, plan: &Plan, scratch: &mut Scratch) -> Result<Step> {
         let total = self.request.head.len() + self.request.rest;
+        if self.sent == 0 {
+            // Not when it was begun: others may have been served, or connected, since.
+            self.started = Instant::now();
+        }
         while self.sent < total {
             match self.send(plan.block())? {
                 Moved::Bytes(n) => self.sent += n,

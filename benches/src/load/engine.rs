@@ -26,6 +26,8 @@ pub struct Shape {
     pub seconds: f64,
     /// Requests in the window; 0 for no limit.
     pub requests: u64,
+    /// Every connection asks once; the window ends when all are answered.
+    pub is_once: bool,
     /// Bodies are dropped in the kernel.
     pub discard: bool,
     /// Server processes whose CPU time is read.
@@ -122,7 +124,7 @@ pub fn run(shape: &Shape, plan: &mut Plan) -> Result<Outcome> {
     driver.scratch.body_bytes = 0;
     let before = Clocks::read(shape)?;
     let start = Instant::now();
-    let mut window = Window::new(shape.requests)?;
+    let mut window = Window::new(if shape.is_once { shape.conns as u64 } else { shape.requests })?;
     driver.drive(&mut window, Duration::from_secs_f64(shape.seconds))?;
     let seconds = start.elapsed().as_secs_f64();
     let after = Clocks::read(shape)?;
@@ -178,6 +180,9 @@ impl Driver<'_> {
             window.record(connection);
             if window.full() {
                 return Ok(());
+            }
+            if self.shape.is_once {
+                return self.poll.watch(connection.fd(), 0, index, true);
             }
             connection.begin(self.plan);
             step = connection.step(self.plan, self.scratch)?;

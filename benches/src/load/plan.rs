@@ -21,6 +21,8 @@ pub enum Kind {
         paths: Vec<(String, u64)>,
         /// Bytes of a range; 0 asks for the whole object.
         range: u64,
+        /// Where every range begins, instead of anywhere.
+        from: Option<u64>,
         /// From the start of the first path to the end of the last and again, instead of at random.
         in_order: bool,
     },
@@ -62,11 +64,11 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// A plan of GETs. With a `range` the size of every object is asked from the server first.
+    /// A plan of GETs. With a `range` the size of every object is asked from the server first, unless all begin at `from`.
     pub fn get(
         host: &str,
         paths: Vec<String>,
-        range: u64,
+        (range, from): (u64, Option<u64>),
         in_order: bool,
         response_bytes: Option<u64>,
     ) -> Result<Self> {
@@ -75,15 +77,16 @@ impl Plan {
         }
         let mut sized = Vec::with_capacity(paths.len());
         for path in paths {
-            let size = if range == 0 { 0 } else { object_size(host, &path)? };
-            if size < range {
+            let is_asked = range > 0 && from.is_none();
+            let size = if is_asked { object_size(host, &path)? } else { 0 };
+            if is_asked && size < range {
                 return Err(format!("{path} has {size} bytes, fewer than the range of {range}").into());
             }
             sized.push((path, size));
         }
         let status = if range == 0 { 200 } else { 206 };
         let response_bytes = response_bytes.or((range > 0).then_some(range));
-        Ok(Self::new(host, Kind::Get { paths: sized, range, in_order }, status, response_bytes))
+        Ok(Self::new(host, Kind::Get { paths: sized, range, from, in_order }, status, response_bytes))
     }
 
     /// A plan of PUTs of `size` bytes to `path`.
@@ -135,7 +138,16 @@ impl Plan {
         head.clear();
         request.rest = 0;
         match &self.kind {
-            Kind::Get { paths, range, in_order } => {
+            Kind::Get { paths, range, from: Some(from), .. } => {
+                let path = &paths[self.rng.below(paths.len() as u64) as usize].0;
+                let _ = write!(
+                    head,
+                    "GET {path} HTTP/1.1\r\nHost: {}\r\nRange: bytes={from}-{}\r\n\r\n",
+                    self.host,
+                    from + range - 1
+                );
+            }
+            Kind::Get { paths, range, from: None, in_order } => {
                 let (at, from) = if *in_order {
                     in_order_place(&mut self.place, paths, *range)
                 } else {

@@ -45,7 +45,13 @@ pub fn json(outcome: &Outcome) -> String {
 fn spread(histogram: &Histogram<u64>) -> String {
     let at = |q: f64| histogram.value_at_quantile(q) as f64 / 1e3;
     let max = histogram.max() as f64 / 1e3;
-    format!(r#"{{"p50":{:.1},"p90":{:.1},"p99":{:.1},"max":{max:.1}}}"#, at(0.5), at(0.9), at(0.99))
+    format!(
+        r#"{{"p50":{:.1},"p90":{:.1},"p95":{:.1},"p99":{:.1},"max":{max:.1}}}"#,
+        at(0.5),
+        at(0.9),
+        at(0.95),
+        at(0.99)
+    )
 }
 
 fn number(value: Option<f64>) -> String {

@@ -7,9 +7,11 @@
 //! | `net` | an echo server over TCP, ours or another |
 //! | `mesh` | two columns with messages |
 //! | `blob` | a server that speaks blob HTTP, from one thread of plain non-blocking sockets |
+//! | `slice` | a caching proxy, ours or another |
 //! | `measure` | when measuring begins and ends, what is recorded, CPU time |
 //! | `columns` | starts columns for a load and gathers what they recorded |
-//! | `sockets`, `threads` | the client of `net` and `blob`: one pinned thread of non-blocking sockets |
+//! | `sockets`, `threads` | the client of `net`, `blob` and `slice`: one pinned thread of non-blocking sockets |
+//! | `response`, `pattern` | what that client understands of HTTP; bytes that it can compare |
 //! | `report` | prints figures as a table, as one line of JSON, and as a page |
 //!
 //! All figures are of the time after the warm-up. Latencies are in nanoseconds until they are printed.
@@ -25,7 +27,10 @@ mod disk;
 mod measure;
 mod mesh;
 mod net;
+mod pattern;
 mod report;
+mod response;
+mod slice;
 mod sockets;
 mod threads;
 
@@ -39,6 +44,7 @@ pub fn run(args: BenchArgs) -> Result<(), Error> {
         BenchWhat::Net(args) => net::run(&args).and_then(|report| show(&[report], &args.run)),
         BenchWhat::Mesh(args) => mesh::run(&args).and_then(|report| show(&[report], &args.run)),
         BenchWhat::Blob(args) => blob::run(&args).and_then(|reports| show(&reports, &args.run)),
+        BenchWhat::Slice(args) => slice::run(&args).and_then(|report| show(&[report], &args.run)),
     }
 }
 

@@ -36,7 +36,7 @@ pub struct Ask {
 #[derive(Debug)]
 pub enum Request {
     /// What to answer.
-    Open(Reader, Box<Ask>),
+    Open(Reader, Arc<Ask>),
     /// What comes next for a reader, who has sent so many bytes of what it was given.
     Next(Reader, u64),
     /// A reader is gone.
@@ -116,6 +116,8 @@ pub struct Head {
     pub told: Told,
     /// What comes first, if it was there at once.
     pub first: Option<Step>,
+    /// That is all there is: nobody reads on.
+    pub is_whole: bool,
     /// All of the object, if it is kept whole: then nothing is read by [`Request::Next`].
     pub whole: Option<Bytes>,
 }
@@ -124,7 +126,7 @@ impl Head {
     /// Whether its ranges are read step by step.
     #[must_use]
     pub fn is_read(&self) -> bool {
-        self.whole.is_none() && !self.answer.ranges.is_empty()
+        self.whole.is_none() && !self.is_whole && !self.answer.ranges.is_empty()
     }
 }
 

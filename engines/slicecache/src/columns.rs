@@ -192,7 +192,7 @@ impl<I: Io> Columns<I> {
 
 async fn answer<I: Io>(owner: &Rc<Owner<I>>, request: Request) -> Reply {
     match request {
-        Request::Open(reader, ask) => Reply::Opened(owner.open(reader, *ask).await),
+        Request::Open(reader, ask) => Reply::Opened(owner.open(reader, ask).await),
         Request::Next(reader, taken) => Reply::Step(owner.next(reader, taken).await),
         Request::Order(purge) => Reply::Ordered(owner.write_purge(purge).await.map(Arc::new)),
         Request::Leave(reader) => {
@@ -230,9 +230,9 @@ pub struct Sitting<I: Io> {
 
 impl<I: Io> Sitting<I> {
     /// What to answer.
-    pub async fn open(&mut self, ask: Ask) -> Opened {
+    pub async fn open(&mut self, ask: &Arc<Ask>) -> Opened {
         self.is_over = false;
-        let (reader, ask) = (self.reader, Box::new(ask));
+        let reader = self.reader;
         let opened = match self.columns.ask(self.column, || Request::Open(reader, ask.clone())).await {
             Some(Reply::Opened(opened)) => opened,
             Some(_) => unreachable!("an open has its own reply"),

@@ -129,7 +129,7 @@ impl Slice {
 
 /// A request that waits for an answer.
 pub(crate) struct Waits {
-    pub ask: Ask,
+    pub ask: Arc<Ask>,
     pub give: Oneshot<Opened>,
     /// Why the origin was asked for it.
     pub forwarded: Option<Forwarded>,

@@ -218,8 +218,7 @@ impl Metrics {
             swept: registry.counter(&SWEPT, &[]),
             access: (registry.counter(&LOGGED, &[]), registry.counter(&LOG_DROPPED, &[])),
             objects: registry.gauge(&OBJECTS, &[]),
-            held: [&READERS, &MEMORY_HELD, &STORES, &READS]
-                .map(|family| registry.gauge(family, &[])),
+            held: [&READERS, &MEMORY_HELD, &STORES, &READS].map(|family| registry.gauge(family, &[])),
             stored: Stored {
                 evictions: registry.counter(&EVICTIONS, &[]),
                 entries: registry.gauge(&ENTRIES, &[]),
@@ -259,7 +258,10 @@ impl Metrics {
         let raise = |counter: &Counter, to: u64| counter.add(to - counter.get());
         set(&self.objects, seen.objects as u64);
         let Held { readers, memory_bytes, stores, reads } = seen.held;
-        self.held.iter().zip([readers, memory_bytes, stores, reads]).for_each(|(gauge, level)| set(gauge, level));
+        self.held
+            .iter()
+            .zip([readers, memory_bytes, stores, reads])
+            .for_each(|(gauge, level)| set(gauge, level));
         let (entries, bytes, evictions) = seen.entries;
         raise(&self.stored.evictions, evictions);
         set(&self.stored.entries, entries);

@@ -40,7 +40,7 @@ const HELD: [&str; 5] = [
     "slicecache_memory_held_bytes",
     "slicecache_stores_running",
     "slicecache_reads_running",
-    "slicecache_origin_requests_running",
+    "slicecache_origin_requests{",
 ];
 
 /// Waits until nothing is held. What still is, when that does not come.

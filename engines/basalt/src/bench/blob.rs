@@ -3,7 +3,7 @@
 //!
 //! What the load stored is deleted afterwards, whatever its outcome; a PUT whose answer never came may stay.
 
-use super::measure::{Phase, Recorder, Window};
+use super::measure::{Pace, Phase, Recorder, Window};
 use super::report::Report;
 use super::sockets::{self, Load, Talk};
 use super::{columns, threads};
@@ -11,7 +11,6 @@ use crate::cli::bench::{BenchBlob, BlobMethod};
 use crate::config::size::Bytes;
 use crate::error::Error;
 
-mod response;
 mod suite;
 mod talk;
 
@@ -72,7 +71,7 @@ fn get(args: &BenchBlob, load: &Load, cpu: usize, stored: &Stored) -> Result<Rep
     };
     let blobs = digests.len();
     let talk = Getting::new(load.addr, &digests, size);
-    let (window, recorder, talk) = threads::run(load, cpu, args.run.seconds, talk)?;
+    let (window, recorder, talk) = threads::run(load, cpu, Pace::new(args.run.seconds), talk)?;
     let size = Bytes(talk.size().unwrap_or(0));
     Ok(report(&format!("GET of {blobs} blobs of {size}"), load, window, &recorder))
 }
@@ -80,7 +79,7 @@ fn get(args: &BenchBlob, load: &Load, cpu: usize, stored: &Stored) -> Result<Rep
 fn put(args: &BenchBlob, load: &Load, cpu: usize, stored: &Stored) -> Result<Report, Error> {
     let size = args.size.unwrap_or(SIZE_BYTES);
     let talk = Putting::new(load.addr, size, None, stored.clone());
-    let (window, recorder, _) = threads::run(load, cpu, args.run.seconds, talk)?;
+    let (window, recorder, _) = threads::run(load, cpu, Pace::new(args.run.seconds), talk)?;
     Ok(report(&format!("durable PUT of {}", Bytes(size)), load, window, &recorder))
 }
 

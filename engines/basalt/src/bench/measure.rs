@@ -55,6 +55,8 @@ pub struct Window {
     pub seconds: f64,
     /// User and system time of all threads.
     pub cpu_seconds: f64,
+    /// That of the server, if it is one of our own.
+    pub server_cpu_seconds: Option<f64>,
 }
 
 impl Window {
@@ -62,8 +64,8 @@ impl Window {
     pub fn around<T>(run: impl FnOnce() -> T) -> (Window, T) {
         let (begin, cpu) = (Instant::now(), cpu_seconds());
         let outcome = run();
-        let window = Window { seconds: begin.elapsed().as_secs_f64(), cpu_seconds: cpu_seconds() - cpu };
-        (window, outcome)
+        let (seconds, cpu_seconds) = (begin.elapsed().as_secs_f64(), cpu_seconds() - cpu);
+        (Window { seconds, cpu_seconds, server_cpu_seconds: None }, outcome)
     }
 }
 
@@ -71,12 +73,19 @@ impl Window {
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
     measure: Duration,
+    /// The process whose CPU time is measured too.
+    server: Option<u32>,
 }
 
 impl Pace {
     /// Measures for `seconds`, after a tenth of it.
     pub fn new(seconds: u64) -> Self {
-        Self { measure: Duration::from_secs(seconds) }
+        Self { measure: Duration::from_secs(seconds), server: None }
+    }
+
+    /// Measures the CPU time of that process too.
+    pub fn watching(self, server: u32) -> Self {
+        Self { server: Some(server), ..self }
     }
 
     /// The time before measuring begins.
@@ -91,11 +100,14 @@ impl Pace {
         mut wait: impl FnMut(Duration) -> Result<(), Error>,
     ) -> Result<Window, Error> {
         let warm = wait(self.warm_up());
-        let (begin, cpu) = (Instant::now(), cpu_seconds());
+        let of_server = || self.server.map_or(0.0, |server| process_cpu_seconds(&server.to_string()));
+        let (begin, cpu, server_cpu) = (Instant::now(), cpu_seconds(), of_server());
         phase.0.store(MEASURING, Ordering::Relaxed);
         let measured = warm.and_then(|()| wait(self.measure));
         phase.end();
-        let window = Window { seconds: begin.elapsed().as_secs_f64(), cpu_seconds: cpu_seconds() - cpu };
+        let (seconds, cpu_seconds) = (begin.elapsed().as_secs_f64(), cpu_seconds() - cpu);
+        let server_cpu_seconds = self.server.map(|_| of_server() - server_cpu);
+        let window = Window { seconds, cpu_seconds, server_cpu_seconds };
         measured.map(|()| window)
     }
 }
@@ -105,6 +117,7 @@ impl Pace {
 pub struct Recorder {
     phase: Phase,
     latency: Histogram<u64>,
+    first_byte: Histogram<u64>,
     bytes: u64,
 }
 
@@ -113,7 +126,7 @@ impl Recorder {
     pub fn new(phase: Phase) -> Self {
         let latency = Histogram::new_with_bounds(1, LATENCY_NS_MAX, DIGITS)
             .expect("constant bounds that a histogram has");
-        Self { phase, latency, bytes: 0 }
+        Self { phase, first_byte: latency.clone(), latency, bytes: 0 }
     }
 
     /// One operation ended.
@@ -125,16 +138,30 @@ impl Recorder {
         }
     }
 
+    /// The first bytes of an answer came.
+    #[inline]
+    pub fn record_first_byte(&mut self, since_ns: u64) {
+        if self.phase.is_measuring() {
+            self.first_byte.saturating_record(since_ns.max(1));
+        }
+    }
+
     /// Takes in what another thread recorded.
     pub fn add(&mut self, other: &Self) {
         // Same bounds: cannot fail.
         let _ = self.latency.add(&other.latency);
+        let _ = self.first_byte.add(&other.first_byte);
         self.bytes += other.bytes;
     }
 
     /// Nanoseconds by quantile, and how many operations there were.
     pub fn latency(&self) -> &Histogram<u64> {
         &self.latency
+    }
+
+    /// Nanoseconds to the first byte by quantile, where a load sees it.
+    pub fn first_byte(&self) -> &Histogram<u64> {
+        &self.first_byte
     }
 
     /// Bytes moved.
@@ -145,8 +172,13 @@ impl Recorder {
 
 /// User and system time of this process so far. Threads that have ended count.
 fn cpu_seconds() -> f64 {
+    process_cpu_seconds("self")
+}
+
+/// That of any process by its number; 0 when it is gone.
+fn process_cpu_seconds(process: &str) -> f64 {
     let ticks_per_second = rustix::param::clock_ticks_per_second() as f64;
-    fs::read_to_string("/proc/self/stat")
+    fs::read_to_string(format!("/proc/{process}/stat"))
         .ok()
         .and_then(|stat| parse_cpu_ticks(&stat))
         .map_or(0.0, |ticks| ticks as f64 / ticks_per_second)

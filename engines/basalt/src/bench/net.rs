@@ -11,6 +11,7 @@ use runtime::column::{self, Body, Column, Columns, Plan};
 use runtime::io::{Conn, Io, Listener as _};
 use runtime::ring::{Listener, RingConn};
 
+use super::measure::Pace;
 use super::report::Report;
 use super::sockets::{Answer, Load, Question, Talk};
 use super::{columns, threads};
@@ -33,7 +34,7 @@ pub fn run(args: &BenchNet) -> Result<Report, Error> {
     };
     let load = Load { addr, connections: args.connections as usize, rate: None };
     let talk = Echo::new(args.size as usize, load.connections);
-    let outcome = threads::run(&load, cpus[cpus.len() - 1], args.run.seconds, talk);
+    let outcome = threads::run(&load, cpus[cpus.len() - 1], Pace::new(args.run.seconds), talk);
     if let Some(columns) = server {
         columns.stop();
         columns.join();

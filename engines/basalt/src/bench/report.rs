@@ -149,7 +149,7 @@ mod tests {
             Ok(())
         });
         assert!(kept.is_ok());
-        let window = Window { seconds: 2.0, cpu_seconds: 0.001 };
+        let window = Window { seconds: 2.0, cpu_seconds: 0.001, ..Window::default() };
         Report::new("reads of <4 KiB>".into(), window, &recorder)
     }
 

@@ -1,4 +1,4 @@
-//! One thread of plain non-blocking sockets that asks and awaits answers: the client of `bench net` and `bench blob`.
+//! One thread of plain non-blocking sockets that asks and awaits answers: the client of `bench net`, `blob` and `slice`.
 //!
 //! Closed loop, each connection asks again as soon as it is answered. With a rate, question n is due at its time whatever
 //! the server does, goes out on the first idle connection from then on, and its latency counts from when it was *due*: a
@@ -285,7 +285,9 @@ impl<'l> Client<'l> {
             let Some(since) = connection.since else {
                 return Err("the server spoke without being asked".into());
             };
-            connection.heard = true;
+            if !std::mem::replace(&mut connection.heard, true) {
+                recorder.record_first_byte(since.elapsed().as_nanos() as u64);
+            }
             match talk.hear(number, &self.received[..count])? {
                 Answer::Partial if count < self.received.len() => return Ok(()),
                 Answer::Partial => {}

@@ -18,11 +18,11 @@ pub fn resolve(target: &str) -> Result<SocketAddr, Error> {
     host.to_socket_addrs().map_err(|error| failed().why(error))?.next().ok_or_else(failed)
 }
 
-/// Talks for `seconds` after the warm-up; `talk` comes back with the figures.
+/// Talks at that pace; `talk` comes back with the figures.
 pub fn run<T: Talk + Send>(
     load: &Load,
     cpu: usize,
-    seconds: u64,
+    pace: Pace,
     mut talk: T,
 ) -> Result<(Window, Recorder, T), Error> {
     let phase = Phase::default();
@@ -36,7 +36,7 @@ pub fn run<T: Talk + Send>(
             let outcome = sockets::drive(load, &mut talk, &shared, &mut recorder);
             let _ = send.send(outcome.map(|()| (recorder, talk)));
         });
-        let window = Pace::new(seconds).keep(&phase, |time| match outcomes.recv_timeout(time) {
+        let window = pace.keep(&phase, |time| match outcomes.recv_timeout(time) {
             Err(RecvTimeoutError::Timeout) => Ok(()),
             Ok(Err(why)) => Err(failed(why)),
             Ok(Ok(_)) | Err(RecvTimeoutError::Disconnected) => Err(failed("it ended early".into())),

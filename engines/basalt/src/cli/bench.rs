@@ -28,6 +28,8 @@ pub enum BenchWhat {
     Mesh(BenchMesh),
     /// Store or fetch blobs over HTTP, from us or any server that speaks it
     Blob(BenchBlob),
+    /// Fetch objects through a caching proxy, one of our own or any other
+    Slice(BenchSlice),
 }
 
 /// What every load has.
@@ -185,4 +187,49 @@ pub enum BlobMethod {
     Get,
     /// Store new blobs, durably
     Put,
+}
+
+/// `basalt bench slice`.
+#[derive(Clone, Debug, Args)]
+pub struct BenchSlice {
+    /// The proxy to load; default: a node of our own before an origin of our own, both on loopback
+    #[arg(long, value_name = "ADDR", requires = "paths")]
+    pub target: Option<String>,
+    /// What to fetch through the target; repeatable
+    #[arg(long = "path", value_name = "PATH", value_parser = parse_path, requires = "target")]
+    pub paths: Vec<String>,
+    /// Bytes of the objects of an origin of our own; default: 1MiB
+    #[arg(long, value_name = "SIZE,...", value_delimiter = ',', value_parser = parse_size_bytes, conflicts_with = "target")]
+    pub sizes: Vec<u64>,
+    /// Objects of each size
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub objects: u32,
+    /// Slices of a node of our own; default: auto
+    #[arg(long, value_name = "SIZE", value_parser = parse_size_bytes, conflicts_with = "target")]
+    pub slice_size: Option<u64>,
+    /// Where a node of our own keeps its data, which is removed afterwards; default: .
+    #[arg(long, value_name = "DIR", conflicts_with = "target")]
+    pub dir: Option<PathBuf>,
+    /// Fetch ranges of this size, anywhere, instead of whole objects
+    #[arg(long, value_name = "SIZE", value_parser = parse_size_bytes)]
+    pub range: Option<u64>,
+    /// Fetch what the cache does not have: every request adds another query, of which the origin should take no notice
+    #[arg(long)]
+    pub cold: bool,
+    /// Connections to hold
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    pub connections: u32,
+    /// Requests per second over all connections, sent on schedule; default: as fast as answered
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub rate: Option<u64>,
+    /// How long, and where the figures go.
+    #[command(flatten)]
+    pub run: BenchRun,
+}
+
+fn parse_path(text: &str) -> Result<String, String> {
+    match text.starts_with('/') && text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        true => Ok(text.to_owned()),
+        false => Err("a path begins with / and has no blanks".to_owned()),
+    }
 }

@@ -21,6 +21,7 @@ use runtime::tier::{Digest, Object, ObjectReader};
 use std::future::Future;
 use std::io;
 use std::ops::Range;
+use std::sync::Arc;
 use std::task::Poll;
 
 /// Fields of caches between the origin and us, to which we add ourselves.
@@ -33,12 +34,12 @@ impl<I: Io> SliceService<I> {
     pub(super) async fn answer(
         &self,
         routed: &Routed,
-        ask: &Ask,
+        ask: &Arc<Ask>,
         exchange: &mut Exchange<'_, I>,
     ) -> io::Result<()> {
         for is_last in [false, true] {
             let mut sitting = self.columns.sit(&ask.name);
-            let opened = exchange.wait_for(sitting.open(ask.clone())).await?;
+            let opened = exchange.wait_for(sitting.open(ask)).await?;
             let mut head = match opened {
                 Opened::Pass => return Box::pin(self.pass(routed, Bypassed::Pattern, exchange)).await,
                 Opened::Refused(refused) => return self.refuse(refused, exchange).await,
@@ -95,6 +96,7 @@ impl<I: Io> SliceService<I> {
             if frame.left() == 0 {
                 break;
             }
+            self.let_others().await;
         }
         if frame.left() > 0 {
             return Err(io::Error::other("there is less of the object than the head promised"));
@@ -131,7 +133,10 @@ impl<I: Io> SliceService<I> {
         }
         match &step {
             Step::Bytes(pieces) => {
-                for piece in pieces {
+                for (at, piece) in pieces.iter().enumerate() {
+                    if at > 0 {
+                        self.let_others().await;
+                    }
                     exchange.send(piece).await?;
                 }
             }
@@ -140,6 +145,12 @@ impl<I: Io> SliceService<I> {
             _ => unreachable!("all others have returned"),
         }
         Ok(len)
+    }
+
+    /// A socket takes megabytes at once: without this a thousand clients who wait for the same bytes would get theirs one after the
+    /// other, the last when all before it have everything that is there.
+    async fn let_others(&self) {
+        self.columns.local().io.yield_now().await;
     }
 
     /// Sends what can be read of a stretch, verified; fewer bytes: the rest cannot be.

@@ -11,6 +11,7 @@ use crate::state::status::Told;
 use net::Refusal;
 use net::http1::{Head, Method, Status};
 use std::cell::Cell;
+use std::sync::Arc;
 
 /// A request.
 #[derive(Debug)]
@@ -39,7 +40,7 @@ pub struct Routed {
 #[derive(Debug)]
 pub enum Want {
     /// An object that may be sliced.
-    Slices(Ask),
+    Slices(Arc<Ask>),
     /// The origin's own answer.
     Pass(Bypassed),
     /// That things are forgotten.
@@ -112,7 +113,7 @@ pub fn route(head: &Head<'_>, config: &Config, may_purge: bool) -> Result<Routed
         None => {
             let (name, method) = (key.name(), head.method);
             let ask = Ask { key: key.clone(), name, origin, method, lines };
-            routed(Want::Slices(ask), key, origin, Vec::new())
+            routed(Want::Slices(Arc::new(ask)), key, origin, Vec::new())
         }
     }
 }

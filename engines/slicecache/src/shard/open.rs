@@ -6,7 +6,7 @@ use crate::live::{Live, Seat, State, Waits};
 use crate::planted::{self, Bug};
 use crate::state::cache_control::CacheControl;
 use crate::state::fields::Fields;
-use crate::state::fill::{Next, Reader};
+use crate::state::fill::{Next, Reader, Source};
 use crate::state::forward::of_fetch;
 use crate::state::freshness::Use;
 use crate::state::key::{Name, unknown_variant, variant};
@@ -18,9 +18,12 @@ use crate::state::validator::Representation;
 use net::http1::Status;
 use runtime::io::Io;
 use runtime::oneshot::Oneshot;
+use runtime::tier::EXTENT_BYTES;
 use runtime::waiters::Waiters;
 use std::cell::{Cell, RefCell};
+use std::ops::Range;
 use std::rc::Rc;
+use std::sync::Arc;
 
 /// Takes a reader back whose request is dropped before it has arrived.
 struct Opening<'o, I: Io> {
@@ -39,7 +42,7 @@ impl<I: Io> Drop for Opening<'_, I> {
 
 impl<I: Io> Owner<I> {
     /// What a request is answered. It ends early with `Pass` when its reader has left: nobody hears of that.
-    pub async fn open(&self, reader: Reader, ask: Ask) -> Opened {
+    pub async fn open(&self, reader: Reader, ask: Arc<Ask>) -> Opened {
         self.readers.borrow_mut().insert(reader, Place::Opening(false));
         let opening = Opening { owner: self, reader };
         self.learning.until(|| self.knows_purges.get()).await;
@@ -106,7 +109,7 @@ impl<I: Io> Owner<I> {
         &self,
         live: &Rc<Live<I>>,
         reader: Reader,
-        ask: Ask,
+        ask: Arc<Ask>,
     ) -> Option<runtime::oneshot::Waiting<Opened>> {
         let place = self.readers.borrow_mut().insert(reader, Place::At(live.clone()));
         if let Some(Place::Opening(true)) | None = place {
@@ -187,12 +190,19 @@ impl<I: Io> Owner<I> {
         };
         self.metrics.outcomes.count(told.outcome());
         let age_s = freshness.age_s(now_s);
-        let (lines, first, whole) = (known.lines, None, None);
-        let mut head = Box::new(Head { answer, size, lines, age_s, told, first, whole });
+        let (lines, first, whole, is_whole) = (known.lines, None, None, false);
+        let mut head = Box::new(Head { answer, size, lines, age_s, told, first, is_whole, whole });
         if head.answer.ranges.is_empty() {
             self.readers.borrow_mut().remove(&reader);
             return give.set(Opened::Answer(head));
         }
+        if let Some(step) = self.all_now(live, state, &head.answer.ranges) {
+            // What is pinned stays, whatever becomes of the version: of such a reader nobody needs to know.
+            self.readers.borrow_mut().remove(&reader);
+            (head.first, head.is_whole) = (Some(step), true);
+            return give.set(Opened::Answer(head));
+        }
+        let (_, _, fill) = state.object.fill().expect("seen above");
         let mut effects = Vec::new();
         if fill.read(reader, head.answer.ranges.clone(), &mut effects).is_err() {
             self.readers.borrow_mut().remove(&reader);
@@ -247,8 +257,21 @@ impl<I: Io> Owner<I> {
         };
         let answer = asked.answer([self.io.random(), self.io.random()]);
         self.metrics.ram_bytes.add(answer.ranges.iter().map(|range| range.end - range.start).sum());
-        let (first, whole) = (None, Some(body));
-        give.set(Opened::Answer(Box::new(Head { answer, size, lines, age_s, told, first, whole })));
+        let (first, whole, is_whole) = (None, Some(body), false);
+        let head = Head { answer, size, lines, age_s, told, first, is_whole, whole };
+        give.set(Opened::Answer(Box::new(head)));
+    }
+
+    /// All of an answer, if RAM has it in one piece.
+    fn all_now(&self, live: &Rc<Live<I>>, state: &mut State, ranges: &[Range<u64>]) -> Option<Step> {
+        let [range] = ranges else { return None };
+        let number = state.known.as_ref()?.number;
+        let (_, _, fill) = state.object.fill()?;
+        let slice = fill.held_by(range)?;
+        let start = fill.slices().bytes(slice).start;
+        let range = range.start - start..range.end - start;
+        let is_one_extent = range.start / EXTENT_BYTES as u64 == (range.end - 1) / EXTENT_BYTES as u64;
+        is_one_extent.then(|| self.step_now(live, state, (number, slice), range, Source::Tier)).flatten()
     }
 
     /// The first bytes, if RAM has them.

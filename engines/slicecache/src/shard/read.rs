@@ -107,8 +107,14 @@ impl<I: Io> Owner<I> {
             self.metrics.memory_bytes.add(range.end - range.start);
             return Some(Step::Bytes(state.memory[&slice].cut(&range)));
         }
-        let found = self.tier.get_held(&live.slice_digest(number, slice))?;
-        self.step_of(found, &range)
+        let digest = live.slice_digest(number, slice);
+        if let Some(found) = self.tier.get_held(&digest) {
+            return self.step_of(found, &range);
+        }
+        let (start, range) = in_one_extent(range);
+        let pages = self.tier.extent_held(&digest, &range)?;
+        self.metrics.ram_bytes.add(range.end - range.start);
+        Some(Step::Pages(pages, (range.start - start) as usize..(range.end - start) as usize))
     }
 
     fn step_of(&self, found: Found, range: &Range<u64>) -> Option<Step> {
@@ -131,9 +137,7 @@ impl<I: Io> Owner<I> {
     async fn read(&self, digest: &Digest, range: Range<u64>) -> Result<Option<Step>, ReadError> {
         let Some(found) = self.tier.get(digest).await? else { return Ok(None) };
         let Found::Object(object) = found else { return Ok(self.step_of(found, &range)) };
-        let extent_bytes = EXTENT_BYTES as u64;
-        let start = range.start / extent_bytes * extent_bytes;
-        let range = range.start..range.end.min(start + extent_bytes);
+        let (start, range) = in_one_extent(range);
         self.read_extent(digest, object, range, start).await.map(Some)
     }
 
@@ -230,4 +234,11 @@ impl<I: Io> Owner<I> {
         state.seats.remove(&reader);
         self.readers.borrow_mut().remove(&reader);
     }
+}
+
+/// The extent in which a stretch begins, and how much of the stretch is in it.
+fn in_one_extent(range: Range<u64>) -> (u64, Range<u64>) {
+    let extent_bytes = EXTENT_BYTES as u64;
+    let start = range.start / extent_bytes * extent_bytes;
+    (start, range.start..range.end.min(start + extent_bytes))
 }

@@ -77,24 +77,39 @@ impl<I: Io> Shard<I> {
         }
     }
 
-    fn look(&self, place: Place, object: &Object, read: &Range<u64>) -> Stretch {
-        let held = {
-            let state = &mut *self.inner.state.borrow_mut();
-            state.slots.get(&Key::Extent(place.0, place.1)).copied().map(|slot| {
-                let Some(Held::Extent(pages)) = &state.held[slot as usize] else {
-                    unreachable!("the slot of an extent holds its pages")
-                };
-                let is_ahead = state.prefetch.as_mut().is_some_and(|p| p.on_used(place, read.end));
-                // Without reading ahead this read would have gone to the disk: it is no hit, and says nothing about
-                // whether the extent will be asked for again.
-                bump(if is_ahead { &self.inner.disk_hits } else { &self.inner.ram_hits });
-                if !is_ahead {
-                    state.policy.touch(slot);
-                }
-                Extent { pages: pages.clone(), is_ahead }
-            })
+    /// The pages of an extent that is in RAM, without a look at the rest of its object. `None` says nothing. To what decides what stays
+    /// it is a read; to reading ahead it is none: for objects of hardly more than an extent.
+    pub fn extent_held(&self, digest: &Digest, read: &Range<u64>) -> Option<Resident> {
+        let entry = self.lookup(digest)?;
+        if self.is_to_be_mended(digest) {
+            return None;
+        }
+        let disk = self.disk_of(digest, &entry).ok()?;
+        let extent = self.look_in_ram((*digest, (read.start / EXTENT_BYTES as u64) as u32), read)?;
+        if entry.may_go() {
+            disk.policy.borrow_mut().on_read(digest);
+        }
+        Some(extent.pages)
+    }
+
+    fn look_in_ram(&self, place: Place, read: &Range<u64>) -> Option<Extent> {
+        let state = &mut *self.inner.state.borrow_mut();
+        let slot = *state.slots.get(&Key::Extent(place.0, place.1))?;
+        let Some(Held::Extent(pages)) = &state.held[slot as usize] else {
+            unreachable!("the slot of an extent holds its pages")
         };
-        match held {
+        let is_ahead = state.prefetch.as_mut().is_some_and(|p| p.on_used(place, read.end));
+        // Without reading ahead this read would have gone to the disk: it is no hit, and says nothing about
+        // whether the extent will be asked for again.
+        bump(if is_ahead { &self.inner.disk_hits } else { &self.inner.ram_hits });
+        if !is_ahead {
+            state.policy.touch(slot);
+        }
+        Some(Extent { pages: pages.clone(), is_ahead })
+    }
+
+    fn look(&self, place: Place, object: &Object, read: &Range<u64>) -> Stretch {
+        match self.look_in_ram(place, read) {
             Some(extent) => Stretch::Held(extent),
             None => {
                 self.on_extent_miss(place, object);

@@ -3,7 +3,6 @@
 //!
 //! | file | holds |
 //! |---|---|
-//! | `pattern` | what the bytes are |
 //! | `store` | putting them there |
 //! | `order` | what is fetched when |
 //! | `checking` | fetching and comparing |
@@ -13,6 +12,8 @@ use std::net::SocketAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::talk::Stored;
+use crate::bench::measure::Pace;
+use crate::bench::pattern::Pattern;
 use crate::bench::report::Report;
 use crate::bench::sockets::Load;
 use crate::bench::threads;
@@ -23,12 +24,10 @@ use crate::error::Error;
 mod checking;
 mod hits;
 mod order;
-mod pattern;
 mod store;
 
 use checking::{Checking, Order};
 use hits::Hits;
-use pattern::Pattern;
 use store::Blob;
 
 const KIB: u64 = 1 << 10;
@@ -187,7 +186,7 @@ impl Suite<'_> {
         let talk = Checking::new(self.addr, self.pattern.clone(), blobs, order);
         let (window, recorder, talk) = match length {
             Length::Once => threads::pass(&load, self.cpu, talk)?,
-            Length::Timed => threads::run(&load, self.cpu, self.args.run.seconds, talk)?,
+            Length::Timed => threads::run(&load, self.cpu, Pace::new(self.args.run.seconds), talk)?,
         };
         if length == Length::Once && talk.open > 0 {
             let why = format!("{} questions were not answered", talk.open);

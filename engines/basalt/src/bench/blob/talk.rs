@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::response::{Head, Response};
+use crate::bench::response::{Head, Response};
 use crate::bench::sockets::{Answer, Question, Talk};
 use crate::cli::digest::Digest;
 

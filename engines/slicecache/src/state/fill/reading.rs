@@ -23,6 +23,14 @@ impl Fill {
         needed.any(|slice| matches!(self.slots.get(&slice), Some(Slot::Coming(_))))
     }
 
+    /// The slice that holds all of a range and is in the tier.
+    #[must_use]
+    pub fn held_by(&self, range: &Range<u64>) -> Option<u64> {
+        let slice = self.slices.at(range.start);
+        let is_whole = range.end <= self.slices.bytes(slice).end;
+        (is_whole && self.slots.get(&slice) == Some(&Slot::Held)).then_some(slice)
+    }
+
     /// A response reads `parts`, in that order. None is empty.
     ///
     /// # Errors

@@ -3,9 +3,9 @@
 use std::net::SocketAddr;
 use std::ops::Range;
 
-use super::super::response::Response;
-use super::pattern::Pattern;
 use super::store::Blob;
+use crate::bench::pattern::Pattern;
+use crate::bench::response::Response;
 use crate::bench::sockets::{Answer, Question, Talk};
 
 /// What to fetch next: which blob, and of it a part or the whole.

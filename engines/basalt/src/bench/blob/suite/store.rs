@@ -5,9 +5,9 @@ use std::net::{SocketAddr, TcpStream};
 use std::thread;
 use std::time::Duration;
 
-use super::super::response::Response;
 use super::super::talk::Stored;
-use super::pattern::Pattern;
+use crate::bench::pattern::Pattern;
+use crate::bench::response::Response;
 use crate::cli::digest::Digest;
 use crate::error::Error;
 

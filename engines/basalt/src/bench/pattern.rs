@@ -1,6 +1,6 @@
 //! Bytes that a client can make and compare faster than a server sends them.
 //!
-//! A blob is a run of one endless repetition of random bytes, begun at a place of its own. The period is no multiple of a
+//! A blob, or an object of an origin of ours, is a run of one endless repetition of random bytes, begun at a place of its own. The period is no multiple of a
 //! block: bytes of another blob, or of another place nearer than 8 GiB, differ.
 
 use std::io::{self, Write};

@@ -1,4 +1,4 @@
-//! The least of HTTP/1.1 that a client of blobs needs: status, length, and where the answer ends.
+//! The least of HTTP/1.1 that the clients of `bench` need: status, length, and where the answer ends.
 
 /// Heads longer than this are refused.
 const HEAD_BYTES_MAX: usize = 16 << 10;

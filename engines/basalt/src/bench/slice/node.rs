@@ -1,0 +1,106 @@
+//! A node of our own: this program as `serve`, a process beside this one, so that its CPU time can be told from that of the load.
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::cli::bench::BenchSlice;
+use crate::error::Error;
+
+/// How long it may take to start, and to end.
+const PATIENCE: Duration = Duration::from_secs(20);
+const LOOK: Duration = Duration::from_millis(20);
+
+/// It listens. Ended, and its data removed, when dropped.
+pub struct Node {
+    child: Child,
+    dir: PathBuf,
+    addr: SocketAddr,
+}
+
+impl Node {
+    /// Starts one with one column on `cpu`, before `origin`.
+    pub fn start(args: &BenchSlice, cpu: usize, origin: SocketAddr) -> Result<Self, Error> {
+        let failed = |why: String| Error::runtime("cannot start a node to load").why(why);
+        let [blob, slice, ops] = free_addrs().map_err(|error| failed(error.to_string()))?;
+        let program = std::env::current_exe().map_err(|error| failed(error.to_string()))?;
+        let name = format!(".basalt-bench-{}", std::process::id());
+        let dir = args.dir.as_deref().unwrap_or(Path::new(".")).join(name);
+        let mut command = Command::new(program);
+        command.args(["serve", "--log-level", "warn", "--cpuset", &cpu.to_string(), "--data-dir"]).arg(&dir);
+        command.args(["--slice-origin", &format!("http://{origin}")]);
+        for (flag, addr) in [("--blob-listen", blob), ("--slice-listen", slice), ("--ops-listen", ops)] {
+            command.args([flag, &addr.to_string()]);
+        }
+        if let Some(size) = args.slice_size {
+            command.args(["--slice-size", &size.to_string()]);
+        }
+        // What is set for the user's own node is not for this one.
+        std::env::vars_os()
+            .filter(|(name, _)| name.to_string_lossy().starts_with("BASALT_"))
+            .for_each(|(name, _)| _ = command.env_remove(name));
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn();
+        let child = child.map_err(|error| failed(error.to_string()))?;
+        let mut node = Self { child, dir, addr: slice };
+        node.await_listening().map_err(failed)?;
+        Ok(node)
+    }
+
+    /// Where its proxy listens.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    fn await_listening(&mut self) -> Result<(), String> {
+        let until = Instant::now() + PATIENCE;
+        while TcpStream::connect(self.addr).is_err() {
+            if let Ok(Some(status)) = self.child.try_wait() {
+                return Err(format!("it ended with {status}"));
+            }
+            if Instant::now() > until {
+                return Err(format!("nothing listens on {}", self.addr));
+            }
+            std::thread::sleep(LOOK);
+        }
+        Ok(())
+    }
+
+    fn is_ended(&mut self) -> bool {
+        !matches!(self.child.try_wait(), Ok(None))
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw)
+            && !self.is_ended()
+        {
+            let _ = kill_process(pid, Signal::TERM);
+        }
+        let until = Instant::now() + PATIENCE;
+        while !self.is_ended() && Instant::now() < until {
+            std::thread::sleep(LOOK);
+        }
+        // Whatever is left of it ends here; of one that has ended, nothing is.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = fs::remove_dir_all(&self.dir);
+    }
+}
+
+/// Addresses on loopback that nobody listens on now.
+fn free_addrs() -> std::io::Result<[SocketAddr; 3]> {
+    let bind = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
+    let held = [bind()?, bind()?, bind()?];
+    let [a, b, c] = &held;
+    Ok([a.local_addr()?, b.local_addr()?, c.local_addr()?])
+}
