@@ -61,14 +61,15 @@ impl Wanted {
 
     /// What an object of a size has of it; `None`: all of it, whatever is asked.
     pub fn of_size(&self, size: u64) -> Option<Vec<Range<u64>>> {
-        let parts = match self {
+        let cut = |(from, to): (u64, u64)| from..size.min(to);
+        let parts: Vec<(u64, u64)> = match self {
             Wanted::All | Wanted::Odd(_) => return None,
-            Wanted::From(from) => Vec::from([*from..size]),
-            Wanted::Between(from, to) => Vec::from([*from..size.min(to + 1)]),
-            Wanted::Last(count) => Vec::from([size.saturating_sub(*count)..size]),
-            Wanted::Several(parts) => parts.iter().map(|(from, to)| *from..size.min(to + 1)).collect(),
+            Wanted::From(from) => Vec::from([(*from, size)]),
+            Wanted::Between(from, to) => Vec::from([(*from, to + 1)]),
+            Wanted::Last(count) => Vec::from([(size.saturating_sub(*count), size)]),
+            Wanted::Several(parts) => parts.iter().map(|(from, to)| (*from, to + 1)).collect(),
         };
-        Some(parts.into_iter().filter(|part| part.start < part.end).collect())
+        Some(parts.into_iter().map(cut).filter(|part| part.start < part.end).collect())
     }
 }
 

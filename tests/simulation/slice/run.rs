@@ -122,7 +122,7 @@ pub fn slice_plan(slice_bytes: u64, rng: &mut Rng) -> SlicePlan {
     config.concurrency = Concurrency::Fixed(rng.within(1, 4));
     config.retries_max = rng.within(1, 3) as u32;
     config.cache_ttl_s = CACHE_TTL_S;
-    SlicePlan { listen: slice_addr(), config }
+    SlicePlan { listen: slice_addr(), access: None, config }
 }
 
 struct Run {
