@@ -20,7 +20,7 @@ use crate::state::retry::{Fault, Tries};
 use crate::state::slices::range_field;
 use crate::state::status::via;
 use crate::state::subreply::{Asked, Meaning, Replied, meaning};
-use crate::upstream::{Closed, Turn, Upstream, fault_of};
+use crate::upstream::{Closed, Turn, Upstream, fault_of, is_trouble};
 use net::client::{Ask, Reply};
 use net::http1::Status;
 use runtime::buffer::Buffer;
@@ -157,12 +157,12 @@ impl<I: Io> Owner<I> {
         };
         self.metrics.subrequest_seconds.record(self.io.now_ns() - begin_ns);
         let response_s = self.now_s();
+        let status = reply.head.status;
         let meaning = {
-            let fields = Fields::of_reply(&reply.head);
-            let (status, length) = (reply.head.status, reply.length());
+            let (fields, length) = (Fields::of_reply(&reply.head), reply.length());
             meaning(asked, &Replied { status, fields: &fields, length, now_s: response_s })
         };
-        turn.on_outcome(!matches!(meaning, Meaning::Retry(_)));
+        turn.on_outcome(!is_trouble(status));
         match meaning {
             Meaning::Retry(fault) => {
                 let last = self.is_kept_after_tries(asked, fault);

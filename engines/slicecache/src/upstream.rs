@@ -134,7 +134,7 @@ pub struct Turn<I: Io> {
 }
 
 impl<I: Io> Turn<I> {
-    /// How it went: well unless the origin seems to be in trouble.
+    /// How it went: well unless the origin seems to be in trouble (see [`is_trouble`]).
     pub fn on_outcome(&mut self, is_well: bool) {
         let now_ns = self.upstream.io.now_ns();
         if let Some(passed) = self.passed.take() {
@@ -151,6 +151,13 @@ impl<I: Io> Drop for Turn<I> {
         }
         self.upstream.over();
     }
+}
+
+/// Whether a status says that the origin is in trouble, whatever it is asked for. Of a 500, and of an answer that makes no sense, only
+/// that path is to blame: who knows one such must not get all others left alone.
+#[must_use]
+pub fn is_trouble(status: u16) -> bool {
+    matches!(status, 502..=504)
 }
 
 /// What an error of the client is to those who may try again.

@@ -115,6 +115,31 @@ fn an_error_that_one_client_provokes_is_not_the_next_ones() {
     assert!(origin.asked_for("/p0").iter().all(|asked| asked.head.len() < 1000));
 }
 
+/// Whoever knows a path that fails, or of which the origin tells nonsense, must not get the origin left alone.
+#[test]
+fn what_one_path_answers_says_nothing_of_others() {
+    let origin = Scripted::start(|asked| match asked.target() {
+        "/broken" => answer(500, "", b"broken"),
+        "/odd" => answer(206, "ETag: \"1\"\r\nContent-Range: bytes 7-9/10\r\n", b"odd"),
+        _ => honest(asked, "\"1\"", FRESH, b"well"),
+    });
+    let node = Setup::new().origin(&origin.url()).arg("--slice-retries").arg("0").start();
+    for (method, path) in [("GET", "/broken"), ("POST", "/broken"), ("GET", "/odd")] {
+        for at in 0..40 {
+            let reply = node.slice().call(&Request::new(method, path).header("X-At", at.to_string()));
+            assert!(reply.status >= 500 && reply.status != 503, "{method} {path}: {}", reply.status);
+        }
+        for at in 0..8 {
+            let well = format!("/well{}{at}", path.trim_start_matches('/'));
+            assert_eq!(
+                get(&node, &format!("{well}{method}"), &[]).must_be(200).body,
+                b"well",
+                "{method} {path}"
+            );
+        }
+    }
+}
+
 #[test]
 fn another_method_is_no_get_and_leaves_nothing() {
     let origin = Scripted::start(gullible);

@@ -88,6 +88,9 @@ fn say(row: &Row, count: usize, asked: &Asked) -> Vec<u8> {
         match word.split_once('=') {
             Some(("tag", value)) => value.clone_into(&mut tag),
             Some(("etag", value)) => etag = Some(value.to_owned()),
+            Some(("pause", value)) => {
+                thread::sleep(Duration::from_millis(value.parse().expect("milliseconds")));
+            }
             Some(("status", value)) => status = value.parse().expect("a status"),
             _ if *word == "plain" => {}
             _ => write!(fields, "{}\r\n", dated(word)).expect("into a string"),

@@ -12,7 +12,7 @@ use crate::state::fields::Fields;
 use crate::state::forward::{Bypassed, Line, of_passed_answer, of_passed_request};
 use crate::state::freshness::invalidates;
 use crate::state::status::{Forwarded, Told, via};
-use crate::upstream::{Closed, Upstream};
+use crate::upstream::{Closed, Upstream, is_trouble};
 use net::Exchange;
 use net::client::{Ask, ClientError, Reply, Url};
 use net::exchange::Length;
@@ -43,7 +43,7 @@ impl<I: Io> SliceService<I> {
         let answered = self.ask_origin(routed, upstream, exchange).await?;
         // A client that spoils its body says nothing of the origin.
         if !matches!(&answered, Err(refused) if refused.status < 500) {
-            turn.on_outcome(answered.as_ref().is_ok_and(|reply| reply.head.status < 500));
+            turn.on_outcome(answered.as_ref().is_ok_and(|reply| !is_trouble(reply.head.status)));
         }
         let reply = match answered {
             Ok(reply) => reply,
