@@ -32,7 +32,8 @@ fn logged(node: &Node, name: &str) -> u64 {
 #[test]
 fn each_request_is_a_line_in_the_file_that_has_the_name() {
     let origin = Origin::start();
-    let setup = proxy(&origin);
+    // Lines of one column are in the order of its answers.
+    let setup = proxy(&origin).cpuset(tests::node::cpuset(1));
     let (path, moved) = (setup.path("access.log"), setup.path("access.log.1"));
     let mut node = setup.arg("--slice-access-log").arg(path.to_str().expect("UTF-8")).start();
     origin.put("/a", object(1, 3 * MIB));
