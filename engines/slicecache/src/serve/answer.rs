@@ -85,15 +85,18 @@ impl<I: Io> SliceService<I> {
         loop {
             let next = match step.take() {
                 Some(first) => first,
-                None => exchange.wait_for(sitting.next(taken)).await?,
+                None => match exchange.wait_for(sitting.next(taken)).await {
+                    // The client has all of it, and left before its owner said that there is no more.
+                    Err(_) if frame.left() == 0 => break,
+                    next => next?,
+                },
             };
             taken = match next {
                 Step::Done => break,
                 Step::Ended(why) => return Ok(Some(why)),
                 step => self.send_step(step, &sitting, &mut frame, exchange).await?,
             };
-            // Its owner hears so from the sitting: a client that has all of it may be gone before anybody is asked for more.
-            if frame.left() == 0 {
+            if head.is_whole {
                 break;
             }
             self.let_others().await;
