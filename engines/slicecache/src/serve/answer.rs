@@ -73,7 +73,7 @@ impl<I: Io> SliceService<I> {
         loop {
             let next = match step.take() {
                 Some(first) => first,
-                None => exchange.wait_for(sitting.next(taken)).await?,
+                None => exchange.wait_for(Box::pin(sitting.next(taken))).await?,
             };
             taken = match next {
                 Step::Done => break,
@@ -109,9 +109,9 @@ impl<I: Io> SliceService<I> {
             Step::Done | Step::Ended(_) => unreachable!("handled by the caller"),
         };
         if let Step::Disk(digest, object, at) = &step {
-            let sent = self.send_from_disk((digest, object, at.clone()), frame, exchange).await?;
+            let sent = Box::pin(self.send_from_disk((digest, object, at.clone()), frame, exchange)).await?;
             if sent < len {
-                sitting.lost(*digest).await;
+                Box::pin(sitting.lost(*digest)).await;
             }
             return Ok(sent);
         }
