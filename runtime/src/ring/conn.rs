@@ -186,7 +186,7 @@ impl RingConn {
 /// askew are one more than a pipe holds.
 fn leaves_a_rest(from: usize, len: usize) -> bool {
     let pages = (from % PAGE_BYTES + len).div_ceil(PAGE_BYTES);
-    from % PAGE_BYTES != 0 && pages > SENDFILE_PAGES
+    !from.is_multiple_of(PAGE_BYTES) && pages > SENDFILE_PAGES
 }
 
 impl Conn for RingConn {
