@@ -162,7 +162,7 @@ mod tests {
             assert!(bytes.starts_with(&expected), "{range}: {}", String::from_utf8_lossy(&bytes[..200]));
             expected.clear();
             pattern.write(Pattern::place(5, part.start), len, &mut expected).expect("a vector takes all");
-            assert!(bytes.ends_with(&expected) && bytes.len() % 2 == 0, "{range}");
+            assert!(bytes.ends_with(&expected) && bytes.len().is_multiple_of(2), "{range}");
             let (first, second) = bytes.split_at(bytes.len() / 2);
             assert_eq!(first, second, "{range}");
         }
