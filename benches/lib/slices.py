@@ -21,7 +21,8 @@ LOG = WORK / "slice-origin/fetches"
 LOG_S = 0.4
 # Of the bytes of a run that is to be hot.
 FROM_DISK_PART_MAX = 0.03
-WARM_MAX = 8
+# So often, with time between for what waits to be stored.
+WARM_MAX, STORED_S = 16, 0.5
 fresh = itertools.count(time.time_ns())
 
 
@@ -89,6 +90,7 @@ def heat(at, paths):
             part = 1 - given.get("l0", 0) / max(sum(given.values()), 1)
             if part <= FROM_DISK_PART_MAX:
                 break
+            time.sleep(STORED_S)
         else:
             raise Unmeasured(f"asked for {WARM_MAX} times, {part:.0%} still do not come from RAM: {given}")
 

@@ -233,12 +233,17 @@ impl<I: Io> Sitting<I> {
     pub async fn open(&mut self, ask: &Arc<Ask>) -> Opened {
         self.is_over = false;
         let reader = self.reader;
-        let opened = match self.columns.ask(self.column, || Request::Open(reader, ask.clone())).await {
-            Some(Reply::Opened(opened)) => opened,
-            Some(_) => unreachable!("an open has its own reply"),
-            None => {
-                let why = "too many requests wait for another column";
-                Opened::Refused(Refused::new(Status::ServiceUnavailable, why))
+        let opened = if self.column == self.columns.here {
+            self.columns.owner.open(reader, ask.clone()).await
+        } else {
+            // Boxed, as all that is rare or long on this way: a request moves its whole future several times.
+            match Box::pin(self.columns.ask(self.column, || Request::Open(reader, ask.clone()))).await {
+                Some(Reply::Opened(opened)) => opened,
+                Some(_) => unreachable!("an open has its own reply"),
+                None => {
+                    let why = "too many requests wait for another column";
+                    Opened::Refused(Refused::new(Status::ServiceUnavailable, why))
+                }
             }
         };
         self.is_over = !matches!(&opened, Opened::Answer(head) if head.is_read());

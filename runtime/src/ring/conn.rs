@@ -24,6 +24,9 @@ const SENDFILE_BYTES_MIN: usize = 4 << 10;
 /// From here on copying wins again: page references of many connections overlap in the cache, the copy stays in it (CPU per
 /// MiB with 16 connections, sendfile / copy: 1 MiB 397 / 298, 64 MiB 405 / 244 µs).
 const SENDFILE_STRETCH_MAX: usize = 512 << 10;
+/// Pages that sendfile hands to the socket at a time: the slots of a pipe.
+const SENDFILE_PAGES: usize = 16;
+const PAGE_BYTES: usize = 4 << 10;
 
 /// Received at once when the column's buffers are all out.
 const OWN_BYTES: usize = 8 << 10;
@@ -182,6 +185,13 @@ impl RingConn {
     }
 }
 
+/// Whether sendfile would send the end of a short stretch by itself, which costs as much as the rest of it: pages that lie
+/// askew are one more than a pipe holds.
+fn leaves_a_rest(from: usize, len: usize) -> bool {
+    let pages = (from % PAGE_BYTES + len).div_ceil(PAGE_BYTES);
+    !from.is_multiple_of(PAGE_BYTES) && pages > SENDFILE_PAGES
+}
+
 impl Conn for RingConn {
     type Chunk = Chunk;
 
@@ -258,7 +268,7 @@ impl Conn for RingConn {
         from: usize,
         len: usize,
     ) -> io::Result<()> {
-        if !(SENDFILE_BYTES_MIN..SENDFILE_STRETCH_MAX).contains(&len) {
+        if !(SENDFILE_BYTES_MIN..SENDFILE_STRETCH_MAX).contains(&len) || leaves_a_rest(from, len) {
             return self.send_all(head, &pages[from..from + len], SendFlags::empty()).await;
         }
         if !head.is_empty() {

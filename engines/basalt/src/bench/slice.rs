@@ -38,6 +38,10 @@ const SIZE_BYTES: u64 = 1 << 20;
 
 /// Runs the load.
 pub fn run(args: &BenchSlice) -> Result<Report, Error> {
+    // What clap lets pass beside a flag that a target excludes.
+    if args.target.is_none() && !args.paths.is_empty() {
+        return Err(Error::usage("--path is of a --target").fix("--target 127.0.0.1:8080"));
+    }
     let cpus = columns::choose_cpus(args.run.cpuset.as_deref())?;
     let cpu = cpus[cpus.len() - 1];
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

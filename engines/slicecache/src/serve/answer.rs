@@ -85,7 +85,7 @@ impl<I: Io> SliceService<I> {
         loop {
             let next = match step.take() {
                 Some(first) => first,
-                None => match exchange.wait_for(sitting.next(taken)).await {
+                None => match exchange.wait_for(Box::pin(sitting.next(taken))).await {
                     // The client has all of it, and left before its owner said that there is no more.
                     Err(_) if frame.left() == 0 => break,
                     next => next?,
@@ -125,9 +125,9 @@ impl<I: Io> SliceService<I> {
             Step::Done | Step::Ended(_) => unreachable!("handled by the caller"),
         };
         if let Step::Disk(digest, object, at) = &step {
-            let sent = self.send_from_disk((digest, object, at.clone()), frame, exchange).await?;
+            let sent = Box::pin(self.send_from_disk((digest, object, at.clone()), frame, exchange)).await?;
             if sent < len {
-                sitting.lost(*digest).await;
+                Box::pin(sitting.lost(*digest)).await;
             }
             return Ok(sent);
         }

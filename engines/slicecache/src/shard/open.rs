@@ -62,7 +62,8 @@ impl<I: Io> Owner<I> {
         let vary = match known {
             Some(vary) => Some(vary),
             None => {
-                let vary = self.read_record(&ask.name, &ask.name).await.map(|entry| entry.vary);
+                let record = Box::pin(self.read_record(&ask.name, &ask.name)).await;
+                let vary = record.map(|entry| entry.vary);
                 if let Some(vary) = &vary {
                     self.note_vary(ask.name, vary.clone());
                 }
@@ -172,7 +173,9 @@ impl<I: Io> Owner<I> {
             content_type: &String::from_utf8_lossy(content_type),
             now_s,
         };
-        let answer = asked.answer([self.io.random(), self.io.random()]);
+        let is_several = fields.only("range").is_some_and(|range| range.contains(&b','));
+        let random = if is_several { [self.io.random(), self.io.random()] } else { [0; 2] };
+        let answer = asked.answer(random);
         let (slices_here, slices) = fill.counts(&answer.ranges);
         if is_coalesced(is_collapsed, forwarded, fill.any_comes(&answer.ranges)) {
             self.metrics.coalesced.inc();
