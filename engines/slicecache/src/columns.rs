@@ -9,7 +9,7 @@ use crate::planted::{self, Bug};
 use crate::shard::{Owner, PURGE_SHARD};
 use crate::state::fill::{Reader, Why};
 use crate::state::key::Name;
-use crate::state::purge::{Numbered, Purge};
+use crate::state::purge::{Names, Numbered, Purge};
 use net::http1::Status;
 use runtime::call::{CallBusy, Caller, Letter, Respond};
 use runtime::io::Io;
@@ -131,8 +131,22 @@ impl<I: Io> Columns<I> {
     }
 
     /// What is stored of an object no longer holds.
-    pub async fn invalidate(&self, name: Name) {
-        self.ask(self.map.owner(shard_of(&name)), || Request::Invalidate(name)).await;
+    pub async fn invalidate(&self, name: Name, target: String) {
+        let me = self.me.upgrade().expect("it is being called");
+        let (done, over) = Oneshot::new();
+        // A task of its own, as a purge is.
+        self.owner.spawn("slice-invalidate", async move {
+            let column = me.map.owner(shard_of(&name));
+            let reply = me.ask(column, || Request::Invalidate(name)).await;
+            if matches!(reply, Some(Reply::Invalidated(true))) {
+                let purge = Purge { names: Names::Target(target), is_soft: false };
+                if let Err(why) = me.purge(purge).await {
+                    tracing::warn!(%why, "what an unsafe method changed is still served to some");
+                }
+            }
+            done.set(());
+        });
+        over.await;
     }
 
     /// The counts of all columns.
@@ -200,10 +214,7 @@ async fn answer<I: Io>(owner: &Rc<Owner<I>>, request: Request) -> Reply {
             Reply::Noted
         }
         Request::Scrape => Reply::Snapshot(Box::new(owner.snapshot())),
-        Request::Invalidate(name) => {
-            owner.invalidate(&name).await;
-            Reply::Noted
-        }
+        Request::Invalidate(name) => Reply::Invalidated(owner.invalidate(&name).await),
     }
 }
 

@@ -47,7 +47,7 @@ impl<I: Io> SliceService<I> {
             Err(refused) => return self.refuse(refused, exchange).await,
         };
         if invalidates(routed.method, reply.head.status) {
-            exchange.wait_for(self.columns.invalidate(routed.key.name())).await?;
+            exchange.wait_for(self.columns.invalidate(routed.key.name(), routed.key.target())).await?;
         }
         self.relay(routed, why, reply, exchange).await
     }

@@ -149,11 +149,17 @@ impl<I: Io> Owner<I> {
         self.purges.borrow().verdict(&Entry { generation, target: &target, tags })
     }
 
-    /// What an unsafe method changed is not served any more (RFC 9111 §4.4).
-    pub async fn invalidate(&self, primary: &Name) {
+    /// What an unsafe method changed is not served any more (RFC 9111 §4.4). Whether its answers depend on fields: then there may
+    /// be more of them in the tier, under names that follow from fields that nobody has sent since the start.
+    pub async fn invalidate(&self, primary: &Name) -> bool {
         if planted::is(Bug::InvalidationSkipped) {
-            return;
+            return false;
         }
+        let known = self.varies.borrow().get(primary).map(|vary| !vary.is_empty());
+        let has_variants = match known {
+            Some(has) => has,
+            None => self.read_record(primary, primary).await.is_some_and(|entry| !entry.vary.is_empty()),
+        };
         // Once more for those that found a record while it was being deleted.
         for _ in 0..2 {
             self.varies.borrow_mut().remove(primary);
@@ -168,6 +174,7 @@ impl<I: Io> Owner<I> {
                 self.maybe_release(live);
             }
         }
+        has_variants
     }
 
     fn maybe_tidy(&self) {
