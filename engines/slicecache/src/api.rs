@@ -63,6 +63,8 @@ pub enum Reply {
     Opened(Opened),
     /// To `Next`.
     Step(Step),
+    /// To `Invalidate`: whether there may be variants in the tier that nobody here knows of.
+    Invalidated(bool),
     /// To `Order`: as it was written down, or why it was not.
     Ordered(Result<Arc<Numbered>, String>),
     /// To `Invalidate`: whether there may be variants of it that only their records know of.

@@ -8,7 +8,7 @@ use crate::live::shard_of;
 use crate::planted::{self, Bug};
 use crate::shard::{Owner, PURGE_SHARD};
 use crate::state::fill::{Reader, Why};
-use crate::state::key::{CacheKey, Name};
+use crate::state::key::Name;
 use crate::state::purge::{Names, Numbered, Purge};
 use net::http1::Status;
 use runtime::call::{CallBusy, Caller, Letter, Respond};
@@ -131,15 +131,22 @@ impl<I: Io> Columns<I> {
     }
 
     /// What is stored of an object no longer holds.
-    pub async fn invalidate(&self, key: &CacheKey) {
-        let name = key.name();
-        let reply = self.ask(self.map.owner(shard_of(&name)), || Request::Invalidate(name)).await;
-        // Nobody can list variants that are on disk alone; a purge needs no list.
-        if let Some(Reply::Invalidated(true)) = reply
-            && let Err(why) = self.purge(Purge { names: Names::Target(key.target()), is_soft: false }).await
-        {
-            tracing::warn!(%why, "what an unsafe method changed may be served until it is stale");
-        }
+    pub async fn invalidate(&self, name: Name, target: String) {
+        let me = self.me.upgrade().expect("it is being called");
+        let (done, over) = Oneshot::new();
+        // A task of its own, as a purge is.
+        self.owner.spawn("slice-invalidate", async move {
+            let column = me.map.owner(shard_of(&name));
+            let reply = me.ask(column, || Request::Invalidate(name)).await;
+            if matches!(reply, Some(Reply::Invalidated(true))) {
+                let purge = Purge { names: Names::Target(target), is_soft: false };
+                if let Err(why) = me.purge(purge).await {
+                    tracing::warn!(%why, "what an unsafe method changed is still served to some");
+                }
+            }
+            done.set(());
+        });
+        over.await;
     }
 
     /// The counts of all columns.

@@ -50,7 +50,7 @@ impl<I: Io> SliceService<I> {
             Err(refused) => return self.refuse(refused, exchange).await,
         };
         if invalidates(routed.method, reply.head.status) {
-            exchange.wait_for(self.columns.invalidate(&routed.key)).await?;
+            exchange.wait_for(self.columns.invalidate(routed.key.name(), routed.key.target())).await?;
         }
         self.relay(routed, why, reply, exchange).await
     }

@@ -153,15 +153,16 @@ impl<I: Io> Owner<I> {
         self.purges.borrow().verdict(&Entry { generation, target: &target, tags })
     }
 
-    /// What an unsafe method changed is not served any more (RFC 9111 §4.4). True: there may be variants that are on disk alone.
+    /// What an unsafe method changed is not served any more (RFC 9111 §4.4). Whether its answers depend on fields: then there may
+    /// be more of them in the tier, under names that follow from fields that nobody has sent since the start.
     pub async fn invalidate(&self, primary: &Name) -> bool {
         if planted::is(Bug::InvalidationSkipped) {
             return false;
         }
-        let known = self.varies.borrow().get(primary).cloned();
-        let vary = match known {
-            Some(vary) => vary,
-            None => self.read_record(primary, primary).await.map(|entry| entry.vary).unwrap_or_default(),
+        let known = self.varies.borrow().get(primary).map(|vary| !vary.is_empty());
+        let has_variants = match known {
+            Some(has) => has,
+            None => self.read_record(primary, primary).await.is_some_and(|entry| !entry.vary.is_empty()),
         };
         // Once more for those that found a record while it was being deleted.
         for _ in 0..2 {
@@ -177,7 +178,7 @@ impl<I: Io> Owner<I> {
                 self.maybe_release(live);
             }
         }
-        !vary.is_empty()
+        has_variants
     }
 
     fn maybe_tidy(&self) {
