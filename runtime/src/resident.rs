@@ -18,12 +18,25 @@ use std::ops::Deref;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::ptr::NonNull;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 /// Pinned pages of one stretch of a file. Clones share them; the last one unpins.
 #[derive(Clone)]
 pub struct Resident {
     pinned: Arc<Pinned>,
+}
+
+/// Pinned pages that somebody else keeps: to be had for as long as that lasts.
+#[derive(Clone, Debug)]
+pub struct Observed {
+    pinned: Weak<Pinned>,
+}
+
+impl Observed {
+    /// The pages, if anybody still has them pinned.
+    pub fn resident(&self) -> Option<Resident> {
+        self.pinned.upgrade().map(|pinned| Resident { pinned })
+    }
 }
 
 enum Pinned {
@@ -89,6 +102,11 @@ impl Resident {
         Resident { pinned: Arc::new(Pinned::Copied(bytes, loan)) }
     }
 
+    /// The same pages, without keeping them pinned.
+    pub fn observe(&self) -> Observed {
+        Observed { pinned: Arc::downgrade(&self.pinned) }
+    }
+
     /// Sends up to `count` bytes at `from` of this stretch without copying them; the socket must not block.
     pub(crate) fn sendfile(&self, socket: impl AsFd, from: usize, count: usize) -> io::Result<usize> {
         let Pinned::Mapped(mapped) = &*self.pinned else { unreachable!("the ring pins mapped pages only") };
@@ -147,6 +165,11 @@ mod tests {
         if let Some(r) = r {
             assert_eq!(r.len(), 65_904);
         }
+        let copied = Resident::copied(Box::new([7; 9]), loan());
+        let observed = copied.observe();
+        assert_eq!(observed.resident().as_deref(), Some(&[7; 9][..]));
+        drop(copied);
+        assert!(observed.resident().is_none(), "looking on keeps nothing pinned");
         let wrong = Resident::pin(&path, 0, 4096, loan(), |_| false).map(|r| r.is_some());
         assert!(!matches!(wrong, Ok(true)), "unverified pages were handed out");
         let beyond =

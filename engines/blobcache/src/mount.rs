@@ -6,6 +6,7 @@
 //! | `inodes`, `opens`, `told` | pure, on the owner: nodes and lookups; modes, backing ids and sources of open nodes; handles that others tell of |
 //! | `nodes` | the owner's part of a connection: lookups, opens, what ends them |
 //! | `read`, `origin` | bytes on the owner: RAM, disk, verified; from an origin as they arrive |
+//! | `near` | pages that were answered of late, on any column |
 //! | `ask`, `data`, `failure` | what travels between columns |
 //! | `wait`, `listing` | what cannot be answered at once; pages of directories |
 //! | `answer`, `deadline` | the reply and what undoes it; waiting, but not for ever |
@@ -36,6 +37,7 @@ mod deadline;
 mod failure;
 mod inodes;
 mod listing;
+mod near;
 pub mod nodes;
 mod opens;
 mod origin;
@@ -50,14 +52,18 @@ pub use wait::Later;
 
 use crate::api::{Reply as OwnerReply, Request as OwnerRequest};
 use crate::metrics::mount::{Requests, Timed};
+use crate::metrics::reads::Level;
 use crate::shard::Columns;
 use answer::{Asked, Body, Held};
 use ask::{First, NodeRequest, Read};
+use data::Data;
 use fuse_lowlevel::{Opened, Operation, Reply, Request, StatFs};
 use inodes::{is_small, shard_of};
 use listing::Page;
+use near::Near;
 use nodes::Hooks;
 use runtime::io::Io;
+use runtime::resident::Observed;
 use runtime::shards::Shard;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
@@ -111,6 +117,7 @@ pub struct Mount<I: Io> {
     kind: Kind,
     looks: Looks,
     requests: Requests,
+    near: RefCell<Near<Observed>>,
     /// Handles given out here without asking.
     opened_total: Cell<u64>,
     /// Nodes whose failures were logged, and when.
@@ -146,6 +153,7 @@ impl<I: Io> Mount<I> {
             kind,
             looks,
             requests,
+            near: RefCell::default(),
             opened_total: Cell::new(0),
             logged: RefCell::default(),
         })
@@ -153,6 +161,7 @@ impl<I: Io> Mount<I> {
 
     /// The connection has ended: drops what this column owns of it.
     pub fn end(&self) {
+        self.near.borrow_mut().clear();
         if let Some(nodes) = self.columns.local().nodes(self.connection) {
             nodes.clear();
         }
@@ -246,9 +255,13 @@ impl<I: Io> Mount<I> {
                 }
             },
             Operation::Read(read) if is_blob => {
-                let range = read.offset..read.offset.saturating_add(u64::from(read.size_bytes));
+                let (offset, size_bytes) = (read.offset, u64::from(read.size_bytes));
+                if let Some(answer) = self.from_near(asked, node, offset, size_bytes) {
+                    return Sorted::Begun(Begun::Done(answer));
+                }
+                let range = offset..offset.saturating_add(size_bytes);
                 let read = Read { node, range, until_ns, first: First::Unknown };
-                of_blob(NodeRequest::Read(read), Wanted::Data(node))
+                of_blob(NodeRequest::Read(read), Wanted::Data(node, offset))
             }
             Operation::Lseek { offset, whence, .. } if is_blob => {
                 of_blob(NodeRequest::Inode(node), Wanted::Seek(offset, whence))
@@ -266,6 +279,25 @@ impl<I: Io> Mount<I> {
                 Sorted::Begun(Begun::Later(Later { asked, until_ns, what: Wait::Listing(page) }))
             }
             ref other => Sorted::Known(self.of_none(other, node)),
+        }
+    }
+
+    /// Answers a read from pages that this column was given of late. Counted here, as the owner does not hear of it.
+    fn from_near(self: &Rc<Self>, asked: Asked, node: u64, offset: u64, size: u64) -> Option<Answer<I>> {
+        let near = &mut *self.near.borrow_mut();
+        let (pages, range) = near.find(node, offset, size, asked.at_ns)?;
+        let data = Data::Pages(pages.resident()?, range);
+        let owner = self.columns.local();
+        owner.tier.on_shared();
+        owner.metrics.mount.on_read(Level::Ram, size);
+        Some(Answer::new(self, asked, Body::Data(data), Held::Nothing))
+    }
+
+    /// What the next reads nearby can be answered from.
+    fn note_near(&self, asked: Asked, node: u64, offset: u64, data: &Data) {
+        if let Data::Pages(pages, range) = data {
+            let near = &mut *self.near.borrow_mut();
+            near.note(node, offset, range.len(), (pages.observe(), pages.len()), asked.at_ns);
         }
     }
 

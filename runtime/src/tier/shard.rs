@@ -536,6 +536,11 @@ impl<I: Io> Shard<I> {
         }
     }
 
+    /// Bytes that some column holds in RAM were read by one who had been given them before.
+    pub fn on_shared(&self) {
+        bump(&self.inner.ram_hits);
+    }
+
     /// Bytes taken on the disks of all columns together, and their quotas.
     pub fn disk_usage(&self) -> (u64, u64) {
         let budgets = self.inner.plan.disks.iter().map(|d| &d.budget);

@@ -42,8 +42,8 @@ pub(super) enum Wanted {
     Attributes,
     /// A handle of that node.
     Handle(u64),
-    /// Bytes of that node.
-    Data(u64),
+    /// Bytes of that node, from that offset on.
+    Data(u64, u64),
     /// The digest as an xattr, for so much room.
     Digest(u32),
     /// The list of xattrs, the same.
@@ -125,10 +125,11 @@ impl<I: Io> Mount<I> {
                 }
                 Err(failure) => self.failed(asked, node, &failure),
             },
-            (Wanted::Data(_), NodeReply::Data(Ok(data))) => {
+            (Wanted::Data(node, offset), NodeReply::Data(Ok(data))) => {
+                self.note_near(asked, node, offset, &data);
                 Answer::new(self, asked, Body::Data(data), Held::Nothing)
             }
-            (Wanted::Data(node), NodeReply::Data(Err(failure))) => {
+            (Wanted::Data(node, _), NodeReply::Data(Err(failure))) => {
                 // A reader can do nothing about a node that is not to be used any more.
                 self.failed(asked, node, &Failure::io(failure))
             }
