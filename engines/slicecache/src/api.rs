@@ -67,8 +67,6 @@ pub enum Reply {
     Invalidated(bool),
     /// To `Order`: as it was written down, or why it was not.
     Ordered(Result<Arc<Numbered>, String>),
-    /// To `Invalidate`: whether there may be variants of it that only their records know of.
-    Invalidated(bool),
     /// To `Scrape`.
     Snapshot(Box<Snapshot>),
     /// To all others.

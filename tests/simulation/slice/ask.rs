@@ -1,6 +1,5 @@
 //! What a client asks, and what the naive answer to its Range is.
 
-#![expect(clippy::single_range_in_vec_init, reason = "one range is what is meant")]
 
 use super::objects::{Object, VARIANTS};
 use super::reply::CLIENTS_FIELD;
