@@ -1,6 +1,5 @@
 //! What a client asks, and what the naive answer to its Range is.
 
-
 use super::objects::{Object, VARIANTS};
 use super::reply::CLIENTS_FIELD;
 use runtime::twin::Rng;
