@@ -198,7 +198,7 @@ impl<I: Io> Owner<I> {
             Effect::Drop(slice) => {
                 if let Some(known) = &state.known {
                     let (me, digest) = (self.me(), live.slice_digest(known.number, slice));
-                    self.spawn("slice-drop", async move { me.delete(digest).await });
+                    self.spawn("slice-drop", async move { _ = me.delete(digest).await });
                 }
             }
             Effect::Wake(reader) => {

@@ -104,11 +104,13 @@ impl<I: Io> Owner<I> {
         self.tier.commit_object(digest, incoming, KEEP).await.map(|_| ())
     }
 
-    /// What cannot be deleted is found by nobody, and goes when the disk is full.
-    pub(crate) async fn delete(&self, digest: Digest) {
-        if let Err(error) = self.tier.delete(digest).await {
+    /// What cannot be deleted goes when the disk is full; `false`: such a thing.
+    pub(crate) async fn delete(&self, digest: Digest) -> bool {
+        let deleted = self.tier.delete(digest).await;
+        if let Err(error) = &deleted {
             tracing::debug!(%digest, %error, "what is of no more use stays until the disk is full");
         }
+        deleted.is_ok()
     }
 
     /// Deletes all that is stored of a version.

@@ -61,7 +61,7 @@ pub const KINDS: [Kind; 10] = [
     Kind { control: Some("max-age=6"), fresh_s: 6, varies: true, ..TAGGED },
     Kind { control: Some("no-cache"), fresh_s: 0, ..TAGGED },
     Kind { control: Some("no-store"), fresh_s: 0, is_shared: false, ..TAGGED },
-    Kind { validated: Validated::Not, control: Some("max-age=5"), fresh_s: 0, is_shared: false, ..TAGGED },
+    Kind { validated: Validated::Not, control: Some("max-age=5"), fresh_s: 5, ..TAGGED },
 ];
 
 /// What an object was from one change to the next.

@@ -57,6 +57,11 @@ pub struct Outcome {
     pub faults: Vec<u64>,
 }
 
+/// From this kind of run on.
+const DISKS_FAIL_FROM: u64 = 4;
+/// From this one on not only reads fail.
+const WRITES_FAIL_FROM: u64 = 6;
+
 /// What goes wrong in a run.
 struct Profile {
     kind: u64,
@@ -88,7 +93,7 @@ fn profile(severity: Option<u64>, rng: &mut Rng) -> Profile {
         (Fault::PinRefused, 100_000),
         (Fault::SlowNetwork, 5_000),
     ]);
-    if kind >= 4 {
+    if kind >= DISKS_FAIL_FROM {
         some(&[
             (Fault::Reset, 1_000),
             (Fault::AcceptError, 20_000),
@@ -96,7 +101,7 @@ fn profile(severity: Option<u64>, rng: &mut Rng) -> Profile {
             (Fault::ReadError, 4_000),
         ]);
     }
-    if kind >= 6 {
+    if kind >= WRITES_FAIL_FROM {
         some(&[
             (Fault::WriteError, 1_000),
             (Fault::SyncError, 1_000),
@@ -147,12 +152,16 @@ pub fn run(plan: Plan) -> Result<Outcome, String> {
         Object::new(number, kind, slice_bytes, &mut rng)
     });
     let world = World::new(twin.watch(), slice_bytes, profile.calm, objects.collect());
+    world.disks_fail.set(profile.kind >= DISKS_FAIL_FROM);
     origin::serve(&twin.outside(), &world, rng.any());
     let slice = slice_plan(slice_bytes, &mut rng);
     let operations_wanted = plan.operations;
     let mut run = Run { twin, rng, world, profile, slice, crashes: 0, operations_wanted };
-    match run.boot_all().and_then(|()| run.heal()) {
-        Ok(()) => Ok(run.outcome()),
+    let done = run.boot_all();
+    // Before /metrics are asked, which say something of the machine too.
+    let trace = run.twin.trace();
+    match done.and_then(|()| run.heal()) {
+        Ok(()) => Ok(run.outcome(trace)),
         Err(broken) => {
             let Profile { kind, dirs, quota_bytes, .. } = run.profile;
             let boot = run.world.boot.get();
@@ -181,15 +190,18 @@ impl Run {
         self.world.broken.borrow().clone().map_or(Ok(()), Err)
     }
 
-    fn start(&mut self, healthy: bool) -> Result<Node, String> {
+    /// `None`: what a write or a sync that failed left on the disks cannot be started from. It says what is wrong and changes
+    /// nothing: that is all that a node can do.
+    fn start(&mut self, healthy: bool) -> Result<Option<Node>, String> {
         for attempt in 0..=TRIES {
             let Profile { quota_bytes, dirs, .. } = self.profile;
             let mend = healthy || attempt == TRIES;
             self.twin.set_faults(if mend { FaultPlan::none() } else { self.profile.faults.clone() });
             let columns = self.rng.within(1, 3) as usize;
             match start(&mut self.twin, &self.world, (columns, dirs, quota_bytes), &self.slice) {
-                Ok(node) => return Ok(node),
+                Ok(node) => return Ok(Some(node)),
                 Err(_) if !mend => {}
+                Err(_) if self.profile.kind >= WRITES_FAIL_FROM => return Ok(None),
                 Err(reason) => return Err(format!("the node does not start: {reason}")),
             }
         }
@@ -210,7 +222,7 @@ impl Run {
 
     /// One boot: until `operations` are done in all, or the node fails; then its end.
     fn boot(&mut self, operations: u64) -> Result<(), String> {
-        let mut node = self.start(false)?;
+        let Some(mut node) = self.start(false)? else { return Ok(()) };
         self.twin.set_faults(self.profile.faults.clone());
         self.world.lies_ppm.set(self.profile.lies_ppm);
         self.world.stop.set(false);
@@ -262,7 +274,7 @@ impl Run {
         self.world.stop.set(true);
         let world = self.world.clone();
         self.twin.run_until(LIMIT_NS, || world.running.get() == 0);
-        let node = self.start(true)?;
+        let Some(node) = self.start(true)? else { return Ok(()) };
         settle(&self.twin, &self.world);
         boot::stop(&self.twin, node);
         self.broken()?;
@@ -272,9 +284,9 @@ impl Run {
         }
     }
 
-    fn outcome(&self) -> Outcome {
+    fn outcome(&self, trace: (u64, u64)) -> Outcome {
         Outcome {
-            trace: self.twin.trace(),
+            trace,
             operations: self.world.operations.get(),
             crashes: self.crashes,
             simulated_ns: self.twin.now_ns(),

@@ -96,7 +96,6 @@ fn all(seeds: &[u64]) -> Outcome {
 }
 
 #[test]
-#[ignore = "some seeds show purges and invalidations that a failing disk loses: not mended yet"]
 fn every_answer_is_right() {
     let begin = Instant::now();
     if let Some(seed) = number("BASALT_SEED") {
@@ -125,7 +124,6 @@ fn every_answer_is_right() {
 }
 
 #[test]
-#[ignore = "its trace holds what /metrics says of the machine: not mended yet"]
 fn a_seed_is_one_run() {
     let trace =
         |seed| run(Plan { seed, operations: OPERATIONS, severity: None }).map(|outcome| outcome.trace);

@@ -2,6 +2,7 @@
 //! every slice was fetched once. Called by `run` and `lies`.
 
 use super::client::{Client, Pace};
+use super::objects::Validated;
 use super::workload::look_at_all;
 use super::world::World;
 use crate::boot;
@@ -73,7 +74,7 @@ pub fn fetched_once(world: &World) -> Result<(), String> {
     let mut fetched: BTreeMap<(u64, usize, u64), u64> = BTreeMap::new();
     for logged in log.iter().filter(|logged| !logged.is_passed) {
         let kind = objects[logged.object].kind;
-        if kind.varies || !kind.is_shared {
+        if kind.varies || !kind.is_shared || kind.validated == Validated::Not {
             continue;
         }
         let size = objects[logged.object].versions[0].size();

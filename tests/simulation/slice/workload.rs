@@ -155,23 +155,24 @@ impl Worker {
             self.change(object);
         }
         let head = format!("PURGE {target} HTTP/1.1\r\nHost: twin\r\n{field}{soft}\r\n");
-        self.order(&head, &[], names, is_soft).await
+        self.order(&head, &[], names, (is_soft, None)).await
     }
 
     /// An unsafe method: what is stored of its target no longer holds (RFC 9111 §4.4).
     async fn post(&mut self, object: usize) -> bool {
         let path = self.world.objects.borrow()[object].path();
         let head = format!("POST {path} HTTP/1.1\r\nHost: twin\r\nContent-Length: 3\r\n\r\n");
-        self.order(&head, b"new", Names::Object(object), true).await
+        let until = self.world.disks_fail.get().then(|| self.world.boot.get());
+        self.order(&head, b"new", Names::Object(object), (true, until)).await
     }
 
-    async fn order(&mut self, head: &str, body: &[u8], names: Names, is_soft: bool) -> bool {
+    async fn order(&mut self, head: &str, body: &[u8], names: Names, how: (bool, Option<u64>)) -> bool {
         let asked_ns = self.io.now_ns();
         let answer = self.call(head, body, Pace::Quick).await;
         let is_done = answer.is_some_and(|answer| answer.status == 200 && answer.end == End::Whole);
         if is_done {
-            let answered_ns = self.io.now_ns();
-            self.world.purged.borrow_mut().push(Purged { names, is_soft, asked_ns, answered_ns });
+            let (answered_ns, (is_soft, until)) = (self.io.now_ns(), how);
+            self.world.purged.borrow_mut().push(Purged { names, is_soft, until, asked_ns, answered_ns });
             self.world.seen.borrow_mut().purges += 1;
         }
         is_done

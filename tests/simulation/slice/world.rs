@@ -56,6 +56,8 @@ impl Names {
 pub struct Purged {
     pub names: Names,
     pub is_soft: bool,
+    /// The boot beyond which it need not hold: an unsafe method invalidates as well as the disks let it (RFC 9111 §4.4).
+    pub until: Option<u64>,
     pub asked_ns: u64,
     pub answered_ns: u64,
 }
@@ -142,6 +144,8 @@ pub struct World {
     pub watch: Watch,
     pub slice_bytes: u64,
     pub calm: Cell<Calm>,
+    /// What is deleted may come back with the next boot.
+    pub disks_fail: Cell<bool>,
     /// Of a million answers so many are lies.
     pub lies_ppm: Cell<u32>,
     /// Lies to be told first, in this order.
@@ -166,6 +170,7 @@ impl World {
             watch,
             slice_bytes,
             calm: Cell::new(calm),
+            disks_fail: Cell::new(false),
             lies_ppm: Cell::new(0),
             script: RefCell::default(),
             objects: RefCell::new(objects),

@@ -112,8 +112,12 @@ impl<I: Io> Owner<I> {
         Ok(())
     }
 
-    /// Everything that is stored of purges is known.
+    /// Everything that can be read of purges is known. What a disk has that is out has numbers that are counts, or times before
+    /// now: a number that was given twice would leave what the older purge did not hit to the newer one's order.
     pub fn on_purges_known(&self) {
+        if !self.tier.knows_all() {
+            self.purges.borrow_mut().skip_to(self.io.unix_ms());
+        }
         self.knows_purges.set(true);
         self.learning.wake();
     }
@@ -129,7 +133,7 @@ impl<I: Io> Owner<I> {
                 Verdict::Gone => {
                     self.forget(&live);
                     let (me, digest) = (self.me(), record_digest(&live.primary, &live.name.get()));
-                    self.spawn("slice-drop", async move { me.delete(digest).await });
+                    self.spawn("slice-drop", async move { _ = me.delete(digest).await });
                     self.maybe_release(&live);
                 }
             }
@@ -153,8 +157,8 @@ impl<I: Io> Owner<I> {
         self.purges.borrow().verdict(&Entry { generation, target: &target, tags })
     }
 
-    /// What an unsafe method changed is not served any more (RFC 9111 §4.4). Whether its answers depend on fields: then there may
-    /// be more of them in the tier, under names that follow from fields that nobody has sent since the start.
+    /// What an unsafe method changed is not served any more (RFC 9111 §4.4). Whether there may be more of it in the tier: a record
+    /// that could not be deleted, or variants under names that follow from fields that nobody has sent since the start.
     pub async fn invalidate(&self, primary: &Name) -> bool {
         if planted::is(Bug::InvalidationSkipped) {
             return false;
@@ -164,6 +168,7 @@ impl<I: Io> Owner<I> {
             Some(has) => has,
             None => self.read_record(primary, primary).await.is_some_and(|entry| !entry.vary.is_empty()),
         };
+        let mut all_deleted = true;
         // Once more for those that found a record while it was being deleted.
         for _ in 0..2 {
             self.varies.borrow_mut().remove(primary);
@@ -172,13 +177,13 @@ impl<I: Io> Owner<I> {
             for live in &of_it {
                 self.forget(live);
             }
-            self.delete(record_digest(primary, primary)).await;
+            all_deleted &= self.delete(record_digest(primary, primary)).await;
             for live in &of_it {
-                self.delete(record_digest(primary, &live.name.get())).await;
+                all_deleted &= self.delete(record_digest(primary, &live.name.get())).await;
                 self.maybe_release(live);
             }
         }
-        has_variants
+        has_variants || !all_deleted
     }
 
     fn maybe_tidy(&self) {

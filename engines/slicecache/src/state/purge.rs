@@ -203,6 +203,11 @@ impl Purges {
         Numbered { generation: self.reserved, purge }
     }
 
+    /// Orders that nobody can read now have numbers below `generation`: those that are given from now on are not.
+    pub fn skip_to(&mut self, generation: Generation) {
+        self.reserved = self.reserved.max(generation);
+    }
+
     /// An order holds from now on: its record is durable. Again is as once, and order does not matter.
     pub fn apply(&mut self, numbered: &Numbered) {
         let Numbered { generation, purge } = numbered;
