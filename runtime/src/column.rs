@@ -26,6 +26,9 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 use thread::{PREEMPT, Thread};
 
+pub(crate) use pulse::Pulse;
+
+mod pulse;
 mod thread;
 
 /// Submission queue entries: more in flight are submitted in turns.
@@ -195,6 +198,7 @@ pub struct Columns {
     life: Arc<AtomicU8>,
     bells: Vec<Arc<Doorbell>>,
     reports: Receiver<Report>,
+    pulses: Vec<Arc<Pulse>>,
 }
 
 /// Starts a column per CPU of `plan`. `bells[k]` is what other columns ring to wake column `k`.
@@ -209,7 +213,9 @@ where
     assert_eq!(plan.cpus.len(), bells.len(), "one doorbell a column");
     let (send, reports) = channel();
     let life = Arc::new(AtomicU8::new(STARTING));
-    let mut columns = Columns { threads: Vec::new(), life, bells, reports };
+    let pulses: Vec<Arc<Pulse>> = plan.cpus.iter().map(|_| Arc::default()).collect();
+    pulse::watch(&pulses, pulse::PERIOD).map_err(|e| format!("a thread beside the columns: {e}"))?;
+    let mut columns = Columns { threads: Vec::new(), life, bells, reports, pulses };
     for (index, &cpu) in plan.cpus.iter().enumerate() {
         let spawned = spawn(index, cpu, plan, &columns, send.clone(), set_up.clone());
         match spawned {
@@ -244,11 +250,13 @@ where
     S: Fn(Column) -> F + Send + 'static,
     F: Future<Output = Result<Body, String>> + 'static,
 {
-    let (bell, life) = (columns.bells[index].clone(), columns.life.clone());
+    let (bell, life, pulse) =
+        (columns.bells[index].clone(), columns.life.clone(), columns.pulses[index].clone());
+    let beating = pulse.clone();
     let (arena_bytes, spin_ns) = (plan.arena_bytes, plan.spin_ns);
     let unstarted = failures.clone();
     let main = move || async move {
-        let plan = (arena_bytes, spin_ns);
+        let plan = (arena_bytes, spin_ns, beating);
         if let Err(reason) = column_main(index, bell, life, plan, failures.clone(), set_up).await {
             let _ = failures.send(Report::Failed(index, reason));
         }
@@ -257,14 +265,14 @@ where
         let reason = format!("column {index} on CPU {cpu} could not start: {e}");
         let _ = unstarted.send(Report::Failed(index, reason));
     };
-    Thread::start(&format!("column-{index}"), cpu, PREEMPT, main, failed)
+    Thread::start(&format!("column-{index}"), cpu, (PREEMPT, pulse), main, failed)
 }
 
 async fn column_main<S, F>(
     index: usize,
     bell: Arc<Doorbell>,
     life: Arc<AtomicU8>,
-    (arena_bytes, spin_ns): (usize, u64),
+    (arena_bytes, spin_ns, pulse): (usize, u64, Arc<Pulse>),
     failures: Sender<Report>,
     set_up: S,
 ) -> Result<(), String>
@@ -280,7 +288,7 @@ where
     let stalls = Stalls::default();
     let io = RingIo::new(ring.clone(), arena, Clock::new(), stalls.clone());
     let (column, polled) = Column::new(index, io, stalls.clone(), life, failures);
-    let driver = drive(ring.clone(), bell, polled, spin_ns, stalls, stop.clone());
+    let driver = drive(ring.clone(), (bell, pulse), polled, spin_ns, stalls, stop.clone());
     let driver = glommio::spawn_local(driver).detach();
     let outcome = column.live(set_up).await;
     settle(&ring).await;

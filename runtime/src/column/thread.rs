@@ -5,6 +5,7 @@
 //! then would sleep for ever. So whoever waits for columns to start rouses those that have not begun: a signal makes the
 //! wait in the kernel return, and the executor looks again.
 
+use super::pulse::Pulse;
 use glommio::{CpuSet, LocalExecutorBuilder, Placement, PoolPlacement};
 use std::future::Future;
 use std::os::unix::thread::JoinHandleExt;
@@ -20,7 +21,7 @@ const BLOCKING_THREADS: usize = 2;
 /// A task that only yields starves timers until the preempt timer fires: keep it short.
 pub(super) const PREEMPT: Duration = Duration::from_millis(1);
 /// Nothing else uses it, and whoever sends it by mistake does no harm: by default it is ignored.
-const ROUSE: libc::c_int = libc::SIGURG;
+pub(super) const ROUSE: libc::c_int = libc::SIGURG;
 
 /// A running column, from outside.
 pub(super) struct Thread {
@@ -34,7 +35,7 @@ impl Thread {
     pub(super) fn start<F: Future<Output = ()> + 'static>(
         name: &str,
         cpu: usize,
-        preempt: Duration,
+        (preempt, pulse): (Duration, Arc<Pulse>),
         main: impl FnOnce() -> F + Send + 'static,
         failed: impl FnOnce(String) + Send + 'static,
     ) -> Result<Thread, String> {
@@ -49,14 +50,17 @@ impl Thread {
             .ring_depth(GLOMMIO_RING_DEPTH);
         let begun = Arc::new(AtomicBool::new(false));
         let begins = begun.clone();
-        let run = move || match builder.make() {
-            Ok(executor) => executor.run(async move {
-                begins.store(true, Ordering::Release);
-                main().await;
-            }),
-            Err(e) => {
-                begins.store(true, Ordering::Release);
-                failed(e.to_string());
+        let run = move || {
+            let _alive = pulse.begin();
+            match builder.make() {
+                Ok(executor) => executor.run(async move {
+                    begins.store(true, Ordering::Release);
+                    main().await;
+                }),
+                Err(e) => {
+                    begins.store(true, Ordering::Release);
+                    failed(e.to_string());
+                }
             }
         };
         let handle = std::thread::Builder::new().name(name.into()).spawn(run).map_err(|e| e.to_string())?;
@@ -112,7 +116,8 @@ mod tests {
         let (begin, mut signals) = (Instant::now(), 0);
         let (done, ended) = channel();
         let main = move || async move { done.send(()).expect("the test waits") };
-        let thread = Thread::start("test", 0, preempt, main, |e| panic!("{e}")).expect("starts");
+        let pulse = Arc::new(Pulse::default());
+        let thread = Thread::start("test", 0, (preempt, pulse), main, |e| panic!("{e}")).expect("starts");
         while let Err(e) = ended.recv_timeout(Duration::from_millis(5)) {
             assert_eq!(e, RecvTimeoutError::Timeout, "with {preempt:?}");
             assert!(begin.elapsed() < PATIENCE, "asleep after {signals} signals, with {preempt:?}");
@@ -130,5 +135,36 @@ mod tests {
         let timers = (1..=60).rev().map(Duration::from_micros);
         let hit = timers.flat_map(|preempt| [preempt; STARTS]).find(|&preempt| signals_to_start(preempt) > 0);
         assert!(hit.is_some(), "no executor fell asleep: the cure is not needed any more, or not tested");
+    }
+
+    /// A task that only yields, for a while; how often its column had to be roused until that was over.
+    fn signals_to_yield(preempt: Duration) -> u64 {
+        let pulse = Arc::new(Pulse::default());
+        super::super::pulse::watch(std::slice::from_ref(&pulse), Duration::from_millis(5)).expect("a thread");
+        let (beating, begin) = (pulse.clone(), Instant::now());
+        let (done, ended) = channel();
+        let main = move || async move {
+            while begin.elapsed() < Duration::from_millis(100) {
+                beating.beat();
+                glommio::executor().yield_now().await;
+            }
+            done.send(()).expect("the test waits");
+        };
+        let thread = Thread::start("test", 0, (preempt, pulse.clone()), main, |e| panic!("{e}"));
+        let thread = thread.expect("starts");
+        assert!(
+            ended.recv_timeout(PATIENCE).is_ok(),
+            "asleep after {} signals, with {preempt:?}",
+            pulse.roused()
+        );
+        thread.join();
+        pulse.roused()
+    }
+
+    /// As above: the timer is made shorter until the column falls asleep with work to do, which without a signal has no end.
+    #[test]
+    fn a_column_that_falls_asleep_with_work_to_do_is_roused() {
+        let timers = (1..=60).rev().map(Duration::from_micros);
+        assert!(timers.into_iter().any(|preempt| signals_to_yield(preempt) > 0), "no executor fell asleep");
     }
 }

@@ -14,11 +14,12 @@
 //! glommio 0.9 may park with runnable tasks: its loop takes "the preempt timer has fired already" (the thread was not run
 //! for a millisecond, say) for "there was nothing to run". What ends such a sleep is a timer, so some are always set, at
 //! [`TICKS`]: the first ends it soon, the others are for when it has run out just before. Before this task has set them it is
-//! `column/thread.rs` that does.
+//! `column/thread.rs` that does, and `column/pulse.rs` when all of them have run out.
 
 use super::core::Ring;
 use super::spin::Spin;
 use crate::clock::Clock;
+use crate::column::Pulse;
 use crate::mesh::Doorbell;
 use crate::stall::Stalls;
 use crate::usage::Usage;
@@ -95,9 +96,9 @@ impl std::iter::Sum for Traffic {
 /// Runs until `stop` is set; the column's one sleeper.
 ///
 /// `spin_ns`: how long to look for messages and completions before waiting for them.
-pub async fn drive(
+pub(crate) async fn drive(
     ring: Rc<Ring>,
-    bell: Arc<Doorbell>,
+    (bell, pulse): (Arc<Doorbell>, Arc<Pulse>),
     inboxes: Rc<[Box<dyn Inbox>]>,
     spin_ns: u64,
     stalls: Stalls,
@@ -111,6 +112,7 @@ pub async fn drive(
     let mut turns_due = 0;
     let mut spin = Spin::new(spin_ns);
     while !stop.get() {
+        pulse.beat();
         ring.take_kick();
         ring.listen();
         let done = ring.reap() + driver.poll_inboxes(spin_ns > 0);
