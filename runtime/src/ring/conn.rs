@@ -314,3 +314,16 @@ impl Conn for RingConn {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_pipe_holds_leaves_no_rest() {
+        let pipe_bytes = SENDFILE_PAGES * PAGE_BYTES;
+        assert!(!leaves_a_rest(0, pipe_bytes) && !leaves_a_rest(PAGE_BYTES, 4 * pipe_bytes), "whole pages");
+        assert!(!leaves_a_rest(100, pipe_bytes - 100), "the last page ends it");
+        assert!(leaves_a_rest(100, pipe_bytes - 99) && leaves_a_rest(PAGE_BYTES - 1, pipe_bytes));
+    }
+}
