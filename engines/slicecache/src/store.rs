@@ -131,6 +131,11 @@ impl<I: Io> Owner<I> {
         loop {
             let (name, entry) = {
                 let state = &mut *live.state.borrow_mut();
+                // Nobody finds it any more, and what is written from here on nobody would delete before he who forgot it answers.
+                if !live.is_current.get() {
+                    state.record = Recorded::No;
+                    return;
+                }
                 state.record = Recorded::Writing { is_stale: false };
                 (live.name.get(), state.entry(&live.key.target()))
             };
