@@ -2,7 +2,6 @@
 //! an error, or a cut connection.
 
 mod access;
-mod admission;
 mod answers;
 mod clients;
 mod hostile;

@@ -55,10 +55,6 @@ static RETRIES: Family =
     Family::counter("slicecache_retries_total", "Requests for slices that were tried again.");
 static FAILURES: Family =
     Family::counter("slicecache_failures_total", "Questions and fetches that failed for good.");
-static NOT_ADMITTED: Family = Family::counter(
-    "slicecache_not_admitted_total",
-    "Slices not written to a full disk: what would have gone for them is asked for more often.",
-);
 static PURGES: Family = Family::counter("slicecache_purges_total", "Orders to purge that were obeyed.");
 static LOGGED: Family = Family::counter("slicecache_access_log_lines_total", "Lines of the access log.");
 static LOG_DROPPED: Family = Family::counter(
@@ -124,8 +120,6 @@ pub struct Metrics {
     pub retries: Counter,
     /// Failed for good.
     pub failures: Counter,
-    /// Not written.
-    pub not_admitted: Counter,
     /// Purges.
     pub purges: Counter,
     /// Objects deleted behind them.
@@ -213,7 +207,6 @@ impl Metrics {
             subrequest_seconds: registry.histogram(&SUBREQUEST_SECONDS, &[]),
             retries: registry.counter(&RETRIES, &[]),
             failures: registry.counter(&FAILURES, &[]),
-            not_admitted: registry.counter(&NOT_ADMITTED, &[]),
             purges: registry.counter(&PURGES, &[]),
             swept: registry.counter(&SWEPT, &[]),
             access: (registry.counter(&LOGGED, &[]), registry.counter(&LOG_DROPPED, &[])),

@@ -50,10 +50,6 @@ impl<I: Io> Owner<I> {
 
     async fn put(&self, digest: Digest, pieces: &[Bytes]) -> bool {
         let bytes: u64 = pieces.iter().map(|piece| piece.len() as u64).sum();
-        if !self.tier.admits(&digest, bytes) {
-            self.metrics.not_admitted.inc();
-            return false;
-        }
         for is_last in [false, true] {
             let put = match bytes <= PACKED_BYTES_MAX as u64 {
                 true => self.put_packed(digest, pieces).await,
