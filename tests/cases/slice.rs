@@ -5,6 +5,7 @@ mod access;
 mod answers;
 mod clients;
 mod hostile;
+mod hot;
 mod kept;
 mod killed;
 mod lies;

@@ -80,6 +80,13 @@ pub const KEPT_BYTES_MAX: usize = 64 << 10;
 /// All such answers of one column, their fields among them.
 pub const KEPT_BYTES_ALL_MAX: u64 = 4 << 20;
 
+/// Targets of one column whose answers are written ahead, the longest of them, and the most of fields that is kept of one.
+pub const HOT_MAX: usize = 1024;
+/// See [`HOT_MAX`].
+pub const HOT_TARGET_BYTES_MAX: usize = 1 << 10;
+/// See [`HOT_MAX`].
+pub const HOT_FIELDS_BYTES_MAX: usize = 4 << 10;
+
 /// How long requests for what could not be stored pass by the cache at once, instead of asking the origin about it first.
 pub const PASSES_S: u64 = 10;
 

@@ -47,6 +47,8 @@ pub struct Live<I: Io> {
     pub is_released: Cell<bool>,
     /// When it was used last, in the order of uses.
     pub used: Cell<u64>,
+    /// The slice whose name was asked for last: of a small object the same each time.
+    pub named: Cell<Option<((u64, u64), Digest)>>,
     pub(crate) state: RefCell<State>,
 }
 
@@ -222,7 +224,14 @@ impl State {
 impl<I: Io> Live<I> {
     /// The name of a slice of a version in the tier.
     pub fn slice_digest(&self, number: u64, slice: u64) -> Digest {
-        slice_digest(&self.primary, number, slice)
+        match self.named.get() {
+            Some((named, digest)) if named == (number, slice) => digest,
+            _ => {
+                let digest = slice_digest(&self.primary, number, slice);
+                self.named.set(Some(((number, slice), digest)));
+                digest
+            }
+        }
     }
 }
 

@@ -57,6 +57,10 @@ static FAILURES: Family =
     Family::counter("slicecache_failures_total", "Questions and fetches that failed for good.");
 static PURGES: Family = Family::counter("slicecache_purges_total", "Orders to purge that were obeyed.");
 static LOGGED: Family = Family::counter("slicecache_access_log_lines_total", "Lines of the access log.");
+static HOT: Family = Family::counter(
+    "slicecache_hot_answers_total",
+    "Plain requests answered from RAM with fields that were written before.",
+);
 static LOG_DROPPED: Family = Family::counter(
     "slicecache_access_log_dropped_total",
     "Lines of the access log that were dropped: whoever writes them could not take more.",
@@ -100,6 +104,8 @@ pub struct Metrics {
     seconds: Histogram,
     /// Until the first byte.
     pub first_byte_seconds: Histogram,
+    /// Answered the short way.
+    pub hot: Counter,
     /// Shared with another request.
     pub coalesced: Counter,
     /// Connections open.
@@ -197,6 +203,7 @@ impl Metrics {
             sent_bytes: registry.counter(&SENT, &[]),
             seconds: registry.histogram(&SECONDS, &[]),
             first_byte_seconds: registry.histogram(&FIRST_BYTE_SECONDS, &[]),
+            hot: registry.counter(&HOT, &[]),
             coalesced: registry.counter(&COALESCED, &[]),
             connections: registry.gauge(&CONNECTIONS, &[]),
             memory_bytes: bytes("memory"),

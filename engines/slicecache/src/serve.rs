@@ -2,13 +2,14 @@
 //!
 //! | request | answer |
 //! |---|---|
-//! | `GET`, `HEAD` of what may be cached | `answer`: 200, 206, 304, 412, 416 from slices; `kept`: small answers kept whole |
+//! | `GET`, `HEAD` of what may be cached | `answer`: 200, 206, 304, 412, 416 from slices; `kept`: small answers kept whole; `hot`: what is at hand |
 //! | `PURGE` | `purge`: 200 once it holds everywhere |
 //! | all others, and what cannot be sliced | `pass`: the origin's own |
 //!
 //! A path that no origin has is 404, one that cannot be a key 400.
 
 mod answer;
+mod hot;
 mod kept;
 mod pass;
 mod purge;
@@ -17,6 +18,7 @@ mod route;
 use crate::access::{AccessLog, Line};
 use crate::columns::Columns;
 use crate::config::Config;
+use crate::shard::HotAnswer;
 use crate::state::fields::Fields;
 use net::http1::{Head, Status};
 use net::{Exchange, Refusal, Service, refuse};
@@ -49,6 +51,18 @@ impl<I: Io> SliceService<I> {
         SliceService { columns, config, may_purge, access }
     }
 
+    /// The long way.
+    async fn go(&self, routed: Box<Routed>, begin_ns: u64, exchange: &mut Exchange<'_, I>) -> io::Result<()> {
+        let done = match &routed.want {
+            Want::Slices(ask) => self.answer(&routed, ask, exchange).await,
+            Want::Pass(why) => Box::pin(self.pass(&routed, *why, exchange)).await,
+            Want::Purge(purges) => Box::pin(self.purge(purges, exchange)).await,
+            Want::Refuse(refusal) => refuse(exchange, refusal).await,
+        };
+        self.note(&routed, begin_ns, exchange);
+        done
+    }
+
     /// A line for a request that is over.
     fn note(&self, routed: &Routed, begin_ns: u64, exchange: &Exchange<'_, I>) {
         let Some(access) = &self.access else { return };
@@ -69,19 +83,33 @@ impl<I: Io> SliceService<I> {
     }
 }
 
-impl<I: Io> Service<I> for SliceService<I> {
-    type Request = Box<Routed>;
+/// A request, and what is decided of it.
+pub enum Requested {
+    /// It is answered with this.
+    Hot(HotAnswer),
+    /// It goes the long way.
+    Routed(Box<Routed>),
+}
 
-    fn route(&self, head: &Head<'_>) -> Result<Box<Routed>, Refusal> {
+impl<I: Io> Service<I> for SliceService<I> {
+    type Request = Requested;
+
+    fn route(&self, head: &Head<'_>) -> Result<Requested, Refusal> {
+        if let Some(answer) = self.hot(head) {
+            return Ok(Requested::Hot(answer));
+        }
         match route::route(head, &self.config, self.may_purge) {
-            Ok(routed) => Ok(Box::new(routed)),
+            Ok(routed) => Ok(Requested::Routed(Box::new(routed))),
             Err(refusal) => self.refused(head, refusal),
         }
     }
 
     /// With an access log it is answered here, where that is written.
-    fn refused(&self, head: &Head<'_>, refusal: Refusal) -> Result<Box<Routed>, Refusal> {
-        if self.access.is_some() { Ok(Box::new(Routed::refused(head, refusal))) } else { Err(refusal) }
+    fn refused(&self, head: &Head<'_>, refusal: Refusal) -> Result<Requested, Refusal> {
+        match &self.access {
+            Some(_) => Ok(Requested::Routed(Box::new(Routed::refused(head, refusal)))),
+            None => Err(refusal),
+        }
     }
 
     fn wants_peer(&self) -> bool {
@@ -110,18 +138,16 @@ impl<I: Io> Service<I> for SliceService<I> {
         head.method == net::http1::Method::Purge
     }
 
-    async fn respond(&self, routed: Box<Routed>, exchange: &mut Exchange<'_, I>) -> io::Result<()> {
+    async fn respond(&self, requested: Requested, exchange: &mut Exchange<'_, I>) -> io::Result<()> {
         let begin_ns = exchange.io().now_ns();
-        let done = match &routed.want {
-            Want::Slices(ask) => self.answer(&routed, ask, exchange).await,
-            Want::Pass(why) => Box::pin(self.pass(&routed, *why, exchange)).await,
-            Want::Purge(purges) => Box::pin(self.purge(purges, exchange)).await,
-            Want::Refuse(refusal) => refuse(exchange, refusal).await,
+        let done = match requested {
+            Requested::Hot(answer) => self.send_hot(answer, exchange).await,
+            // Boxed: a request moves its whole future several times, and the short way needs little of it.
+            Requested::Routed(routed) => Box::pin(self.go(routed, begin_ns, exchange)).await,
         };
         if let Some(begun_ns) = exchange.begun_ns() {
             self.columns.local().metrics.first_byte_seconds.record(begun_ns - begin_ns);
         }
-        self.note(&routed, begin_ns, exchange);
         done
     }
 

@@ -1,18 +1,20 @@
 //! The owner of a column's objects: takes events (requests, bytes, answers, what became of a store), asks the state, does what it says.
 //!
 //! Called by `columns` for requests of every column, and by its own tasks (`fetch`, `store`). `open`, `read` and `purges` have the
-//! requests' side, `answered` the origin's, `sweep` what purges leave behind; here is what both need.
+//! requests' side, `hot` its short cut, `answered` the origin's, `sweep` what purges leave behind; here is what both need.
 //!
 //! Invariants
 //! 1. A state is never borrowed across an await, nor when a task begins: tasks yield before their first step.
 //! 2. Whatever a state says is done, in its order.
 
 mod answered;
+mod hot;
 mod open;
 mod purges;
 mod read;
 mod sweep;
 
+pub use hot::HotAnswer;
 pub use purges::PURGE_SHARD;
 
 use crate::api::Opened;
@@ -78,6 +80,7 @@ pub struct Owner<I: Io> {
     objects: RefCell<BTreeMap<Name, Rc<Live<I>>>>,
     varies: RefCell<BTreeMap<Name, Vec<String>>>,
     readers: RefCell<BTreeMap<Reader, Place<I>>>,
+    hot: RefCell<hot::Hot>,
     uses_total: Cell<u64>,
     sweeping: Cell<sweep::Sweeping>,
     me: Weak<Owner<I>>,
@@ -123,6 +126,7 @@ impl<I: Io> Owner<I> {
             objects: RefCell::default(),
             varies: RefCell::default(),
             readers: RefCell::default(),
+            hot: RefCell::default(),
             uses_total: Cell::new(0),
             sweeping: Cell::default(),
             me: me.clone(),

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `fields` | the fields of a message, as the rest reads them |
 //! | `cache_control`, `freshness` | what may be stored, how long it is fresh, what a stored answer is good for (RFC 9111, 5861) |
+//! | `plain` | which requests wish nothing but what they name |
 //! | `forward` | which fields go where, and which requests pass by the cache |
 //! | `key` | what is one object: cache keys, Vary, names of slices in the tier |
 //! | `validator` | what tells two versions apart |
@@ -26,6 +27,7 @@ pub mod freshness;
 pub mod health;
 pub mod key;
 pub mod object;
+pub mod plain;
 pub mod purge;
 pub mod ranges;
 pub mod retry;

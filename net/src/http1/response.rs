@@ -113,6 +113,11 @@ impl<'o> ResponseHead<'o> {
         }
     }
 
+    /// Appends fields alone, for [`ResponseHead::fields`] of later heads with this status; not to be finished.
+    pub fn lines_only(out: &'o mut Vec<u8>, status: Status) -> Self {
+        Self { out, code: status.code() }
+    }
+
     /// Appends a field. `name` is a token of ours; controls in `value` become spaces.
     pub fn header(self, name: &str, value: &[u8]) -> Self {
         debug_assert!(is_token(name.as_bytes()), "field name {name:?}");
@@ -137,9 +142,9 @@ impl<'o> ResponseHead<'o> {
         }
     }
 
-    /// Appends fields of ours that never change, each with its CRLF.
-    pub fn fields(self, lines: &'static [u8]) -> Self {
-        debug_assert!(lines.ends_with(b"\r\n"), "fields {}", lines.escape_ascii());
+    /// Appends fields that were written before, each with its CRLF.
+    pub fn fields(self, lines: &[u8]) -> Self {
+        debug_assert!(lines.is_empty() || lines.ends_with(b"\r\n"), "fields {}", lines.escape_ascii());
         self.out.extend_from_slice(lines);
         self
     }

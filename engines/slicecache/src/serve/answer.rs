@@ -26,6 +26,8 @@ use std::task::Poll;
 
 /// Fields of caches between the origin and us, to which we add ourselves.
 const ADDED_TO: [&[u8]; 2] = [b"via", b"cache-status"];
+/// Of whatever has a body.
+pub(super) const ACCEPT_RANGES: &[u8] = b"accept-ranges: bytes\r\n";
 /// Fields that a 304 has of those that are stored (RFC 9110 §15.4.5).
 const OF_NOT_MODIFIED: [&str; 7] =
     ["cache-control", "content-location", "date", "etag", "expires", "vary", "last-modified"];
@@ -53,6 +55,9 @@ impl<I: Io> SliceService<I> {
             write_head(&head, exchange);
             if head.answer.ranges.is_empty() {
                 return exchange.send(&[]).await;
+            }
+            if head.is_whole && routed.is_plain {
+                self.columns.local().note_hot(&routed.target, &ask.name);
             }
             let first = head.first.take();
             match self.send(&head, sitting, first, exchange).await? {
@@ -134,7 +139,13 @@ impl<I: Io> SliceService<I> {
         if let Some(prelude) = frame.advance(len) {
             exchange.send(prelude).await?;
         }
-        match &step {
+        self.send_held(&step, exchange).await?;
+        Ok(len)
+    }
+
+    /// Sends what is in memory.
+    pub(super) async fn send_held(&self, step: &Step, exchange: &mut Exchange<'_, I>) -> io::Result<()> {
+        match step {
             Step::Bytes(pieces) => {
                 for (at, piece) in pieces.iter().enumerate() {
                     if at > 0 {
@@ -142,12 +153,12 @@ impl<I: Io> SliceService<I> {
                     }
                     exchange.send(piece).await?;
                 }
+                Ok(())
             }
-            Step::Pages(pages, at) => exchange.send_resident(pages, at.start, at.len()).await?,
-            Step::Pinned(pinned, at) => exchange.send_resident(&pinned.pages, at.start, at.len()).await?,
-            _ => unreachable!("all others have returned"),
+            Step::Pages(pages, at) => exchange.send_resident(pages, at.start, at.len()).await,
+            Step::Pinned(pinned, at) => exchange.send_resident(&pinned.pages, at.start, at.len()).await,
+            Step::Disk(..) | Step::Done | Step::Ended(_) => unreachable!("not in memory"),
         }
-        Ok(len)
     }
 
     /// A socket takes megabytes at once: without this a thousand clients who wait for the same bytes would get theirs one after the
@@ -256,7 +267,7 @@ pub(super) fn write_head<I: Io>(head: &Head, exchange: &mut Exchange<'_, I>) {
             _ => {}
         }
         let is_bodiless = answer.status == Status::NotModified;
-        let out = if is_bodiless { out } else { out.fields(b"accept-ranges: bytes\r\n") };
+        let out = if is_bodiless { out } else { out.fields(ACCEPT_RANGES) };
         told(&stored, head.age_s, &head.told, out)
     });
 }

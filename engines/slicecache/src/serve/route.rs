@@ -6,6 +6,7 @@ use crate::state::cache_control::CacheControl;
 use crate::state::fields::Fields;
 use crate::state::forward::{Bypassed, Line, why_bypassed};
 use crate::state::key::CacheKey;
+use crate::state::plain::plain;
 use crate::state::purge::{Purge, purges_of};
 use crate::state::status::Told;
 use net::Refusal;
@@ -30,6 +31,8 @@ pub struct Routed {
     pub target: String,
     /// What the client was told of the cache, for the access log.
     pub told: Cell<Option<Told>>,
+    /// It wishes nothing but what it names.
+    pub is_plain: bool,
     /// The version in which it came, for Via.
     pub version: &'static str,
     /// The fields, if `want` does not have them.
@@ -65,6 +68,7 @@ impl Routed {
             method: head.method,
             target: head.target.to_owned(),
             told: Cell::new(None),
+            is_plain: plain(head).is_some(),
             version: if head.minor_version == 0 { "1.0" } else { "1.1" },
             lines,
         }

@@ -98,6 +98,7 @@ impl<I: Io> Owner<I> {
             is_current: Cell::new(true),
             is_released: Cell::new(false),
             used: Cell::new(0),
+            named: Cell::default(),
             state: RefCell::new(State::new(self.config.slicing(), lines)),
         });
         self.objects.borrow_mut().insert(name, live.clone());
@@ -266,7 +267,12 @@ impl<I: Io> Owner<I> {
     }
 
     /// All of an answer, if RAM has it in one piece.
-    fn all_now(&self, live: &Rc<Live<I>>, state: &mut State, ranges: &[Range<u64>]) -> Option<Step> {
+    pub(super) fn all_now(
+        &self,
+        live: &Rc<Live<I>>,
+        state: &mut State,
+        ranges: &[Range<u64>],
+    ) -> Option<Step> {
         let [range] = ranges else { return None };
         let number = state.known.as_ref()?.number;
         let (_, _, fill) = state.object.fill()?;
