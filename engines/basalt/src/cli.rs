@@ -253,7 +253,7 @@ mod tests {
         let mut cli = Cli::command();
         let serve = cli.find_subcommand_mut("serve").expect("serve");
         let help = serve.render_long_help().to_string();
-        for key in &crate::config::keys::KEYS {
+        for key in crate::config::keys::KEYS {
             assert!(help.contains(&format!("[env: {}]", key.env())), "{}", key.name);
             assert!(help.contains(&format!("[default: {}]", key.default)), "{}", key.name);
         }
