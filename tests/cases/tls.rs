@@ -276,6 +276,23 @@ fn a_listener_open_to_others_needs_tls_or_a_word() {
         let open = check(args).must_succeed();
         assert!(open.stderr.contains("--token-file"), "a warning: {}", open.stderr);
         let guarded = check(&[args, &["--token-file", "t"]].concat()).must_succeed();
-        assert!(!guarded.stderr.contains("warning"), "{}", guarded.stderr);
+        let readable = guarded.stderr.matches("tokens are sent in clear text to 0.0.0.0:9000").count();
+        assert_eq!(readable, usize::from(args[0] == "--insecure"), "{}", guarded.stderr);
+        assert_eq!(guarded.stderr.matches("warning").count(), readable, "{}", guarded.stderr);
     }
+}
+
+#[test]
+fn tokens_that_go_in_clear_text_are_warned_of_once_at_start() {
+    let setup = Setup::new();
+    let tokens = setup.path("tokens");
+    fs::write(&tokens, "blob b\nops o\n").expect("written");
+    let mut setup = setup.arg("--token-file").arg(tokens.to_str().expect("UTF-8"));
+    let says = |node: &Node| node.stderr().matches("tokens are sent in clear text").count();
+    assert_eq!(says(&setup.clone().start()), 0, "loopback");
+    setup.ops.set_ip([0, 0, 0, 0].into());
+    let node = setup.arg("--insecure").start();
+    assert_eq!(says(&node), 1, "{}", node.stderr());
+    let whose = format!("clear text to {}:", node.setup.ops);
+    assert!(node.stderr().contains(&whose), "{}", node.stderr());
 }
