@@ -11,14 +11,14 @@ use super::nearest::{edit_distance, nearest};
 use super::size::Amount;
 use super::slice::Slice;
 use super::{LogFormat, Settings, Verify};
+use crate::cli::{CA_ENV, CERT_ENV, KEY_ENV, SERVER_ENV, TOKEN_ENV};
 use crate::error::Error;
 
 /// The variable that names the file when `--config` does not.
 pub const CONFIG_ENV: &str = "BASALT_CONFIG";
 
 /// Variables of ours that are not keys: the file, and what the client verbs are told.
-const ENV_NOT_KEYS: [&str; 4] =
-    [CONFIG_ENV, crate::cli::SERVER_ENV, crate::cli::TOKEN_ENV, crate::cli::CA_ENV];
+const ENV_NOT_KEYS: [&str; 6] = [CONFIG_ENV, SERVER_ENV, TOKEN_ENV, CA_ENV, CERT_ENV, KEY_ENV];
 
 /// How far an unknown `BASALT_*` variable may be from a known one to be taken for a slip of the
 /// finger. Further ones are left alone: Kubernetes sets `BASALT_SERVICE_HOST` and `BASALT_PORT` by
