@@ -27,16 +27,7 @@ def small(at, rounds, seconds):
     paths = files(KIB, 16)
     heat(at, paths)
     what = f"hot GET 1 KiB, {CONNS} connections"
-    per_cpu = Pair(what, "requests/CPU-s", "higher", nginx=1.2)
-    late = Figure(f"{what}: p99", "us", "lower")
-
-    def record(name, seen):
-        per_cpu.add(name, seen["requests_per_cpu_s"])
-        late.add(name, seen["latency_us"]["p99"])
-
-    alternate(rounds, {name: lambda s=server: get(s, paths, "--conns", CONNS, "--verify-size", KIB, seconds=seconds)
-                       for name, server in at.items()}, record)
-    return [*per_cpu.all(), late]
+    return requests(at, rounds, seconds, what, 1.2, paths, "--verify-size", KIB)
 
 
 def large(at, rounds, seconds, mib, count):
@@ -64,15 +55,20 @@ def ranges(at, rounds, seconds):
     """64 KiB anywhere in objects of 100 MiB, which are hot already."""
     paths = files(100 * MIB, 4)
     what = f"hot GET of 64 KiB anywhere in 100 MiB, {CONNS} connections"
-    per_cpu = Pair(what, "requests/CPU-s", "higher", nginx=1.5)
+    return requests(at, rounds, seconds, what, 1.5, paths, "--range", RANGE_BYTES)
+
+
+def requests(at, rounds, seconds, what, nginx, paths, *shape):
+    """Many small answers: how many for a second of CPU, against `nginx` times nginx's, and how late."""
+    per_cpu = Pair(what, "requests/CPU-s", "higher", nginx=nginx)
     late = Figure(f"{what}: p99", "us", "lower")
 
     def record(name, seen):
         per_cpu.add(name, seen["requests_per_cpu_s"])
         late.add(name, seen["latency_us"]["p99"])
 
-    alternate(rounds, {name: lambda s=server: get(s, paths, "--conns", CONNS, "--range", RANGE_BYTES, seconds=seconds)
-                       for name, server in at.items()}, record)
+    shape = ["--conns", CONNS, *shape]
+    alternate(rounds, {name: lambda s=server: get(s, paths, *shape, seconds=seconds) for name, server in at.items()}, record)
     return [*per_cpu.all(), late]
 
 

@@ -2,7 +2,8 @@
 //! per request. Called by `server`.
 //!
 //! Invariant: a connection past its deadline is hung up within one sweep; its own task then sees the end of the stream and
-//! asks `is_late` why.
+//! asks `is_late` why. One that has a goodbye to say is told so first, where only receiving would end, and hung up on at its
+//! next deadline.
 
 use runtime::io::Hangup;
 use std::cell::{Cell, RefCell};
@@ -17,6 +18,8 @@ struct Watch {
     late: Cell<bool>,
     idle: Cell<bool>,
     hangup: Box<dyn Fn(Hangup)>,
+    /// Called once instead of the first hangup of receiving alone.
+    goodbye: Cell<Option<Box<dyn FnOnce()>>>,
 }
 
 /// The deadlines of a column's connections. Clones share them.
@@ -36,6 +39,7 @@ impl Deadlines {
             late: Cell::new(false),
             idle: Cell::new(true),
             hangup,
+            goodbye: Cell::new(None),
         });
         let mut watches = self.watches.borrow_mut();
         let at = match self.unused.borrow_mut().pop() {
@@ -69,6 +73,13 @@ impl Deadlines {
             watches.iter().flatten().filter(|w| w.due_ns.get() <= now_ns).cloned().collect()
         };
         for watch in due {
+            if watch.how.get() == Hangup::Receive
+                && let Some(say) = watch.goodbye.take()
+            {
+                watch.due_ns.set(now_ns + 2 * SWEEP_NS);
+                say();
+                continue;
+            }
             // A second time only if the task does not react: then for good.
             let how = if watch.late.replace(true) { Hangup::Both } else { watch.how.get() };
             watch.due_ns.set(now_ns + 2 * SWEEP_NS);
@@ -98,6 +109,12 @@ impl Guard {
         self.watch.due_ns.set(due_ns);
         self.watch.how.set(how);
         self.watch.idle.set(idle);
+    }
+
+    /// `say` is called once, where this would otherwise be hung up on for receiving: the connection says goodbye and ends by
+    /// itself, within two sweeps if it sets no other deadline.
+    pub fn say_first(&self, say: Box<dyn FnOnce()>) {
+        self.watch.goodbye.set(Some(say));
     }
 
     /// Whether it was hung up on.
@@ -135,5 +152,22 @@ mod tests {
         assert_eq!(heard.borrow().last(), Some(&(2, Hangup::Receive)));
         drop((early, late));
         assert!(deadlines.is_empty());
+    }
+
+    #[test]
+    fn who_has_a_goodbye_to_say_is_let_once() {
+        let deadlines = Deadlines::default();
+        let heard = Rc::new(RefCell::new(Vec::new()));
+        let (hangs_up, says) = (heard.clone(), heard.clone());
+        let guard = deadlines.watch(0, Box::new(move |how| hangs_up.borrow_mut().push(Some(how))));
+        guard.say_first(Box::new(move || says.borrow_mut().push(None)));
+        guard.set(100, Hangup::Receive, false);
+        deadlines.sweep(100);
+        assert!(!guard.is_late() && *heard.borrow() == [None]);
+        deadlines.sweep(100 + SWEEP_NS);
+        assert_eq!(*heard.borrow(), [None], "it is given time");
+        deadlines.sweep(100 + 2 * SWEEP_NS);
+        assert!(guard.is_late());
+        assert_eq!(*heard.borrow(), [None, Some(Hangup::Receive)], "and not for ever");
     }
 }

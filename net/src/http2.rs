@@ -15,7 +15,7 @@
 //! Invariants
 //! 1. A connection that waits holds no buffer of ours; what it holds while it works is bounded by the constants below.
 //! 2. Every stream has a deadline of its own, as a request of HTTP/1.1 has; a connection without streams is idle whatever else
-//!    it sends, and what is to be sent moves within the time for sending.
+//!    it sends, and what is to be sent moves within the time for sending. One that was idle for too long is told by GOAWAY.
 //! 3. A peer that resets streams faster than they are accepted, sends header blocks without end or provokes errors is told
 //!    ENHANCE_YOUR_CALM and closed (hyper's own bounds: 20 resets, 5 CONTINUATION frames of a full list, 1,024 errors).
 
@@ -29,6 +29,7 @@ pub(crate) use stream::{PIECE_BYTES, Stream};
 use crate::deadline::Guard;
 use crate::input::Input;
 use crate::server::{Server, Service};
+use crate::stop::Stop;
 use crate::transport::Transport;
 use hyper::server::conn::http2::Builder;
 use runtime::io::{Conn, Hangup, Io};
@@ -55,7 +56,7 @@ const STREAM_WINDOW_BYTES: u32 = 128 << 10;
 const WINDOW_BYTES: u32 = CONCURRENT_MAX * STREAM_WINDOW_BYTES;
 /// Body bytes of one stream that hyper takes before it can send them, beside the piece it is given.
 const SEND_BYTES_MAX: usize = 64 << 10;
-/// How long a connection without streams waits for its peer to acknowledge that it ends.
+/// How long a connection without streams that takes no more waits for its peer to acknowledge that.
 const LEAVE_WAIT_NS: u64 = 1_000_000_000;
 /// For what is under way when nothing else bounds it.
 const NEVER_NS: u64 = u64::MAX;
@@ -74,6 +75,8 @@ struct Life<I> {
     idle_due_ns: Cell<u64>,
     /// When what is being sent has taken too long.
     send_due_ns: Cell<Option<u64>>,
+    /// It takes no more requests.
+    is_leaving: Cell<bool>,
     /// Nothing more is said: what is left of its streams moves no deadline.
     is_over: Cell<bool>,
 }
@@ -92,6 +95,7 @@ impl<I: Io> Life<I> {
 
     /// It takes no more requests: a peer that does not even acknowledge that keeps nobody.
     fn leave(&self) {
+        self.is_leaving.set(true);
         self.idle_wait_ns.set(self.idle_wait_ns.get().min(LEAVE_WAIT_NS));
         self.idle_due_ns.set(self.io.now_ns() + self.idle_wait_ns.get());
         self.settle();
@@ -118,12 +122,14 @@ impl<I: Io> Life<I> {
         if self.is_over.get() {
             return;
         }
-        let due_ns = match self.send_due_ns.get() {
-            Some(due_ns) => due_ns,
-            None if self.streams.get() > 0 => NEVER_NS,
-            None => self.idle_due_ns.get(),
+        let (due_ns, how) = match self.send_due_ns.get() {
+            Some(due_ns) => (due_ns, Hangup::Both),
+            None if self.streams.get() > 0 => (NEVER_NS, Hangup::Both),
+            None if self.is_leaving.get() => (self.idle_due_ns.get(), Hangup::Both),
+            // It can still say that it ends.
+            None => (self.idle_due_ns.get(), Hangup::Receive),
         };
-        self.guard.set(due_ns, Hangup::Both, false);
+        self.guard.set(due_ns, how, false);
     }
 }
 
@@ -144,6 +150,7 @@ pub(crate) async fn serve<I: Io, S: Service<I>>(
         streams: Cell::new(0),
         idle_due_ns: Cell::new(io.now_ns() + limits.idle_wait_ns),
         send_due_ns: Cell::new(None),
+        is_leaving: Cell::new(false),
         is_over: Cell::new(false),
     });
     life.settle();
@@ -165,11 +172,13 @@ async fn talk<I: Io, S: Service<I>>(
     let service = Streams::new(server.clone(), life.clone());
     let mut talk = pin!(builder(server.io()).serve_connection(wire.clone(), service));
     let mut pump = pin!(pump(conn, wire, life));
-    let (mut has_ended, mut is_leaving) = (false, false);
-    let stop = server.stop();
+    let mut has_ended = false;
+    let idle = Rc::new(Stop::default());
+    let says = idle.clone();
+    life.guard.say_first(Box::new(move || says.say()));
+    let (stop, idle) = (server.stop(), idle.listen());
     poll_fn(|cx| {
-        if !is_leaving && stop.poll(cx).is_ready() {
-            is_leaving = true;
+        if !life.is_leaving.get() && (stop.poll(cx).is_ready() || idle.poll(cx).is_ready()) {
             life.leave();
             talk.as_mut().graceful_shutdown();
         }

@@ -1,4 +1,5 @@
-//! The news that a server takes no more requests, for those that wait for something else. Called by `server` and `http2`.
+//! The news that no more requests are taken, by a server or over one connection, for those that wait for something else. Called
+//! by `server` and `http2`.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;

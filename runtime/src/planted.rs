@@ -4,9 +4,47 @@
 //! Called at the place of each bug: in the tier where a decision is wrong, in the twin where a call is left out (the program
 //! asks for a sync; the twin acts as if it had not).
 
-/// Every planted bug.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Bug {
+/// Names the bugs of a crate and plants them: the enum `Bug`, the array `BUGS` of all of them, `plant` and `is`. The crate has a
+/// feature `planted` of its own; each thread has one bug planted, or none.
+#[macro_export]
+macro_rules! planted_bugs {
+    ($($(#[$what:meta])+ $bug:ident,)+) => {
+        /// Every planted bug.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Bug {
+            $($(#[$what])+ $bug,)+
+        }
+
+        /// All of them.
+        pub const BUGS: [Bug; [$(Bug::$bug),+].len()] = [$(Bug::$bug),+];
+
+        #[cfg(feature = "planted")]
+        ::std::thread_local! {
+            static PLANTED: ::std::cell::Cell<Option<Bug>> = const { ::std::cell::Cell::new(None) };
+        }
+
+        /// Plants a bug for this thread, or none.
+        #[cfg(feature = "planted")]
+        pub fn plant(bug: Option<Bug>) {
+            PLANTED.set(bug);
+        }
+
+        /// Whether that bug is planted.
+        #[cfg(feature = "planted")]
+        pub(crate) fn is(bug: Bug) -> bool {
+            PLANTED.get() == Some(bug)
+        }
+
+        /// No bug is planted in what users run.
+        #[cfg(not(feature = "planted"))]
+        #[inline(always)]
+        pub(crate) const fn is(_bug: Bug) -> bool {
+            false
+        }
+    };
+}
+
+planted_bugs! {
     /// A group of records is written and not synced.
     LogSyncSkipped,
     /// Records are acknowledged when they are written, and synced later.
@@ -45,59 +83,4 @@ pub enum Bug {
     PinnedEvicted,
     /// A pack is retired while the index still names objects in it.
     LivePackRetired,
-}
-
-/// All of them.
-pub const BUGS: [Bug; 19] = [
-    Bug::LogSyncSkipped,
-    Bug::AckBeforeSync,
-    Bug::ObjectSyncSkipped,
-    Bug::SumsSyncSkipped,
-    Bug::RenameSyncSkipped,
-    Bug::SegmentNameSyncSkipped,
-    Bug::RecoveredUnsynced,
-    Bug::PackedUnverified,
-    Bug::ObjectUnverified,
-    Bug::DeletionUnrecorded,
-    Bug::StaleRecordWins,
-    Bug::TornTailAccepted,
-    Bug::ExpiredServed,
-    Bug::KeepNotBettered,
-    Bug::ListUnsorted,
-    Bug::IncarnationUnchecked,
-    Bug::CheckpointUnsynced,
-    Bug::PinnedEvicted,
-    Bug::LivePackRetired,
-];
-
-#[cfg(feature = "planted")]
-mod switch {
-    use super::Bug;
-    use std::cell::Cell;
-
-    thread_local! {
-        static PLANTED: Cell<Option<Bug>> = const { Cell::new(None) };
-    }
-
-    /// Plants a bug for this thread, or none.
-    pub fn plant(bug: Option<Bug>) {
-        PLANTED.set(bug);
-    }
-
-    /// Whether that bug is planted.
-    pub(crate) fn is(bug: Bug) -> bool {
-        PLANTED.get() == Some(bug)
-    }
-}
-
-#[cfg(feature = "planted")]
-pub(crate) use switch::is;
-#[cfg(feature = "planted")]
-pub use switch::plant;
-
-/// No bug is planted in what users run.
-#[cfg(not(feature = "planted"))]
-#[inline(always)]
-pub(crate) const fn is(_bug: Bug) -> bool {
-    false
 }

@@ -157,6 +157,60 @@ fn without_the_right_certificate_of_its_own_a_client_is_not_heard() {
 }
 
 #[test]
+fn verbs_show_a_certificate_where_one_is_asked_for() {
+    let setup = Setup::new();
+    let pki = pki(&setup);
+    let dir = setup.path("pki");
+    let (stranger, trusted) = (Authority::new(&dir, "stranger"), Authority::new(&dir, "clients"));
+    let (wrong, right) = (stranger.sign("wrong", &["me"]), trusted.sign("right", &["me"]));
+    let node = setup.tls(&pki.server, &pki.authority.file).client_ca(&trusted.file, &right).start();
+    let verb = |args: &[&str], shown: [Option<&Path>; 2]| {
+        let mut command = Command::new(binary());
+        without_our_settings(&mut command);
+        command.args(args).arg("--ca").arg(&pki.authority.file).env("BASALT_SERVER", node.setup.url());
+        for (flag, file) in ["--cert", "--key"].into_iter().zip(shown) {
+            file.map(|file| command.arg(flag).arg(file));
+        }
+        command::run_with_input(&mut command, b"hello", DEADLINE)
+    };
+    fn pair((cert, key): &(PathBuf, PathBuf)) -> [Option<&Path>; 2] {
+        [Some(cert), Some(key)]
+    }
+    let digest = Digest::of(b"hello");
+    let right = pair(&right);
+    assert!(verb(&["put", "-"], right).must_succeed().text().starts_with(&digest.0));
+    assert_eq!(verb(&["get", &digest.0], right).must_succeed().stdout, b"hello");
+    assert!(verb(&["ls"], right).must_succeed().text().contains(&digest.0));
+    let fetched = verb(&["fetch", "http://127.0.0.1:1/", "--digest", &digest.0], right);
+    assert!(fetched.must_succeed().text().contains(&digest.0), "it is there: nothing is fetched");
+    verb(&["rm", &digest.0], right).must_succeed();
+    for shown in [[None, None], pair(&wrong)] {
+        let refused = verb(&["ls"], shown);
+        assert!(refused.code == 1 && refused.stderr.contains("did not answer"), "{}", refused.stderr);
+    }
+    let none = Path::new("/none");
+    for (shown, says) in [
+        ([right[0], None], "--cert without --key"),
+        ([None, right[1]], "--key without --cert"),
+        ([right[0], pair(&wrong)[1]], "wrong.key"),
+        ([right[1], right[1]], "no certificate in it"),
+        ([right[0], right[0]], "no private key in it"),
+        ([right[0], Some(none)], "--key /none"),
+        ([Some(none), right[1]], "--cert /none"),
+    ] {
+        let refused = verb(&["ls"], shown);
+        assert!(refused.code == 2 && refused.stderr.contains(says), "{says}: {}", refused.stderr);
+    }
+    let mut by_env = Command::new(binary());
+    without_our_settings(&mut by_env);
+    by_env.arg("ls").env("BASALT_SERVER", node.setup.url()).env("BASALT_CA", &pki.authority.file);
+    for (name, file) in [("BASALT_CLIENT_CERT", right[0]), ("BASALT_CLIENT_KEY", right[1])] {
+        by_env.env(name, file.expect("given"));
+    }
+    command::run(&mut by_env, DEADLINE).must_succeed();
+}
+
+#[test]
 fn hup_changes_the_certificate_under_load_and_a_wrong_file_changes_nothing() {
     let setup = Setup::new();
     let pki = pki(&setup);
@@ -276,6 +330,23 @@ fn a_listener_open_to_others_needs_tls_or_a_word() {
         let open = check(args).must_succeed();
         assert!(open.stderr.contains("--token-file"), "a warning: {}", open.stderr);
         let guarded = check(&[args, &["--token-file", "t"]].concat()).must_succeed();
-        assert!(!guarded.stderr.contains("warning"), "{}", guarded.stderr);
+        let readable = guarded.stderr.matches("tokens are sent in clear text to 0.0.0.0:9000").count();
+        assert_eq!(readable, usize::from(args[0] == "--insecure"), "{}", guarded.stderr);
+        assert_eq!(guarded.stderr.matches("warning").count(), readable, "{}", guarded.stderr);
     }
+}
+
+#[test]
+fn tokens_that_go_in_clear_text_are_warned_of_once_at_start() {
+    let setup = Setup::new();
+    let tokens = setup.path("tokens");
+    fs::write(&tokens, "blob b\nops o\n").expect("written");
+    let mut setup = setup.arg("--token-file").arg(tokens.to_str().expect("UTF-8"));
+    let says = |node: &Node| node.stderr().matches("tokens are sent in clear text").count();
+    assert_eq!(says(&setup.clone().start()), 0, "loopback");
+    setup.ops.set_ip([0, 0, 0, 0].into());
+    let node = setup.arg("--insecure").start();
+    assert_eq!(says(&node), 1, "{}", node.stderr());
+    let whose = format!("clear text to {}:", node.setup.ops);
+    assert!(node.stderr().contains(&whose), "{}", node.stderr());
 }

@@ -6,16 +6,31 @@ use std::process;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use crate::node::Node;
+use crate::skip;
+
 /// A memory limit that processes can be put under. Removed when dropped.
 #[derive(Debug)]
 pub struct MemoryCgroup {
     dir: PathBuf,
     kills_file: &'static str,
+    limit_bytes: u64,
 }
 
 impl MemoryCgroup {
+    /// Makes one, or none where `BASALT_SKIP` has `cgroup`.
+    pub fn or_skip(limit_bytes: u64) -> Option<Self> {
+        match Self::new(limit_bytes) {
+            Ok(group) => Some(group),
+            Err(why) => {
+                skip::told_to_skip("cgroup", &format!("no memory cgroup: {why}"));
+                None
+            }
+        }
+    }
+
     /// Makes one, or says why this machine does not let us.
-    pub fn new(limit_bytes: u64) -> Result<Self, String> {
+    fn new(limit_bytes: u64) -> Result<Self, String> {
         let own = fs::read_to_string("/proc/self/cgroup").map_err(|e| e.to_string())?;
         let one = own.lines().find_map(|line| {
             let mut parts = line.splitn(3, ':').skip(1);
@@ -32,7 +47,7 @@ impl MemoryCgroup {
         let root = Path::new("/sys/fs/cgroup/memory");
         let parent = root.join(own.trim_start_matches('/'));
         let parent = if parent.is_dir() { parent } else { root.to_owned() };
-        let group = Self::make(&parent, "memory.oom_control")?;
+        let group = Self::make(&parent, "memory.oom_control", limit_bytes)?;
         group.write("memory.limit_in_bytes", limit_bytes)?;
         Ok(group)
     }
@@ -42,19 +57,19 @@ impl MemoryCgroup {
         let root = Path::new("/sys/fs/cgroup");
         fs::write(root.join("cgroup.subtree_control"), "+memory")
             .map_err(|e| format!("cgroup.subtree_control: {e}"))?;
-        let group = Self::make(root, "memory.events")?;
+        let group = Self::make(root, "memory.events", limit_bytes)?;
         group.write("memory.max", limit_bytes)?;
         // No file on machines without swap.
         group.write("memory.swap.max", 0).ok();
         Ok(group)
     }
 
-    fn make(parent: &Path, kills_file: &'static str) -> Result<Self, String> {
+    fn make(parent: &Path, kills_file: &'static str, limit_bytes: u64) -> Result<Self, String> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let dir = parent.join(format!("basalt-test-{}-{number}", process::id()));
         fs::create_dir(&dir).map_err(|e| format!("{}: {e}", dir.display()))?;
-        Ok(Self { dir, kills_file })
+        Ok(Self { dir, kills_file, limit_bytes })
     }
 
     fn write(&self, file: &str, value: u64) -> Result<(), String> {
@@ -68,8 +83,16 @@ impl MemoryCgroup {
         format!("echo $$ > {} && exec \"$@\"", procs.display())
     }
 
+    /// A node in here was never larger than the limit, and the kernel killed nothing.
+    pub fn must_have_held(&self, node: &Node, what: &str) {
+        assert_eq!(self.kills(), 0, "{what}: the kernel killed for memory");
+        let peak = node.status_bytes("VmHWM");
+        eprintln!("{what}: {} MiB resident at the peak", peak >> 20);
+        assert!(peak <= self.limit_bytes, "{what}: {} MiB resident at the peak", peak >> 20);
+    }
+
     /// How often the kernel killed a process for memory in here.
-    pub fn kills(&self) -> u64 {
+    fn kills(&self) -> u64 {
         let text = fs::read_to_string(self.dir.join(self.kills_file)).expect("the group's events");
         let count = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
         count.and_then(|n| n.trim().parse().ok()).expect("oom_kill")

@@ -25,6 +25,12 @@ pub const TOKEN_ENV: &str = "BASALT_TOKEN";
 /// The variable that names the authorities the client verbs trust beside the system's.
 pub const CA_ENV: &str = "BASALT_CA";
 
+/// The variable that names the client verbs' certificate.
+pub const CERT_ENV: &str = "BASALT_CLIENT_CERT";
+
+/// The variable that names its key.
+pub const KEY_ENV: &str = "BASALT_CLIENT_KEY";
+
 /// Where the client verbs look when nobody says otherwise: the default of `--blob-listen`.
 pub const DEFAULT_SERVER: &str = "http://127.0.0.1:9000";
 
@@ -102,8 +108,8 @@ pub struct DoctorArgs {
     pub config: ServeFlags,
 }
 
-/// Which server the client verbs talk to.
-#[derive(Debug, Args)]
+/// Which server the client verbs talk to. Empty values are unset ones.
+#[derive(Debug, Default, Args)]
 pub struct ServerArg {
     /// The server's URL
     #[arg(long, value_name = "URL", env = SERVER_ENV, default_value = DEFAULT_SERVER)]
@@ -111,6 +117,12 @@ pub struct ServerArg {
     /// Certificate authorities an https server is checked against beside the system's, in PEM
     #[arg(long, value_name = "FILE", env = CA_ENV)]
     pub ca: Option<PathBuf>,
+    /// The certificate chain to show an https server that asks for one, in PEM
+    #[arg(long, value_name = "FILE", env = CERT_ENV)]
+    pub cert: Option<PathBuf>,
+    /// Its private key, in PEM
+    #[arg(long, value_name = "FILE", env = KEY_ENV)]
+    pub key: Option<PathBuf>,
     /// The token it asks for; others can read a command line, the variable only root and you
     #[arg(long, value_name = "TOKEN", env = TOKEN_ENV, hide_env_values = true)]
     pub token: Option<String>,
@@ -253,7 +265,7 @@ mod tests {
         let mut cli = Cli::command();
         let serve = cli.find_subcommand_mut("serve").expect("serve");
         let help = serve.render_long_help().to_string();
-        for key in &crate::config::keys::KEYS {
+        for key in crate::config::keys::KEYS {
             assert!(help.contains(&format!("[env: {}]", key.env())), "{}", key.name);
             assert!(help.contains(&format!("[default: {}]", key.default)), "{}", key.name);
         }

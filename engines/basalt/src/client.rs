@@ -63,7 +63,7 @@ impl Server {
         let uri: Uri = url.parse().map_err(|_| wrong("not a URL"))?;
         let tls = match uri.scheme_str() {
             Some("http") => None,
-            Some("https") => Some(trust::config(arg.ca.as_deref())?),
+            Some("https") => Some(trust::config(arg)?),
             _ => return Err(wrong("a URL starts with http:// or https://")),
         };
         let token = arg.token.as_deref().filter(|token| !token.is_empty()).map(authorization).transpose()?;
@@ -220,7 +220,7 @@ mod tests {
 
     #[test]
     fn a_server_is_named_by_its_url() {
-        let new = |url: &str| Server::new(&ServerArg { server: url.to_owned(), ca: None, token: None });
+        let new = |url: &str| Server::new(&ServerArg { server: url.to_owned(), ..ServerArg::default() });
         assert_eq!(new("http://h:1/").expect("valid").blobs_url(), "http://h:1/blobs");
         assert_eq!(new("").expect("unset").url, DEFAULT_SERVER);
         assert_eq!(new("https://h:1").expect("valid").blobs_url(), "https://h:1/blobs");
@@ -231,9 +231,8 @@ mod tests {
 
     #[test]
     fn an_absent_server_is_named_with_what_to_do() {
-        let server =
-            Server::new(&ServerArg { server: "http://127.0.0.1:1".to_owned(), ca: None, token: None });
-        let server = server.expect("valid");
+        let arg = ServerArg { server: "http://127.0.0.1:1".to_owned(), ..ServerArg::default() };
+        let server = Server::new(&arg).expect("valid");
         let refused = ureq::Error::Io(io::ErrorKind::ConnectionRefused.into());
         let text = server.no_answer("cannot list", refused).to_string();
         assert!(text.contains("no server at http://127.0.0.1:1"), "{text}");

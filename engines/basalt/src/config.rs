@@ -295,6 +295,7 @@ pub fn resolve(
         faults.extend(check_listeners(&settings, &layers));
         faults.extend(check_engines(&settings, &layers));
         warnings.extend(warn_of_open(&settings));
+        warnings.extend(warn_of_readable_tokens(&settings));
     }
     match Error::all(faults) {
         Some(error) => Err(error),
@@ -342,6 +343,17 @@ fn warn_of_open(settings: &Settings) -> Option<String> {
     })
 }
 
+/// Where tokens are asked for that whoever is on the way can read. `--insecure` allowed that.
+fn warn_of_readable_tokens(settings: &Settings) -> Option<String> {
+    if settings.token_file.is_none() || !settings.tls.certs.is_empty() {
+        return None;
+    }
+    let open = listeners(settings).into_iter().filter(|(_, addr)| !is_local(*addr));
+    let addrs: Vec<String> = open.map(|(_, addr)| addr.to_string()).collect();
+    (!addrs.is_empty())
+        .then(|| format!("tokens are sent in clear text to {}: there is no --tls-cert", addrs.join(" and ")))
+}
+
 fn check_engines(settings: &Settings, layers: &Layers) -> Vec<Error> {
     let fault = |key: &'static str, why: &str| vec![layers.origin(key).fault(key, why)];
     if !settings.engines.contains(&Engine::Blob) {
@@ -353,12 +365,18 @@ fn check_engines(settings: &Settings, layers: &Layers) -> Vec<Error> {
     }
 }
 
-fn check_listeners(settings: &Settings, layers: &Layers) -> Vec<Error> {
+/// The keys of those that there will be, and their addresses.
+fn listeners(settings: &Settings) -> Vec<(&'static str, SocketAddr)> {
     let mut listeners = vec![("blob-listen", settings.blob_listen)];
     if settings.slice_config().is_ok_and(|config| config.is_some()) {
         listeners.push(("slice-listen", settings.slice.listen));
     }
     listeners.push(("ops-listen", settings.ops_listen));
+    listeners
+}
+
+fn check_listeners(settings: &Settings, layers: &Layers) -> Vec<Error> {
+    let listeners = listeners(settings);
     let mut faults = Vec::new();
     for &(key, addr) in &listeners {
         if !is_local(addr) && !settings.insecure && settings.tls.certs.is_empty() {

@@ -3,9 +3,7 @@
 //!
 //! Called at the place of each bug.
 
-/// Every planted bug.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Bug {
+runtime::planted_bugs! {
     /// Slices of another version than the one that is read are taken for it.
     ValidatorUncompared,
     /// A 304 about another version makes this one fresh.
@@ -44,59 +42,4 @@ pub enum Bug {
     InvalidationSkipped,
     /// A conditional request is answered as if it had no condition.
     IfRangeIgnored,
-}
-
-/// All of them.
-pub const BUGS: [Bug; 19] = [
-    Bug::ValidatorUncompared,
-    Bug::ForeignNotModified,
-    Bug::ContentRangeUnchecked,
-    Bug::PartialForWhole,
-    Bug::ShortBodyAccepted,
-    Bug::RetryByteLate,
-    Bug::VersionNumberReused,
-    Bug::FreshnessIgnored,
-    Bug::NoStoreIgnored,
-    Bug::VaryIgnored,
-    Bug::SingleFlightBroken,
-    Bug::FreedEarly,
-    Bug::PurgeUnwritten,
-    Bug::PurgeOnOneColumn,
-    Bug::PurgesUnlearned,
-    Bug::GenerationLate,
-    Bug::SoftPurgeIgnored,
-    Bug::InvalidationSkipped,
-    Bug::IfRangeIgnored,
-];
-
-#[cfg(feature = "planted")]
-mod switch {
-    use super::Bug;
-    use std::cell::Cell;
-
-    thread_local! {
-        static PLANTED: Cell<Option<Bug>> = const { Cell::new(None) };
-    }
-
-    /// Plants a bug for this thread, or none.
-    pub fn plant(bug: Option<Bug>) {
-        PLANTED.set(bug);
-    }
-
-    /// Whether that bug is planted.
-    pub(crate) fn is(bug: Bug) -> bool {
-        PLANTED.get() == Some(bug)
-    }
-}
-
-#[cfg(feature = "planted")]
-pub(crate) use switch::is;
-#[cfg(feature = "planted")]
-pub use switch::plant;
-
-/// No bug is planted in what users run.
-#[cfg(not(feature = "planted"))]
-#[inline(always)]
-pub(crate) const fn is(_bug: Bug) -> bool {
-    false
 }

@@ -10,7 +10,6 @@ use tests::cgroup::MemoryCgroup;
 use tests::content::{self, Digest};
 use tests::fuse::{self, Client, Mounted, name_of};
 use tests::node::{Node, Setup};
-use tests::skip;
 
 use super::listing::store;
 use super::text;
@@ -90,23 +89,14 @@ fn ten_times_the_budget_is_read_through_both_mounts_within_the_limit() {
     if !fuse::or_skip() {
         return;
     }
-    let group = match MemoryCgroup::new(LIMIT_BYTES) {
-        Ok(group) => group,
-        Err(why) => {
-            skip::told_to_skip("cgroup", &format!("no memory cgroup: {why}"));
-            return;
-        }
-    };
+    let Some(group) = MemoryCgroup::or_skip(LIMIT_BYTES) else { return };
     let setup = Setup::new().memory("256MiB").by(&["sh", "-c", &group.entry(), "sh"]);
     let mut blobs = None;
     for rung in ["uring", "clone", "thread"] {
         let Some(mut mounted) = Mounted::start_as(setup.clone(), rung) else { return };
         let blobs = blobs.get_or_insert_with(|| put_all(&mounted.node));
         must_read_and_list(&mounted, blobs);
-        assert_eq!(group.kills(), 0, "{rung}: the kernel killed for memory");
-        let peak = mounted.node.status_bytes("VmHWM");
-        eprintln!("{rung}: {} MiB resident at the peak", peak >> 20);
-        assert!(peak <= LIMIT_BYTES, "{rung}: {} MiB resident at the peak", peak >> 20);
+        group.must_have_held(&mounted.node, rung);
         mounted.node.stop();
     }
 }

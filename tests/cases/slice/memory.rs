@@ -7,7 +7,6 @@ use tests::content;
 use tests::http::Request;
 use tests::node::{Node, Setup};
 use tests::origin::{Object, Origin};
-use tests::skip;
 
 const BUDGET_BYTES: u64 = 256 << 20;
 /// Beside the budget: code, stacks, indexes, sockets, and the least of a page cache.
@@ -30,13 +29,7 @@ fn must_be_whole(node: &Node, path: &str, object: &Object) {
 
 #[test]
 fn twenty_clients_and_ten_times_the_budget_within_the_limit() {
-    let group = match MemoryCgroup::new(LIMIT_BYTES) {
-        Ok(group) => group,
-        Err(why) => {
-            skip::told_to_skip("cgroup", &format!("no memory cgroup: {why}"));
-            return;
-        }
-    };
+    let Some(group) = MemoryCgroup::or_skip(LIMIT_BYTES) else { return };
     let entry = group.entry();
     let origin = Origin::start();
     let fields = "Cache-Control: max-age=3600\r\n".to_owned();
@@ -66,8 +59,6 @@ fn twenty_clients_and_ten_times_the_budget_within_the_limit() {
             });
         }
     });
-    assert_eq!(group.kills(), 0, "the kernel killed for memory");
-    let peak = node.status_bytes("VmHWM");
-    assert!(peak <= LIMIT_BYTES, "{} MiB resident at the peak", peak >> 20);
+    group.must_have_held(&node, "large objects");
     node.stop();
 }

@@ -24,7 +24,7 @@ impl Args for ServeFlags {
             .value_parser(clap::value_parser!(PathBuf))
             .help("Configuration file, in TOML")
             .long_help(format!("Configuration file, in TOML\n\n[default: none]\n[env: {CONFIG_ENV}]"));
-        command.arg(config).args(KEYS.iter().map(arg))
+        command.arg(config).args(KEYS.into_iter().map(arg))
     }
 
     fn augment_args_for_update(command: Command) -> Command {
@@ -83,7 +83,7 @@ fn arg(key: &Key) -> Arg {
 
 impl FromArgMatches for ServeFlags {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        let values = KEYS.iter().filter_map(|key| {
+        let values = KEYS.into_iter().filter_map(|key| {
             let given = matches.get_many::<String>(key.name)?;
             Some((key, given.flat_map(|text| key.split(text)).collect()))
         });

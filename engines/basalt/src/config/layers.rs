@@ -11,14 +11,14 @@ use super::nearest::{edit_distance, nearest};
 use super::size::Amount;
 use super::slice::Slice;
 use super::{LogFormat, Settings, Verify};
+use crate::cli::{CA_ENV, CERT_ENV, KEY_ENV, SERVER_ENV, TOKEN_ENV};
 use crate::error::Error;
 
 /// The variable that names the file when `--config` does not.
 pub const CONFIG_ENV: &str = "BASALT_CONFIG";
 
 /// Variables of ours that are not keys: the file, and what the client verbs are told.
-const ENV_NOT_KEYS: [&str; 4] =
-    [CONFIG_ENV, crate::cli::SERVER_ENV, crate::cli::TOKEN_ENV, crate::cli::CA_ENV];
+const ENV_NOT_KEYS: [&str; 6] = [CONFIG_ENV, SERVER_ENV, TOKEN_ENV, CA_ENV, CERT_ENV, KEY_ENV];
 
 /// How far an unknown `BASALT_*` variable may be from a known one to be taken for a slip of the
 /// finger. Further ones are left alone: Kubernetes sets `BASALT_SERVICE_HOST` and `BASALT_PORT` by
@@ -95,7 +95,7 @@ pub struct Layers([Layer; KEYS.len()]);
 impl Layers {
     /// Keys with their winning values, in the table's order.
     pub fn iter(&self) -> impl Iterator<Item = (&'static Key, &Layer)> {
-        KEYS.iter().zip(&self.0)
+        KEYS.into_iter().zip(&self.0)
     }
 
     /// Where the value of the key called `name` came from.
@@ -182,7 +182,7 @@ impl Stack {
             log_level: String::new(),
         };
         let layers = Layers(std::array::from_fn(|at| {
-            let key = &KEYS[at];
+            let key = KEYS[at];
             let values = key.split(key.default);
             (key.set)(&mut settings, &values).expect("the table's defaults are valid");
             Layer { values, origin: Origin::Default }
@@ -278,11 +278,11 @@ fn from_env(env: &[(String, String)], faults: &mut Vec<Error>) -> Vec<Assigned> 
         if value.is_empty() || ENV_NOT_KEYS.contains(&name.as_str()) {
             continue;
         }
-        if let Some(key) = KEYS.iter().find(|key| key.env() == *name) {
+        if let Some(key) = KEYS.into_iter().find(|key| key.env() == *name) {
             assigned.push((key, key.split(value), Origin::Env(name.clone())));
             continue;
         }
-        let known: Vec<String> = KEYS.iter().map(Key::env).collect();
+        let known: Vec<String> = KEYS.into_iter().map(Key::env).collect();
         let near = nearest(name, known.iter().map(String::as_str).chain(ENV_NOT_KEYS));
         let near = near.expect("the table is not empty");
         if edit_distance(name, near) <= ENV_SLIP_MAX {
