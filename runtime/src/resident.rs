@@ -11,7 +11,7 @@
 
 use crate::buffer::Loan;
 use rustix::fs::{Advice, Mode, OFlags, fadvise};
-use rustix::mm::{MapFlags, ProtFlags, mlock, mmap, munlock, munmap};
+use rustix::mm::{Advice as MemoryAdvice, MapFlags, ProtFlags, madvise, mlock, mmap, munlock, munmap};
 use std::io;
 use std::num::NonZeroU64;
 use std::ops::Deref;
@@ -19,6 +19,10 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::ptr::NonNull;
 use std::sync::{Arc, Weak};
+
+/// Stretches from this length on are read into huge folios of the page cache: read ahead by advice come single pages, and each of
+/// them is looked up, counted and sent by itself. Shorter ones would have their neighbourhood read too.
+const HUGE_BYTES_MIN: usize = 128 << 10;
 
 /// Pinned pages of one stretch of a file. Clones share them; the last one unpins.
 #[derive(Clone)]
@@ -74,13 +78,19 @@ impl Resident {
         if offset + len as u64 > size {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        // Starts reading in large pieces; the lock below then mostly finds the pages there.
-        fadvise(&file, offset, NonZeroU64::new(len as u64), Advice::WillNeed)?;
+        if len < HUGE_BYTES_MIN {
+            // Starts reading in large pieces; the lock below then mostly finds the pages there.
+            fadvise(&file, offset, NonZeroU64::new(len as u64), Advice::WillNeed)?;
+        }
         // SAFETY: a fresh shared read-only mapping at an address of the kernel's choice aliases nothing of ours.
         let start =
             unsafe { mmap(std::ptr::null_mut(), len, ProtFlags::READ, MapFlags::SHARED, &file, offset)? };
         let start = NonNull::new(start.cast::<u8>()).expect("mmap never returns null");
         let mapped = Mapped { start, len, offset, file, _loan: loan };
+        if len >= HUGE_BYTES_MIN {
+            // SAFETY: the range is the mapping just made; the advice changes how it is filled, not what is in it. Best effort.
+            let _ = unsafe { madvise(start.as_ptr().cast(), len, MemoryAdvice::LinuxHugepage) };
+        }
         // SAFETY: the range is the mapping just made. Locking reads every page in; a page that cannot be read fails here
         // and not as a signal on access.
         match unsafe { mlock(start.as_ptr().cast(), len) } {
