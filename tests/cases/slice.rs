@@ -2,6 +2,7 @@
 //! an error, or a cut connection.
 
 mod access;
+mod admission;
 mod answers;
 mod clients;
 mod hostile;

@@ -41,8 +41,9 @@ pub const PIECE_BYTES: usize = 256 << 10;
 /// Of a body that is passed through, in memory of each request.
 pub const PASSED_PIECE_BYTES: usize = 64 << 10;
 
-/// Slices of one column that are being put into the tier at a time: each holds a few buffers of 1 MiB.
-pub const STORES_MAX: u64 = 2;
+/// Part of a column's buffers that slices on their way into the tier may hold: a store waits for several syncs, so there is little
+/// throughput in few of them.
+pub const STORES_PART: u64 = 8;
 
 /// The buffer of a reader whose slice is read from disk.
 pub const READ_BYTES: u64 = 256 << 10;

@@ -55,6 +55,10 @@ static RETRIES: Family =
     Family::counter("slicecache_retries_total", "Requests for slices that were tried again.");
 static FAILURES: Family =
     Family::counter("slicecache_failures_total", "Questions and fetches that failed for good.");
+static NOT_ADMITTED: Family = Family::counter(
+    "slicecache_not_admitted_total",
+    "Slices not written to a full disk: what would have gone for them is asked for more often.",
+);
 static PURGES: Family = Family::counter("slicecache_purges_total", "Orders to purge that were obeyed.");
 static LOGGED: Family = Family::counter("slicecache_access_log_lines_total", "Lines of the access log.");
 static HOT: Family = Family::counter(
@@ -78,7 +82,8 @@ static OBJECTS: Family = Family::gauge("slicecache_objects", "Objects known of w
 static READERS: Family = Family::gauge("slicecache_readers", "Responses under way.");
 static MEMORY_HELD: Family =
     Family::gauge("slicecache_memory_held_bytes", "Memory promised to slices that come.");
-static STORES: Family = Family::gauge("slicecache_stores_running", "Slices being put into the tier.");
+static STORES: Family =
+    Family::gauge("slicecache_store_buffers", "Buffers of 1 MiB of slices on their way into the tier.");
 static READS: Family = Family::gauge("slicecache_reads_running", "Responses that read from disk.");
 
 /// What is held for requests under way: nothing of it when nobody asks for anything.
@@ -88,7 +93,7 @@ pub struct Held {
     pub readers: u64,
     /// Of slices that come.
     pub memory_bytes: u64,
-    /// Slices on their way into the tier.
+    /// Buffers of slices on their way into the tier.
     pub stores: u64,
     /// Buffers of responses that read from disk.
     pub reads: u64,
@@ -126,6 +131,8 @@ pub struct Metrics {
     pub retries: Counter,
     /// Failed for good.
     pub failures: Counter,
+    /// Not written.
+    pub not_admitted: Counter,
     /// Purges.
     pub purges: Counter,
     /// Objects deleted behind them.
@@ -214,6 +221,7 @@ impl Metrics {
             subrequest_seconds: registry.histogram(&SUBREQUEST_SECONDS, &[]),
             retries: registry.counter(&RETRIES, &[]),
             failures: registry.counter(&FAILURES, &[]),
+            not_admitted: registry.counter(&NOT_ADMITTED, &[]),
             purges: registry.counter(&PURGES, &[]),
             swept: registry.counter(&SWEPT, &[]),
             access: (registry.counter(&LOGGED, &[]), registry.counter(&LOG_DROPPED, &[])),

@@ -53,6 +53,12 @@ impl Room {
         self.0.free.get() == 0
     }
 
+    /// What is not.
+    #[must_use]
+    pub fn left(&self) -> u64 {
+        self.0.free.get()
+    }
+
     /// What is out.
     #[must_use]
     pub fn taken(&self) -> u64 {

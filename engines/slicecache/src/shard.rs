@@ -21,7 +21,7 @@ use crate::api::Opened;
 use crate::config::Config;
 use crate::fetch::Got;
 use crate::kept::Shelf;
-use crate::limits::{OBJECTS_MAX, READ_BYTES, STORES_MAX};
+use crate::limits::{OBJECTS_MAX, READ_BYTES, STORES_PART};
 use crate::live::{Asked, Live, Recorded, State};
 use crate::metrics::{Held, Metrics, Seen};
 use crate::room::Room;
@@ -36,7 +36,7 @@ use net::http1::Status;
 use runtime::io::Io;
 use runtime::metrics::Snapshot;
 use runtime::oneshot::Oneshot;
-use runtime::tier::Shard;
+use runtime::tier::{Shard, WRITE_BYTES};
 use runtime::waiters::Waiters;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -112,7 +112,7 @@ impl<I: Io> Owner<I> {
             client: client.clone(),
             metrics,
             memory: Room::new((io_bytes / 2).max(1)),
-            stores: Room::new(STORES_MAX),
+            stores: Room::new((io_bytes / STORES_PART / WRITE_BYTES as u64).max(1)),
             reads: Room::new((io_bytes / 8 / READ_BYTES).max(1)),
             slow_reads: Room::new((io_bytes / 8 / READ_BYTES).max(1)),
             shelf: Shelf::default(),

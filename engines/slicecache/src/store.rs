@@ -3,7 +3,7 @@
 //! Everything stored here is evictable: an origin can give it again. A disk error or a full disk makes a slice one that is not
 //! stored, never one that fails.
 
-use crate::limits::LOOKED_AT_ONCE;
+use crate::limits::{LOOKED_AT_ONCE, RESPONSE_BYTES_MAX};
 use crate::live::{Live, Recorded, record_digest, slice_digest};
 use crate::log::entry::Entry;
 use crate::planted::{self, Bug};
@@ -14,7 +14,7 @@ use crate::state::purge::{self, Verdict};
 use crate::state::slices::Slices;
 use bytes::Bytes;
 use runtime::io::Io;
-use runtime::tier::{Digest, Found, Keep, PACKED_BYTES_MAX, PutError, WRITE_BYTES, WriteError};
+use runtime::tier::{Digest, Found, Keep, PACKED_BYTES_MAX, PutError, WRITE_BYTES, WRITES_MAX, WriteError};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -25,7 +25,9 @@ const INCOMING_FROM: u64 = 1 << 63;
 impl<I: Io> Owner<I> {
     /// Puts a slice that is whole in memory into the tier, and says whether it is there.
     pub(crate) async fn store(self: Rc<Self>, live: Rc<Live<I>>, epoch: u64, slice: u64) {
-        let _turn = self.stores.take(1).await;
+        let bytes = live.state.borrow().memory.get(&slice).map_or(0, |slice| slice.bytes);
+        let buffers = bytes.div_ceil(WRITE_BYTES as u64).clamp(1, WRITES_MAX as u64);
+        let _turn = self.stores.take(buffers).await;
         let taken = {
             let state = live.state.borrow();
             if state.object.epoch() != epoch {
@@ -50,6 +52,10 @@ impl<I: Io> Owner<I> {
 
     async fn put(&self, digest: Digest, pieces: &[Bytes]) -> bool {
         let bytes: u64 = pieces.iter().map(|piece| piece.len() as u64).sum();
+        if !self.admits(&digest, bytes) {
+            self.metrics.not_admitted.inc();
+            return false;
+        }
         for is_last in [false, true] {
             let put = match bytes <= PACKED_BYTES_MAX as u64 {
                 true => self.put_packed(digest, pieces).await,
@@ -65,6 +71,12 @@ impl<I: Io> Owner<I> {
             }
         }
         false
+    }
+
+    /// Whether a slice is worth its place on a full disk. One that is not stays in memory until its readers have it; where there is
+    /// not enough left of that for another response it is stored all the same, or readers would wait for each other's memory.
+    fn admits(&self, digest: &Digest, bytes: u64) -> bool {
+        self.tier.admits(digest, bytes) || self.memory.left() < RESPONSE_BYTES_MAX
     }
 
     async fn put_packed(&self, digest: Digest, pieces: &[Bytes]) -> Result<(), PutError> {

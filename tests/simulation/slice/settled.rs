@@ -39,7 +39,7 @@ pub fn settle(twin: &Twin, world: &Rc<World>) {
 const HELD: [&str; 5] = [
     "slicecache_readers",
     "slicecache_memory_held_bytes",
-    "slicecache_stores_running",
+    "slicecache_store_buffers",
     "slicecache_reads_running",
     "slicecache_origin_requests{",
 ];
