@@ -80,6 +80,7 @@ pub struct Owner<I: Io> {
     readers: RefCell<BTreeMap<Reader, Place<I>>>,
     uses_total: Cell<u64>,
     sweeping: Cell<sweep::Sweeping>,
+    pub(crate) disowned: RefCell<purges::Disowned>,
     me: Weak<Owner<I>>,
 }
 
@@ -125,6 +126,7 @@ impl<I: Io> Owner<I> {
             readers: RefCell::default(),
             uses_total: Cell::new(0),
             sweeping: Cell::default(),
+            disowned: RefCell::default(),
             me: me.clone(),
         })
     }

@@ -122,6 +122,7 @@ impl<I: Io> Owner<I> {
         let control = CacheControl::of_request(&fields);
         let first = FirstRun::new(fields.only("range"), self.config.slicing().slice_size);
         let state = &mut *live.state.borrow_mut();
+        state.joined = self.purges.borrow().generation();
         let (give, waiting) = Oneshot::new();
         if state.passes_now(self.now_s()) && !control.only_if_cached {
             self.readers.borrow_mut().remove(&reader);
