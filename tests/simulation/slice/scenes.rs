@@ -47,7 +47,9 @@ impl Stage {
 
     /// What was broken, if anything was.
     fn end(self) -> Result<Rc<World>, String> {
+        self.world.is_up.set(false);
         boot::stop(&self.twin, self.node);
+        self.twin.run_until(LIMIT_NS, || self.world.running.get() == 0);
         let broken = self.world.broken.borrow().clone();
         broken.map_or(Ok(self.world), Err)
     }
@@ -164,6 +166,29 @@ fn a_version_that_ends_behind_the_last_byte_cuts_nobody_off() {
     for seed in 0..SEEDS {
         let stage = Stage::new(seed, Calm::Changing, &[4, 1], 3);
         stage.play(ends_behind_the_last_byte);
+        assert_eq!(stage.end().err(), None, "seed {seed}");
+    }
+}
+
+async fn asks_twice(io: TwinIo, world: Rc<World>) {
+    let mut worker = worker(&io, &world);
+    worker.ask(&Ask::whole(0), Pace::Quick).await;
+    world.operations.set(1);
+    worker.ask(&Ask::whole(0), Pace::Quick).await;
+    world.running.set(0);
+}
+
+#[test]
+fn a_node_that_stops_blames_nobody_whose_head_comes_in_pieces() {
+    for seed in 0..SEEDS * 8 {
+        let stage = Stage::new(seed, Calm::None, &[1], 0);
+        stage.twin.set_faults(FaultPlan::none().with(Fault::ShortSend, 500_000));
+        let (io, world) = (stage.twin.outside(), stage.world.clone());
+        world.running.set(1);
+        io.spawn("client", asks_twice(io.clone(), world.clone()));
+        stage.twin.run_until(LIMIT_NS, || world.operations.get() > 0);
+        // Before the head comes, in the middle of it, behind it.
+        (0..seed % 10).for_each(|_| _ = stage.twin.step());
         assert_eq!(stage.end().err(), None, "seed {seed}");
     }
 }
