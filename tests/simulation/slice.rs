@@ -14,6 +14,7 @@
 //! | `workload` | clients that ask, purge and change at random |
 //! | `run`, `settled` | one seed: boots, crashes, faults; then an honest world in which everything heals and nothing is left |
 //! | `seeds` | many seeds; determinism |
+//! | `scenes` | what random runs meet seldom, played until it happens |
 //! | `planted` | bugs planted in the slice cache, each caught |
 
 mod ask;
@@ -26,6 +27,7 @@ mod parts;
 mod planted;
 mod reply;
 mod run;
+mod scenes;
 mod seeds;
 mod settled;
 mod workload;

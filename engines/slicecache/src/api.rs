@@ -45,6 +45,8 @@ pub enum Request {
     Lost(Reader, Digest),
     /// An answer to an unsafe method said that what is stored of this name no longer holds (RFC 9111 §4.4).
     Invalidate(Name),
+    /// The same, and it could be neither deleted nor purged.
+    Disown(Name),
     /// An order to purge, to be written down and obeyed everywhere. To the column that numbers them.
     Order(Purge),
     /// An order that is written down.

@@ -141,7 +141,8 @@ impl<I: Io> Columns<I> {
             if matches!(reply, Some(Reply::Invalidated(true))) {
                 let purge = Purge { names: Names::Target(target), is_soft: false };
                 if let Err(why) = me.purge(purge).await {
-                    tracing::warn!(%why, "what an unsafe method changed is still served to some");
+                    tracing::warn!(%why, "what an unsafe method changed may be served again after the next start");
+                    me.ask(column, || Request::Disown(name)).await;
                 }
             }
             done.set(());
@@ -212,6 +213,10 @@ async fn answer<I: Io>(owner: &Rc<Owner<I>>, request: Request) -> Reply {
         }
         Request::Apply(numbered) => {
             owner.apply(&numbered);
+            Reply::Noted
+        }
+        Request::Disown(name) => {
+            owner.disown(&name);
             Reply::Noted
         }
         Request::Known => {

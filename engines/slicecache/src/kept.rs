@@ -116,8 +116,7 @@ impl<I: Io> Owner<I> {
                 unreachable!("it was judged so before its body was read")
             };
             let mut acts = Vec::new();
-            // Whom nobody new finds, those are waiting for who came before the purge.
-            if live.is_current.get() && self.is_purged(live, &known) {
+            if self.is_outdated(live, state, &known) {
                 state.object.on_outdated(&mut acts);
             } else {
                 if status < 400 {

@@ -106,6 +106,10 @@ pub const PURGE_NAME_BYTES_MAX: usize = 8 << 10;
 /// Purges that are told apart; beyond it the oldest half becomes one purge of everything before it.
 pub const PURGE_RULES_MAX: usize = 65_536;
 
+/// Objects of which what is stored is not believed, since it could be neither deleted nor purged; beyond it nothing that is stored
+/// is.
+pub const DISOWNED_MAX: usize = 4096;
+
 /// Patterns of paths that are sliced.
 pub const PATTERNS_MAX: usize = 256;
 

@@ -59,6 +59,8 @@ pub(crate) struct State {
     pub lines: Vec<Line>,
     /// When the question that is under way began.
     pub asked: Asked,
+    /// When the last request came.
+    pub joined: Generation,
     /// Of the version that holds.
     pub known: Option<Known>,
     /// Of the one that is about to hold.
@@ -172,6 +174,7 @@ impl State {
             object: Object::new(slicing),
             lines,
             asked: Asked::default(),
+            joined: Generation::default(),
             known: None,
             next: None,
             kept: None,

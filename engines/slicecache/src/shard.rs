@@ -83,6 +83,7 @@ pub struct Owner<I: Io> {
     hot: RefCell<hot::Hot>,
     uses_total: Cell<u64>,
     sweeping: Cell<sweep::Sweeping>,
+    pub(crate) disowned: RefCell<purges::Disowned>,
     me: Weak<Owner<I>>,
 }
 
@@ -129,6 +130,7 @@ impl<I: Io> Owner<I> {
             hot: RefCell::default(),
             uses_total: Cell::new(0),
             sweeping: Cell::default(),
+            disowned: RefCell::default(),
             me: me.clone(),
         })
     }

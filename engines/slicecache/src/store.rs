@@ -177,7 +177,8 @@ impl<I: Io> Owner<I> {
 
     /// The record under a name, if it can be used.
     pub(crate) async fn read_record(&self, primary: &Name, name: &Name) -> Option<Entry> {
-        self.read_entry(&record_digest(primary, name)).await
+        let entry = self.read_entry(&record_digest(primary, name)).await?;
+        (!self.disowned.borrow().holds(primary)).then_some(entry)
     }
 
     /// As [`Owner::read_record`], under a name in the tier.

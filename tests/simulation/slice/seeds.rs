@@ -10,9 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Seeds that every run of the tests takes; the others begin at [`FIRST`] or where they are told to. The same in every run: of fresh
-/// ones one in some hundreds still shows a fault, of the proxy or of the judge (2000895: a purge; 3000347: a slice fetched twice;
-/// 3000240: no answer).
+/// Seeds that every run of the tests takes; the others begin at [`FIRST`] or where they are told to.
 const FIXED: u64 = 100;
 const FIRST: u64 = 1_000_000;
 const SEEDS: u64 = 1000;

@@ -127,7 +127,7 @@ impl Worker {
         self.client.call(head, body, pace).await
     }
 
-    fn change(&mut self, object: usize) {
+    pub fn change(&mut self, object: usize) {
         self.world.seen.borrow_mut().versions += 1;
         self.world.objects.borrow_mut()[object].change(self.world.slice_bytes, &mut self.rng);
     }
@@ -159,14 +159,14 @@ impl Worker {
     }
 
     /// An unsafe method: what is stored of its target no longer holds (RFC 9111 §4.4).
-    async fn post(&mut self, object: usize) -> bool {
+    pub async fn post(&mut self, object: usize) -> bool {
         let path = self.world.objects.borrow()[object].path();
         let head = format!("POST {path} HTTP/1.1\r\nHost: twin\r\nContent-Length: 3\r\n\r\n");
         let until = self.world.disks_fail.get().then(|| self.world.boot.get());
         self.order(&head, b"new", Names::Object(object), (true, until)).await
     }
 
-    async fn order(&mut self, head: &str, body: &[u8], names: Names, how: (bool, Option<u64>)) -> bool {
+    pub async fn order(&mut self, head: &str, body: &[u8], names: Names, how: (bool, Option<u64>)) -> bool {
         let asked_ns = self.io.now_ns();
         let answer = self.call(head, body, Pace::Quick).await;
         let is_done = answer.is_some_and(|answer| answer.status == 200 && answer.end == End::Whole);

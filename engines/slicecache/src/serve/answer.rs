@@ -98,6 +98,8 @@ impl<I: Io> SliceService<I> {
             };
             taken = match next {
                 Step::Done => break,
+                // The version ended behind its last byte: what the head promised was sent.
+                Step::Ended(_) if frame.left() == 0 => break,
                 Step::Ended(why) => return Ok(Some(why)),
                 step => self.send_step(step, &sitting, &mut frame, exchange).await?,
             };

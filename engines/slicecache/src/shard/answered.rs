@@ -30,8 +30,7 @@ impl<I: Io> Owner<I> {
             let freshness = self.freshness(state, &lines, &got);
             state.next = freshness.ok().and_then(|_| self.next_known(state, lines, &got.meaning));
             let mut acts = Vec::new();
-            // Whom nobody new finds, those are waiting for who came before the purge.
-            if live.is_current.get() && state.next.as_ref().is_some_and(|next| self.is_purged(live, next)) {
+            if state.next.as_ref().is_some_and(|next| self.is_outdated(live, state, next)) {
                 state.next = None;
                 state.object.on_outdated(&mut acts);
             } else {
@@ -108,8 +107,12 @@ impl<I: Io> Owner<I> {
         Known::of(lines, 0, state.asked.generation)
     }
 
-    /// Softly or not, since its question began.
-    pub(crate) fn is_purged(&self, live: &Live<I>, next: &Known) -> bool {
+    /// It was purged, softly or not, since its question began, and somebody may wait for it who came after that. Who waits for an
+    /// object that nobody finds any more came before it was forgotten, but a soft purge may lie between its question and him.
+    pub(crate) fn is_outdated(&self, live: &Live<I>, state: &State, next: &Known) -> bool {
+        if !live.is_current.get() && state.joined <= next.generation {
+            return false;
+        }
         let target = live.key.target();
         let entry = Entry { generation: next.generation, target: &target, tags: &next.tags };
         self.purges.borrow().verdict(&entry) != Verdict::Keep

@@ -63,11 +63,12 @@ impl<I: Io> Owner<I> {
             Some(vary) => Some(vary),
             None => {
                 let record = Box::pin(self.read_record(&ask.name, &ask.name)).await;
-                let vary = record.map(|entry| entry.vary);
-                if let Some(vary) = &vary {
-                    self.note_vary(ask.name, vary.clone());
+                // Who came at the same time may have been answered: the object stands under its own name by now.
+                let learned = self.varies.borrow().get(&ask.name).cloned();
+                if let (None, Some(entry)) = (&learned, &record) {
+                    self.note_vary(ask.name, entry.vary.clone());
                 }
-                vary
+                learned.or(record.map(|entry| entry.vary))
             }
         };
         let fields = Fields::of_pairs(&ask.lines);
@@ -122,6 +123,7 @@ impl<I: Io> Owner<I> {
         let control = CacheControl::of_request(&fields);
         let first = FirstRun::new(fields.only("range"), self.config.slicing().slice_size);
         let state = &mut *live.state.borrow_mut();
+        state.joined = self.purges.borrow().generation();
         let (give, waiting) = Oneshot::new();
         if state.passes_now(self.now_s()) && !control.only_if_cached {
             self.readers.borrow_mut().remove(&reader);

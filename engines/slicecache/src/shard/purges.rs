@@ -5,6 +5,7 @@
 //! the others deleted.
 
 use super::Owner;
+use crate::limits::DISOWNED_MAX;
 use crate::live::{Live, record_digest};
 use crate::log::purge::{decode, encode};
 use crate::planted::{self, Bug};
@@ -28,6 +29,28 @@ const KEEP: Keep = Keep { expires_ms: 0, evictable: false, pinned: false };
 pub(super) struct Records {
     stored: BTreeSet<Digest>,
     is_tidying: bool,
+}
+
+/// Objects whose records are not believed until the next start: an unsafe method changed them, and the disks would not let go of
+/// what they have of them.
+#[derive(Default)]
+pub(crate) struct Disowned {
+    names: BTreeSet<Name>,
+    is_all: bool,
+}
+
+impl Disowned {
+    fn add(&mut self, primary: Name) {
+        self.names.insert(primary);
+        self.is_all |= self.names.len() > DISOWNED_MAX;
+        if self.is_all {
+            self.names.clear();
+        }
+    }
+
+    pub(crate) fn holds(&self, primary: &Name) -> bool {
+        self.is_all || self.names.contains(primary)
+    }
 }
 
 /// Purges of one generation have one name each: an order, and what `Purges::orders` makes of older ones.
@@ -171,12 +194,7 @@ impl<I: Io> Owner<I> {
         let mut all_deleted = true;
         // Once more for those that found a record while it was being deleted.
         for _ in 0..2 {
-            self.varies.borrow_mut().remove(primary);
-            let of_it: Vec<Rc<Live<I>>> =
-                self.objects.borrow().values().filter(|live| live.primary == *primary).cloned().collect();
-            for live in &of_it {
-                self.forget(live);
-            }
+            let of_it = self.forget_all_of(primary);
             all_deleted &= self.delete(record_digest(primary, primary)).await;
             for live in &of_it {
                 all_deleted &= self.delete(record_digest(primary, &live.name.get())).await;
@@ -184,6 +202,24 @@ impl<I: Io> Owner<I> {
             }
         }
         has_variants || !all_deleted
+    }
+
+    /// Nobody new finds what there is of an object and its variants.
+    fn forget_all_of(&self, primary: &Name) -> Vec<Rc<Live<I>>> {
+        self.varies.borrow_mut().remove(primary);
+        let of_it: Vec<Rc<Live<I>>> =
+            self.objects.borrow().values().filter(|live| live.primary == *primary).cloned().collect();
+        of_it.iter().for_each(|live| self.forget(live));
+        of_it
+    }
+
+    /// What is stored of an object no longer holds, and could be neither deleted nor purged: it counts as missing as long as this
+    /// node runs.
+    pub fn disown(&self, primary: &Name) {
+        self.disowned.borrow_mut().add(*primary);
+        for live in self.forget_all_of(primary) {
+            self.maybe_release(&live);
+        }
     }
 
     fn maybe_tidy(&self) {
@@ -221,5 +257,25 @@ impl<I: Io> Owner<I> {
                 self.records.borrow_mut().stored.remove(&digest);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_disowned_is_never_believed_again() {
+        let name = |n: usize| -> Name {
+            let mut name = [0; 32];
+            name[..8].copy_from_slice(&n.to_le_bytes());
+            name
+        };
+        let mut disowned = Disowned::default();
+        (0..DISOWNED_MAX).for_each(|n| disowned.add(name(n)));
+        assert!(disowned.holds(&name(0)) && !disowned.holds(&name(DISOWNED_MAX)));
+        disowned.add(name(DISOWNED_MAX));
+        assert!((0..=DISOWNED_MAX + 1).all(|n| disowned.holds(&name(n))), "more than is kept apart: all");
+        assert!(disowned.names.is_empty());
     }
 }
