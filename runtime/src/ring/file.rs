@@ -43,8 +43,9 @@ impl Drop for Inner {
             self.ring.close_file(number);
         }
         if let Some(fd) = self.fd.take() {
-            // The last close of an unlinked file frees its blocks: not on the column.
-            self.ring.detached(opcode::Close::new(Fd(fd.into_raw_fd())).build());
+            // The last close of an unlinked file frees its blocks: not on the column, which would do it when it submits.
+            let close = opcode::Close::new(Fd(fd.into_raw_fd())).build();
+            self.ring.detached(close.flags(squeue::Flags::ASYNC));
         }
     }
 }
