@@ -18,11 +18,16 @@ use std::ops::Deref;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::ptr::NonNull;
-use std::sync::{Arc, Weak};
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, OnceLock, Weak};
+use std::thread;
 
 /// Stretches from this length on are read into huge folios of the page cache: read ahead by advice come single pages, and each of
 /// them is looked up, counted and sent by itself. Shorter ones would have their neighbourhood read too.
 const HUGE_BYTES_MIN: usize = 128 << 10;
+
+/// Of the thread that unmaps.
+const STACK_BYTES: usize = 64 << 10;
 
 /// Pinned pages of one stretch of a file. Clones share them; the last one unpins.
 #[derive(Clone)]
@@ -44,7 +49,8 @@ impl Observed {
 }
 
 enum Pinned {
-    Mapped(Mapped),
+    /// There until this is dropped.
+    Mapped(Option<Mapped>),
     /// A copy on the heap: what the twin pins.
     Copied(Box<[u8]>, #[allow(dead_code, reason = "held for its Drop")] Loan),
 }
@@ -55,6 +61,29 @@ struct Mapped {
     offset: u64,
     file: OwnedFd,
     _loan: Loan,
+}
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        if let Pinned::Mapped(mapped) = self {
+            // Nobody takes it when the process ends: then it is unmapped here.
+            let _ = mapped.take().map(|mapped| unmapper().send(mapped));
+        }
+    }
+}
+
+/// Unmapping waits for whoever changes or reads the address space, and the last close of an unlinked file frees its blocks: nothing
+/// for a column. What waits here is bounded by its loans.
+fn unmapper() -> &'static Sender<Mapped> {
+    static UNMAPPER: OnceLock<Sender<Mapped>> = OnceLock::new();
+    UNMAPPER.get_or_init(|| {
+        let (give, take) = channel();
+        let unmap = move || take.into_iter().for_each(drop);
+        let started = thread::Builder::new().name("unmapper".to_owned()).stack_size(STACK_BYTES).spawn(unmap);
+        // Without a thread whoever drops pages unmaps them.
+        let _ = started.inspect_err(|error| tracing::warn!(%error, "pages are unmapped by columns"));
+        give
+    })
 }
 
 // SAFETY: the mapping is read-only and lives until the last owner drops it; the descriptor is used with offsets only.
@@ -73,6 +102,8 @@ impl Resident {
         verify: impl FnOnce(&[u8]) -> bool,
     ) -> io::Result<Option<Resident>> {
         assert!(len > 0 && offset.is_multiple_of(4096), "pin of {len} bytes at {offset}");
+        // Started here, not by the column that is the first to drop something.
+        unmapper();
         let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
         let size = rustix::fs::fstat(&file)?.st_size as u64;
         if offset + len as u64 > size {
@@ -100,7 +131,7 @@ impl Resident {
             }
             Err(e) => return Err(e.into()),
         }
-        let resident = Resident { pinned: Arc::new(Pinned::Mapped(mapped)) };
+        let resident = Resident { pinned: Arc::new(Pinned::Mapped(Some(mapped))) };
         if !verify(&resident) {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "checksum mismatch"));
         }
@@ -119,7 +150,9 @@ impl Resident {
 
     /// Sends up to `count` bytes at `from` of this stretch without copying them; the socket must not block.
     pub(crate) fn sendfile(&self, socket: impl AsFd, from: usize, count: usize) -> io::Result<usize> {
-        let Pinned::Mapped(mapped) = &*self.pinned else { unreachable!("the ring pins mapped pages only") };
+        let Pinned::Mapped(Some(mapped)) = &*self.pinned else {
+            unreachable!("the ring pins mapped pages only")
+        };
         assert!(from + count <= mapped.len, "sendfile {from}+{count} of {}", mapped.len);
         let mut offset = mapped.offset + from as u64;
         Ok(rustix::fs::sendfile(socket, &mapped.file, Some(&mut offset), count)?)
@@ -129,7 +162,8 @@ impl Resident {
 impl std::fmt::Debug for Resident {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &*self.pinned {
-            Pinned::Mapped(mapped) => write!(f, "Resident({} bytes at {})", mapped.len, mapped.offset),
+            Pinned::Mapped(None) => unreachable!("not before it is dropped"),
+            Pinned::Mapped(Some(mapped)) => write!(f, "Resident({} bytes at {})", mapped.len, mapped.offset),
             Pinned::Copied(bytes, _) => write!(f, "Resident({} bytes copied)", bytes.len()),
         }
     }
@@ -140,9 +174,10 @@ impl Deref for Resident {
     fn deref(&self) -> &[u8] {
         match &*self.pinned {
             // SAFETY: the mapping has `len` readable, locked bytes while `pinned` lives, and the file is immutable (3).
-            Pinned::Mapped(mapped) => unsafe {
+            Pinned::Mapped(Some(mapped)) => unsafe {
                 std::slice::from_raw_parts(mapped.start.as_ptr(), mapped.len)
             },
+            Pinned::Mapped(None) => unreachable!("not before it is dropped"),
             Pinned::Copied(bytes, _) => bytes,
         }
     }
@@ -185,5 +220,29 @@ mod tests {
         let beyond =
             Resident::pin(&path, 65536, 8192, loan(), |_| true).map(|_| ()).expect_err("beyond the end");
         assert_eq!(beyond.kind(), io::ErrorKind::UnexpectedEof);
+    }
+
+    #[test]
+    fn somebody_else_unmaps() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let path = dir.path().join("f");
+        std::fs::write(&path, vec![9u8; 1 << 20]).expect("write");
+        let loan = crate::buffer::Arena::new(1).expect("maps").lend(1 << 20).expect("room");
+        let pinned =
+            Resident::pin(&path, 0, 1 << 20, loan, |_| true).expect("pins").expect("1 MiB may be locked");
+        let is_mapped = || {
+            let maps = std::fs::read_to_string("/proc/self/maps").expect("maps");
+            maps.contains(path.to_str().expect("UTF-8"))
+        };
+        let other = pinned.clone();
+        drop(pinned);
+        thread::sleep(std::time::Duration::from_millis(50));
+        assert!(is_mapped(), "one is left");
+        drop(other);
+        let begin = std::time::Instant::now();
+        while is_mapped() {
+            assert!(begin.elapsed().as_secs() < 10, "still mapped");
+            thread::yield_now();
+        }
     }
 }
