@@ -17,6 +17,7 @@
 //! | `abandon`, `origin` | fetches given up anywhere, from an origin on the twin |
 //! | `mount` | what a kernel would ask of a mount, without a kernel |
 //! | `slice` | the caching proxy, its lying origin and its clients |
+//! | `goodbye` | a connection of HTTP/2 that was idle for too long |
 //! | `boundaries` | who may name the twin |
 //!
 //! `BASALT_SEED=7` replays one seed; `BASALT_SEEDS=1000 BASALT_OPS=2000` is the soak.
@@ -28,6 +29,7 @@ mod boot;
 mod boundaries;
 mod client;
 mod flips;
+mod goodbye;
 mod images;
 mod model;
 mod mount;
