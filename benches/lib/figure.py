@@ -107,7 +107,7 @@ def short(value):
 def markdown(machine, sections):
     """The report."""
     lines = [f"# Figures of {machine['date']}, commit {machine['commit']}", "",
-             f"{machine['cpu']}, {machine['memory_gib']} GiB, Linux {machine['kernel']}, "
+             f"{machine['cpu']}, {machine['memory_gib']} GiB, Linux {machine['kernel']}, {machine['congestion_control']}, "
              f"load average {machine['load_average']:.2f} at the start. Medians; the ratio is ours / the best other, "
              "per round, with its min..max.", ""]
     for section, figures in sections.items():

@@ -116,6 +116,7 @@ def describe():
         "date": time.strftime("%Y-%m-%d %H:%M %Z"),
         "commit": commit.stdout.strip() or "none",
         "kernel": platform.release(),
+        "congestion_control": pathlib.Path("/proc/sys/net/ipv4/tcp_congestion_control").read_text().strip(),
         "cpu": f"{os.cpu_count()} x {model}",
         "memory_gib": round(pages / 2**30, 1),
         "load_average": os.getloadavg()[0],

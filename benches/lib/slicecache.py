@@ -6,7 +6,7 @@ load's core.
 
 from .blobs import KIB, MIB
 from .figure import Figure, Limit, alternate
-from .slices import Pair, caches, fetched, files, get, get_cold, heat, mb_per_cpu_s
+from .slices import Pair, caches, fetched, files, fresh_names, get, get_cold, heat, mb_per_cpu_s
 
 CONNS = 100
 RANGE_BYTES = 64 * KIB
@@ -196,6 +196,8 @@ def again(at, rounds, seconds, what, clients, paths):
 def ratio(at, what, clients, paths, claimed):
     """Of a run that begins with an empty cache: the part of the bytes that did not come from the origin."""
     figure = Limit(f"{what}: hit ratio, each object asked for {ASKED_FOR} times", "of bytes", "higher", claimed)
-    seen, names = get_cold(at["ours"], paths * ASKED_FOR, "--conns", clients, "--requests", ASKED_FOR * len(paths))
+    names = fresh_names(paths)
+    shape = ["--in-order", "--discard", "--conns", clients, "--requests", ASKED_FOR * len(names)]
+    seen = get(at["ours"], names * ASKED_FOR, *shape, seconds=120, warmup=0)
     figure.add("ours", 1 - fetched(names)[1] / seen["bytes"])
     return figure

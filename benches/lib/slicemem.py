@@ -8,7 +8,7 @@ import time
 from .blobs import KIB, MIB
 from .figure import Limit, alternate
 from .machine import Unmeasured, rss_bytes
-from .slices import caches, cold, files, get_cold, heat
+from .slices import caches, files, fresh_names, get_cold, heat
 
 SLOW_CLIENTS, COLD_CLIENTS = 400, 20
 RECEIVE_BYTES = 64 * KIB
@@ -90,7 +90,7 @@ def stalled(server, paths):
 
 def sipped(server, paths):
     """KiB, at most, for each of a few answers that are cold and get on slowly."""
-    names = cold((paths * COLD_CLIENTS)[:COLD_CLIENTS])
+    names = fresh_names((paths * COLD_CLIENTS)[:COLD_CLIENTS])
     base = most = all_rss(server)
     clients = [asking(server.port, path) for path in names]
     awaited(clients)

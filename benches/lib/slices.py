@@ -17,8 +17,8 @@ from .servers import OURS_OPS_PORT, Running, ours, peer, warm
 SLICE_PORT = 28113
 FILES = WORK / "files/slice"
 LOG = WORK / "slice-origin/fetches"
-# The origin's log is flushed after 0.1 s.
-LOG_S = 0.4
+# The origin's log is flushed after 0.1 s; a fetch stands in it once it is over, which may be after its client has what it wants.
+LOG_S, LOG_MAX_S = 0.4, 10
 # Of the bytes of a run that is to be hot.
 FROM_DISK_PART_MAX = 0.03
 # So often, with time between for what waits to be stored.
@@ -38,7 +38,7 @@ def files(size, count):
     return paths
 
 
-def cold(paths):
+def fresh_names(paths):
     """The same objects under names that no cache has seen."""
     return [f"{path}?{next(fresh)}" for path in paths]
 
@@ -74,7 +74,7 @@ def get(server, paths, *arguments, seconds, warmup=0.5):
 def get_cold(server, paths, *arguments):
     """Each of `paths` once, in order, under a new name. What earlier runs wrote is on the disk before it begins."""
     os.sync()
-    paths = cold(paths)
+    paths = fresh_names(paths)
     return get(server, paths, "--in-order", "--discard", *arguments, seconds=120, warmup=0), paths
 
 
@@ -108,7 +108,15 @@ def by_source():
 
 def fetched(paths):
     """What the origin gave of `paths` in answers of 200 and 206: first and last byte of each range, and bytes in all."""
-    time.sleep(LOG_S)
+    due, before, seen = time.monotonic() + LOG_MAX_S, None, logged(paths)
+    while time.monotonic() < due and (not seen[0] or seen != before):
+        time.sleep(LOG_S)
+        before, seen = seen, logged(paths)
+    return seen
+
+
+def logged(paths):
+    """The same, of what stands in the log by now."""
     wanted, ranges, total = set(paths), [], 0
     for line in LOG.read_text().splitlines():
         words = line.split()
