@@ -36,6 +36,8 @@ pub struct Config {
     pub cache_ttl_s: u64,
     /// Lifetimes by status of errors for which the origin states none; others of them are not kept.
     pub negative_s: Vec<(u16, u64)>,
+    /// Requests for an object from the one on at which what is fetched of it is stored.
+    pub uses_min: u64,
     /// `slice_patterns`: the paths that are sliced; the others are passed through.
     pub patterns: Patterns,
     /// `upstream_address`, or several by prefix of the path.
@@ -175,6 +177,7 @@ impl Config {
             retries_max: 3,
             cache_ttl_s: 3600,
             negative_s: Vec::new(),
+            uses_min: 1,
             patterns: Patterns::all(),
             origins,
             upstreams: Upstreams::default(),

@@ -45,6 +45,8 @@ pub struct Live<I: Io> {
     pub is_current: Cell<bool>,
     /// It is not current, and what was stored of it is on its way out.
     pub is_released: Cell<bool>,
+    /// Requests for it since it is in use.
+    pub asked: Cell<u64>,
     /// When it was used last, in the order of uses.
     pub used: Cell<u64>,
     /// The slice whose name was asked for last: of a small object the same each time.

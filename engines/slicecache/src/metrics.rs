@@ -57,7 +57,7 @@ static FAILURES: Family =
     Family::counter("slicecache_failures_total", "Questions and fetches that failed for good.");
 static NOT_ADMITTED: Family = Family::counter(
     "slicecache_not_admitted_total",
-    "Slices not written to a full disk: what would have gone for them is asked for more often.",
+    "Slices not stored: their object was not asked for often enough, or what would go for them from a full disk is more often.",
 );
 static PURGES: Family = Family::counter("slicecache_purges_total", "Orders to purge that were obeyed.");
 static LOGGED: Family = Family::counter("slicecache_access_log_lines_total", "Lines of the access log.");

@@ -40,7 +40,13 @@ impl<I: Io> Owner<I> {
             live.state.borrow_mut().memory.remove(&slice);
         }
         let stored = match taken {
-            Some((digest, pieces)) => self.put(digest, &pieces).await.then_some(digest),
+            Some((digest, pieces)) if self.is_worth_it(&live, &digest, bytes) => {
+                self.put(digest, &pieces).await.then_some(digest)
+            }
+            Some(_) => {
+                self.metrics.not_admitted.inc();
+                None
+            }
             None => None,
         };
         let is_wanted = live.is_current.get() && live.state.borrow().object.epoch() == epoch;
@@ -52,10 +58,6 @@ impl<I: Io> Owner<I> {
 
     async fn put(&self, digest: Digest, pieces: &[Bytes]) -> bool {
         let bytes: u64 = pieces.iter().map(|piece| piece.len() as u64).sum();
-        if !self.admits(&digest, bytes) {
-            self.metrics.not_admitted.inc();
-            return false;
-        }
         for is_last in [false, true] {
             let put = match bytes <= PACKED_BYTES_MAX as u64 {
                 true => self.put_packed(digest, pieces).await,
@@ -73,10 +75,12 @@ impl<I: Io> Owner<I> {
         false
     }
 
-    /// Whether a slice is worth its place on a full disk. One that is not stays in memory until its readers have it; where there is
-    /// not enough left of that for another response it is stored all the same, or readers would wait for each other's memory.
-    fn admits(&self, digest: &Digest, bytes: u64) -> bool {
-        self.tier.admits(digest, bytes) || self.memory.left() < RESPONSE_BYTES_MAX
+    /// Whether a slice is to be stored: its object was asked for often enough, and if the disk is full it is worth its place. One that
+    /// is not stays in memory until its readers have it; where there is not enough left of that for another response it is stored all
+    /// the same, or readers would wait for each other's memory.
+    fn is_worth_it(&self, live: &Live<I>, digest: &Digest, bytes: u64) -> bool {
+        let is_used = live.asked.get() >= self.config.uses_min;
+        (is_used && self.tier.admits(digest, bytes)) || self.memory.left() < RESPONSE_BYTES_MAX
     }
 
     async fn put_packed(&self, digest: Digest, pieces: &[Bytes]) -> Result<(), PutError> {
@@ -241,6 +245,8 @@ impl<I: Io> Owner<I> {
             Verdict::Soft => entry.freshness.expired(),
             Verdict::Keep => entry.freshness,
         };
+        // It was asked for often enough to be stored.
+        live.asked.set(live.asked.get().max(self.config.uses_min));
         let state = &mut *live.state.borrow_mut();
         let version = (entry.version, entry.slice_bytes);
         state.object = Object::stored(self.config.slicing(), version, freshness, held);

@@ -2,7 +2,7 @@
 
 use super::{MIB, get, object, proxy, word};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tests::exposition::Exposition;
 use tests::http::Request;
 use tests::node::Node;
@@ -23,6 +23,26 @@ fn read(node: &Node, origin: &Origin, seed: u64) -> String {
     let reply = get(node, &path, "").must_be(200);
     assert!(reply.body == *object.body, "{path}");
     word(&reply).to_owned()
+}
+
+#[test]
+fn what_is_not_asked_for_often_enough_is_not_stored() {
+    let origin = Origin::start();
+    let node = proxy(&origin).memory("1GiB").arg("--slice-min-uses").arg("3").start();
+    let mut asked = Vec::new();
+    for _ in 0..2 {
+        assert_eq!(read(&node, &origin, 1), "MISS");
+        asked.push(origin.total("/1"));
+        // What is being stored would be there.
+        thread::sleep(Duration::from_millis(300));
+    }
+    assert!(asked[0] > 0 && asked[1] > asked[0], "{asked:?}");
+    assert!(metric(&node, "slicecache_not_admitted_total") >= 8.0, "two times four slices");
+    let begin = Instant::now();
+    while read(&node, &origin, 1) != "HIT" {
+        assert!(begin.elapsed() < Duration::from_secs(20), "it is asked for often enough");
+        thread::sleep(Duration::from_millis(50));
+    }
 }
 
 #[test]

@@ -42,6 +42,8 @@ pub struct Slice {
     pub ttl_s: Option<u64>,
     /// Lifetimes of errors by status.
     pub negative_s: Vec<(u16, u64)>,
+    /// From which request for an object on it is stored.
+    pub uses_min: u64,
     /// Of paths that are sliced; none: all are.
     pub patterns: Vec<String>,
     /// Where the access log goes; `None`: there is none.
@@ -69,6 +71,7 @@ impl Slice {
             retries: None,
             ttl_s: None,
             negative_s: Vec::new(),
+            uses_min: 0,
             patterns,
             access_log: None,
             access_format: Format::default(),
@@ -86,6 +89,7 @@ impl Slice {
         let origins = Origins::new(&self.origins).map_err(|e| ("slice-origin", e.to_string()))?;
         let mut config = Config::new(origins);
         config.negative_s.clone_from(&self.negative_s);
+        config.uses_min = self.uses_min;
         config.upstreams = self.upstreams;
         config.probes = self.health_path.clone().map(|path| Probes {
             path,

@@ -98,6 +98,7 @@ impl<I: Io> Owner<I> {
             loading: Waiters::default(),
             is_current: Cell::new(true),
             is_released: Cell::new(false),
+            asked: Cell::new(0),
             used: Cell::new(0),
             named: Cell::default(),
             state: RefCell::new(State::new(self.config.slicing(), lines)),
@@ -119,6 +120,7 @@ impl<I: Io> Owner<I> {
             self.readers.borrow_mut().remove(&reader);
             return None;
         }
+        live.asked.set(live.asked.get() + 1);
         let fields = Fields::of_pairs(&ask.lines);
         let control = CacheControl::of_request(&fields);
         let first = FirstRun::new(fields.only("range"), self.config.slicing().slice_size);

@@ -236,6 +236,19 @@ pub(super) const KEYS: &[Key] = &[
         understood: None,
     },
     Key {
+        name: "slice-min-uses",
+        value_name: "COUNT",
+        kind: Kind::Text,
+        default: "1",
+        help: "Store what is fetched of an object from this request for it on, as long as memory is not short",
+        heading: HEADING,
+        set: |settings, values| {
+            settings.slice.uses_min = slice::parse_count(one(values)?)?;
+            Ok(())
+        },
+        understood: None,
+    },
+    Key {
         name: "slice-patterns",
         value_name: "REGEX",
         kind: Kind::Paths,
