@@ -7,18 +7,34 @@ use runtime::column::Column;
 use runtime::io::Io;
 use runtime::ring::RingIo;
 use runtime::shards::ShardMap;
-use runtime::tier::{Found, Keep, Shard};
+use runtime::tier::{Found, Keep, PutError, Shard};
+
+/// Half a minute.
+const PUTS_MAX: usize = 3000;
+const WAIT_NS: u64 = 10_000_000;
 
 /// Fills a directory with small packs, so that many are sealed, listed, reclaimed and checkpointed.
 async fn churn(column: &Column, tier: &Shard<RingIo>, from: u32, to: u32) {
     for n in from..to {
         let data = numbered(n);
-        tier.put_packed(digest_of(&data), Bytes::from(data), Keep::default()).await.expect("stored");
+        put(column, tier, data).await;
         if n >= 400 && n % 10 != 0 {
             assert!(tier.delete(digest_of(&numbered(n - 400))).await.expect("deleted"), "{}", n - 400);
         }
     }
     column.io.yield_now().await;
+}
+
+/// Reclaiming is behind putting where the disk is slow: then there is no space for a while.
+async fn put(column: &Column, tier: &Shard<RingIo>, data: Vec<u8>) {
+    let (digest, data) = (digest_of(&data), Bytes::from(data));
+    for _ in 0..PUTS_MAX {
+        match tier.put_packed(digest, data.clone(), Keep::default()).await {
+            Err(PutError::NoSpace) => column.io.sleep(WAIT_NS).await,
+            stored => return drop(stored.expect("stored")),
+        }
+    }
+    panic!("there is no space, however long one waits");
 }
 
 fn numbered(n: u32) -> Vec<u8> {

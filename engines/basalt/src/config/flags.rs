@@ -33,7 +33,7 @@ impl Args for ServeFlags {
 }
 
 /// Keys that `--help` lists and `-h`, which is to fit a screen, does not.
-const RARE: [&str; 30] = [
+const RARE: [&str; 31] = [
     "prefetch",
     "scrub-rate",
     "engines",
@@ -59,6 +59,7 @@ const RARE: [&str; 30] = [
     "slice-retries",
     "slice-ttl",
     "slice-negative-ttl",
+    "slice-min-uses",
     "slice-patterns",
     "slice-access-log",
     "slice-access-format",
