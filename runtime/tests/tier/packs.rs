@@ -31,7 +31,10 @@ async fn put(column: &Column, tier: &Shard<RingIo>, data: Vec<u8>) {
     for _ in 0..PUTS_MAX {
         match tier.put_packed(digest, data.clone(), Keep::default()).await {
             Err(PutError::NoSpace) => column.io.sleep(WAIT_NS).await,
-            stored => return drop(stored.expect("stored")),
+            stored => {
+                stored.expect("stored");
+                return;
+            }
         }
     }
     panic!("there is no space, however long one waits");
