@@ -31,7 +31,8 @@
 //! origin's answer means → `state::ranges` makes of the client's Range, now that size and validator are known, the parts of the
 //! answer → `state::fill` gives each reader its bytes in order: held slices from the tier, those that come as they come, and
 //! says which slices to fetch next. `state::retry` and `state::breaker` say when a failed fetch is tried again. `state::status`
-//! writes what the client is told of all this.
+//! writes what the client is told of all this. A request that wishes nothing but what it names (`state::plain`) takes a short cut where
+//! RAM has all of its answer in one stretch (`shard::hot`): the same state is asked, the fields were written before.
 //!
 //! Invariants
 //! 1. All bytes of a response are of one version: what the origin sends is of the version that was asked for, or it is not

@@ -119,6 +119,10 @@ impl<I: Io> Owner<I> {
 
     /// A plain request for `target`, which names `name`, was answered from one stretch of RAM: the next one may be hot.
     pub fn note_hot(&self, target: &str, name: &Name) {
+        // Of another column, or a variant: it would never be found.
+        if !self.objects.borrow().contains_key(name) {
+            return;
+        }
         let (hot, now_s) = (&mut *self.hot.borrow_mut(), self.now_s());
         if hot.entries.len() >= HOT_MAX && !hot.entries.contains_key(target) {
             // At most so many are written a second, however many are asked for.
