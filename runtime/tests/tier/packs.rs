@@ -9,8 +9,7 @@ use runtime::ring::RingIo;
 use runtime::shards::ShardMap;
 use runtime::tier::{Found, Keep, PutError, Shard};
 
-/// Half a minute.
-const PUTS_MAX: usize = 3000;
+const PUTS_MAX: usize = 100;
 const WAIT_NS: u64 = 10_000_000;
 
 /// Fills a directory with small packs, so that many are sealed, listed, reclaimed and checkpointed.
@@ -25,12 +24,15 @@ async fn churn(column: &Column, tier: &Shard<RingIo>, from: u32, to: u32) {
     column.io.yield_now().await;
 }
 
-/// Reclaiming is behind putting where the disk is slow: then there is no space for a while.
+/// As a node puts: where there is no space it is made first.
 async fn put(column: &Column, tier: &Shard<RingIo>, data: Vec<u8>) {
     let (digest, data) = (digest_of(&data), Bytes::from(data));
     for _ in 0..PUTS_MAX {
         match tier.put_packed(digest, data.clone(), Keep::default()).await {
-            Err(PutError::NoSpace) => column.io.sleep(WAIT_NS).await,
+            Err(PutError::NoSpace) => {
+                tier.upkeep().await;
+                column.io.sleep(WAIT_NS).await;
+            }
             stored => {
                 stored.expect("stored");
                 return;
