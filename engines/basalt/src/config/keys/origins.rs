@@ -240,7 +240,7 @@ pub(super) const KEYS: &[Key] = &[
         value_name: "COUNT",
         kind: Kind::Text,
         default: "1",
-        help: "Store what is fetched of an object from this request for it on, as long as memory is not short",
+        help: "Store what is fetched of an object from this request for it on; where memory is short (below 256 MiB a core) all is",
         heading: HEADING,
         set: |settings, values| {
             settings.slice.uses_min = slice::parse_count(one(values)?)?;
