@@ -15,6 +15,7 @@
 //! | `tier` | the page store under blobcache and slicecache: RAM over disk |
 //! | `shards`, `cpulist`, `cpus` | who owns what, which CPUs we may use |
 //! | `budget`, `clock`, `usage`, `metrics`, `stall` | bytes, time, CPU, counts, and tasks that took too long |
+//! | `permits`, `turns` | a bounded number of things under way; places for what is read for clients, who may be slow |
 //! | `waiters` | tasks that wait for what happens to all of them at once |
 //! | `hash` | hashing seeded through the seam |
 //! | `planted` | bugs that tests plant, to show that they are caught |
@@ -40,6 +41,7 @@ pub mod journal;
 pub mod mesh;
 pub mod metrics;
 pub mod oneshot;
+pub mod permits;
 pub mod planted;
 pub mod probe;
 pub mod resident;
@@ -49,6 +51,7 @@ pub mod signals;
 pub mod stall;
 pub mod sync;
 pub mod tier;
+pub mod turns;
 pub mod twin;
 mod usage;
 pub mod waiters;

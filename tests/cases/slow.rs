@@ -1,11 +1,12 @@
-//! Clients that send a little now and then: cut off or told 408 within a deadline.
+//! Clients that send a little now and then: cut off or told 408 within a deadline. Clients that take nothing: they hold up nobody.
 
 use std::net::SocketAddr;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tests::http::{Conn, Fault};
-use tests::node::Node;
+use tests::content::{self, Rng, run_seed};
+use tests::http::{Conn, Fault, Request};
+use tests::node::{Node, Setup, cpuset};
 
 const HEAD_DEADLINE: Duration = Duration::from_secs(15);
 const BODY_DEADLINE: Duration = Duration::from_secs(45);
@@ -82,4 +83,42 @@ fn slow_requests_are_cut_off_within_their_deadline() {
     node.client().page("");
     node.conn().send(complete.as_bytes()).expect("sent");
     assert!(node.client().list().is_empty());
+}
+
+#[test]
+fn clients_that_take_nothing_let_others_read_from_disk() {
+    const STILL: usize = 200;
+    const LARGE_BYTES: usize = 160 << 20;
+    const WANTED_BYTES: u64 = 16 << 20;
+    const OTHERS: u64 = 20;
+    // So little memory that what they want is on disk, and one column, so that all want its turns.
+    let mut node = Setup::new().cpuset(cpuset(1)).memory("64MiB").start();
+    let large = node.client().put(&content::bytes(1, LARGE_BYTES));
+    let others: Vec<_> = (0..OTHERS)
+        .map(|at| {
+            let body = content::bytes(2 + at, 3 << 20);
+            (node.client().put(&body), body)
+        })
+        .collect();
+    node.stop();
+    let node = node.start_again();
+    let mut rng = Rng::new(run_seed());
+    let still: Vec<Conn> = (0..STILL)
+        .map(|_| {
+            let from = rng.below(LARGE_BYTES as u64 - WANTED_BYTES);
+            let range = format!("bytes={from}-{}", from + WANTED_BYTES - 1);
+            let mut conn = node.conn();
+            conn.send(&Request::new("GET", large.path()).header("Range", range).to_bytes()).expect("sent");
+            conn
+        })
+        .collect();
+    // Their sockets fill.
+    thread::sleep(Duration::from_secs(1));
+    let begin = Instant::now();
+    for (digest, body) in &others {
+        let reply = node.client().call(&Request::new("GET", digest.path())).must_be(200);
+        assert!(reply.body == *body, "wrong bytes of {digest:?}");
+    }
+    assert!(begin.elapsed() < Duration::from_secs(15), "others waited {:?}", begin.elapsed());
+    drop(still);
 }

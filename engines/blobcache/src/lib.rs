@@ -7,7 +7,7 @@
 //! | `shard` | the owner: answers requests of every column from the tier |
 //! | `fetch` | blobs from origins, each once however many ask |
 //! | `mount` | blobs as files: answers of the kernel's FUSE operations |
-//! | `limits`, `permits`, `metrics` | bounds; whose turn it is; counts |
+//! | `limits`, `metrics` | bounds; counts |
 //!
 //! State, log and recovery are the tier's (`runtime::tier`): a blob is a tier object and nothing more.
 //!
@@ -37,7 +37,6 @@ pub mod fetch;
 mod limits;
 pub mod metrics;
 pub mod mount;
-mod permits;
 pub mod serve;
 pub mod shard;
 

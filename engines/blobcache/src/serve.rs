@@ -21,13 +21,14 @@ pub use list::render as render_page;
 pub use route::parse_ttl_ms;
 
 use crate::limits::Limits;
-use crate::permits::Permits;
 use crate::shard::Columns;
 use net::http1::{Head, Status};
 use net::{Exchange, Refusal, Service};
 use route::{Lifetime, Routed};
 use runtime::io::Io;
+use runtime::permits::Permits;
 use runtime::tier::{Digest, Keep, PutError, ReadError};
+use runtime::turns::Turns;
 use std::io;
 use std::rc::Rc;
 
@@ -35,7 +36,7 @@ use std::rc::Rc;
 pub struct BlobService<I: Io> {
     columns: Rc<Columns<I>>,
     uploads: Permits,
-    disk_reads: Permits,
+    disk_reads: Turns,
     ttl_ms: Option<u64>,
 }
 
@@ -43,7 +44,7 @@ impl<I: Io> BlobService<I> {
     /// The service of a column.
     pub fn new(columns: Rc<Columns<I>>, limits: &Limits) -> BlobService<I> {
         let uploads = Permits::new(limits.uploads_max);
-        let disk_reads = Permits::new(limits.disk_reads_max);
+        let disk_reads = Turns::new(limits.disk_reads_max, limits.slow_reads_max);
         BlobService { columns, uploads, disk_reads, ttl_ms: None }
     }
 

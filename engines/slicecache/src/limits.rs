@@ -48,9 +48,6 @@ pub const STORES_PART: u64 = 8;
 /// The buffer of a reader whose slice is read from disk.
 pub const READ_BYTES: u64 = 256 << 10;
 
-/// How long a client may leave what was read for it, in a turn at the disk that others may wait for.
-pub const READ_TAKEN_NS: u64 = 1_000_000_000;
-
 /// Objects that a column knows of without looking into the tier.
 pub const OBJECTS_MAX: usize = 8192;
 

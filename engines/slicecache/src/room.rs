@@ -39,21 +39,7 @@ impl Room {
         Taken { room: self.clone(), amount }
     }
 
-    /// `amount`, if it is free.
-    #[must_use]
-    pub fn try_take(&self, amount: u64) -> Option<Taken> {
-        let left = self.0.free.get().checked_sub(amount)?;
-        self.0.free.set(left);
-        Some(Taken { room: self.clone(), amount })
-    }
-
-    /// Whether somebody may wait: all of it is out.
-    #[must_use]
-    pub fn is_out(&self) -> bool {
-        self.0.free.get() == 0
-    }
-
-    /// What is not.
+    /// What is not out.
     #[must_use]
     pub fn left(&self) -> u64 {
         self.0.free.get()
@@ -92,10 +78,9 @@ mod tests {
         drop(first);
         let Poll::Ready(all) = second.as_mut().poll(cx) else { panic!("all of it is free") };
         assert!(pin!(room.take(1)).poll(cx).is_pending());
-        assert!(room.is_out() && room.try_take(1).is_none());
+        assert_eq!((room.left(), room.taken()), (0, 10));
         drop(all);
-        assert!(!room.is_out() && room.try_take(11).is_none());
-        assert!(room.try_take(10).is_some_and(|_all| room.is_out()));
+        assert_eq!((room.left(), room.taken()), (10, 0));
         assert!(pin!(room.take(10)).poll(cx).is_ready());
     }
 }

@@ -37,6 +37,7 @@ use runtime::io::Io;
 use runtime::metrics::Snapshot;
 use runtime::oneshot::Oneshot;
 use runtime::tier::{Shard, WRITE_BYTES};
+use runtime::turns::Turns;
 use runtime::waiters::Waiters;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -65,9 +66,7 @@ pub struct Owner<I: Io> {
     pub metrics: Metrics,
     pub(crate) memory: Room,
     pub(crate) stores: Room,
-    pub(crate) reads: Room,
-    /// Buffers of clients that do not take what was read for them.
-    pub(crate) slow_reads: Room,
+    pub(crate) reads: Turns,
     pub(crate) shelf: Shelf,
     pub(crate) make_room: MakeRoom,
     pub(crate) files_total: Cell<u64>,
@@ -103,6 +102,7 @@ impl<I: Io> Owner<I> {
         let upstreams =
             upstreams.map(|origin| Upstream::new(io, client.clone(), origin.url.clone(), connections_max));
         let upstreams = upstreams.collect();
+        let reads_max = usize::try_from((io_bytes / 8 / READ_BYTES).max(1)).unwrap_or(usize::MAX);
         let negative_s = config.negative_s.clone();
         let lifetimes = Lifetimes { cache_ttl_s: Some(config.cache_ttl_s), negative_s };
         Rc::new_cyclic(|me| Owner {
@@ -114,8 +114,7 @@ impl<I: Io> Owner<I> {
             metrics,
             memory: Room::new((io_bytes / 2).max(1)),
             stores: Room::new((io_bytes / STORES_PART / WRITE_BYTES as u64).max(1)),
-            reads: Room::new((io_bytes / 8 / READ_BYTES).max(1)),
-            slow_reads: Room::new((io_bytes / 8 / READ_BYTES).max(1)),
+            reads: Turns::new(reads_max, reads_max),
             shelf: Shelf::default(),
             make_room,
             files_total: Cell::new(0),
@@ -327,7 +326,7 @@ impl<I: Io> Owner<I> {
                 readers: self.readers.borrow().len() as u64,
                 memory_bytes: self.memory.taken(),
                 stores: self.stores.taken(),
-                reads: self.reads.taken(),
+                reads: self.reads.out() as u64,
             },
             entries: (stored.private_objects, stored.private_bytes, stored.private_evictions),
             kept_bytes: self.shelf.bytes(),

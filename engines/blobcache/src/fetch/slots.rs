@@ -1,5 +1,5 @@
-//! A bounded number of places, taken at once or waited for. Unlike [`crate::permits`] a waiter may give up at any time:
-//! jobs stop when nobody wants them. Called by `fetch`.
+//! A bounded number of places, taken at once or waited for. However many wait; `runtime::permits` bounds them.
+//! Called by `fetch`.
 //!
 //! Invariant: at most as many places are out as were made.
 

@@ -177,9 +177,8 @@ impl<I: Io> BlobService<I> {
         let start = wanted.start / BLOCK * BLOCK;
         let end = wanted.end.min(start + STEP_BYTES);
         let len = (end.next_multiple_of(BLOCK).min(arriving.size) - start) as usize;
-        let permit = self.disk_reads.acquire().await;
-        let busy = || io::Error::from(io::ErrorKind::OutOfMemory);
-        let buf = permit.as_ref().and_then(|_| self.io().buffer(len)).ok_or_else(busy)?;
+        let mut turn = exchange.wait_for(self.disk_reads.take()).await?;
+        let buf = self.io().buffer(len).ok_or_else(|| io::Error::from(io::ErrorKind::OutOfMemory))?;
         let (read, buf) = file.read_at(buf, len, start).await;
         read?;
         let first = (start / BLOCK) as usize;
@@ -192,7 +191,8 @@ impl<I: Io> BlobService<I> {
         if !is_whole {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "what was written is not what arrived"));
         }
-        exchange.send(&buf[(wanted.start - start) as usize..(end - start) as usize]).await?;
+        let sending = exchange.send(&buf[(wanted.start - start) as usize..(end - start) as usize]);
+        turn.send(self.io(), sending).await?;
         Ok(end - wanted.start)
     }
 }

@@ -332,7 +332,7 @@ impl<I: Io> BlobService<I> {
             }
             Err(_) => return Err(Failed::Read(ReadError::Busy)),
         };
-        let _permit = self.disk_reads.acquire().await.ok_or(Failed::Read(ReadError::Busy))?;
+        let mut turn = exchange.wait_for(self.disk_reads.take()).await.map_err(Failed::Send)?;
         let mut read = reader.read(range.start, range.end).await;
         let mut at = range.start;
         loop {
@@ -340,11 +340,12 @@ impl<I: Io> BlobService<I> {
             let part_bytes = part.len() as u64;
             at += part_bytes;
             if at >= range.end {
-                exchange.send(&buf[part]).await.map_err(Failed::Send)?;
+                turn.send(self.io(), exchange.send(&buf[part])).await.map_err(Failed::Send)?;
                 self.count_sent(depth, Level::Disk, part_bytes);
                 return Ok(());
             }
-            let (sent, next) = both(exchange.send(&buf[part]), reader.read(at, range.end)).await;
+            let sending = turn.send(self.io(), exchange.send(&buf[part]));
+            let (sent, next) = both(sending, reader.read(at, range.end)).await;
             sent.map_err(Failed::Send)?;
             self.count_sent(depth, Level::Disk, part_bytes);
             read = next;

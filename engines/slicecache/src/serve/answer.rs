@@ -6,9 +6,6 @@ use super::SliceService;
 use super::route::Routed;
 use crate::api::{Ask, Head, Opened, Refused, Step};
 use crate::columns::Sitting;
-use crate::limits::READ_TAKEN_NS;
-use crate::room::Taken;
-use crate::shard::Owner;
 use crate::state::fields::Fields;
 use crate::state::fill::Why;
 use crate::state::forward::Bypassed;
@@ -18,11 +15,9 @@ use net::exchange::Length;
 use net::http1::{Multipart, ResponseHead, Status};
 use runtime::io::Io;
 use runtime::tier::{Digest, Object, ObjectReader};
-use std::future::Future;
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
-use std::task::Poll;
 
 /// Fields of caches between the origin and us, to which we add ourselves.
 const ADDED_TO: [&[u8]; 2] = [b"via", b"cache-status"];
@@ -184,7 +179,7 @@ impl<I: Io> SliceService<I> {
         let mut sent = 0;
         while at.start + sent < at.end {
             // Whoever reads from disk at a time holds a buffer; the others wait.
-            let turn = exchange.wait_for(owner.reads.take(1)).await?;
+            let mut turn = exchange.wait_for(owner.reads.take()).await?;
             let Ok((buf, part)) = reader.read(at.start + sent, at.end).await else { break };
             sent += part.len() as u64;
             let prelude = frame.advance(part.len() as u64);
@@ -194,37 +189,9 @@ impl<I: Io> SliceService<I> {
                 }
                 exchange.send(&buf[part]).await
             };
-            in_turn(owner, turn, sending).await?;
+            turn.send(&owner.io, sending).await?;
         }
         Ok(sent)
-    }
-}
-
-/// Sends what was read from disk. A client that does not take it gives its turn to others and waits in one of a few other places;
-/// when those are out too and others want turns, it is cut off: a few that stand still must not hold up all.
-async fn in_turn<I: Io>(
-    owner: &Owner<I>,
-    turn: Taken,
-    sending: impl Future<Output = io::Result<()>>,
-) -> io::Result<()> {
-    let mut sending = std::pin::pin!(sending);
-    loop {
-        let mut patience = std::pin::pin!(owner.io.sleep(READ_TAKEN_NS));
-        let sent = std::future::poll_fn(|cx| match sending.as_mut().poll(cx) {
-            Poll::Ready(sent) => Poll::Ready(Some(sent)),
-            Poll::Pending => patience.as_mut().poll(cx).map(|()| None),
-        });
-        if let Some(sent) = sent.await {
-            return sent;
-        }
-        if let Some(_place) = owner.slow_reads.try_take(1) {
-            drop(turn);
-            return sending.await;
-        }
-        if owner.reads.is_out() {
-            let why = "it leaves what was read for it, and others wait for the disk";
-            return Err(io::Error::new(io::ErrorKind::TimedOut, why));
-        }
     }
 }
 
