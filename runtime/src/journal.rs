@@ -42,5 +42,5 @@ pub(crate) use memory::buffer_in_time;
 pub use scan::{Found, ScanError, ScanPlan, Scanned, What, peek, scan};
 pub use seed::is_of_seed;
 pub use segment::{Reading, Segment};
-pub use store::{MakingRoom, Store, is_full, parse_name, segment_path};
+pub use store::{MakingRoom, NUMBER_MAX, Store, is_full, parse_name, segment_path};
 pub use writer::{Appended, Journal, JournalError, JournalPlan, Mark, Written};

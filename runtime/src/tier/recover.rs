@@ -18,7 +18,8 @@ use super::record::{self, Entry as Read, Origin, Record, RecordError, Said};
 use crate::budget::Budget;
 use crate::io::{Class, File, Io, Open};
 use crate::journal::{
-    Mark, Purpose, ScanError, ScanPlan, Segment, What, is_of_seed, parse_name, peek, scan, segment_path,
+    Mark, NUMBER_MAX, Purpose, ScanError, ScanPlan, Segment, What, is_of_seed, parse_name, peek, scan,
+    segment_path,
 };
 use crate::planted::{self, Bug};
 use crate::shards::{SHARDS, Shard, ShardMap};
@@ -46,6 +47,9 @@ pub enum RecoverError {
     /// Not one journal is of the directory's seed.
     #[error("{path} says a seed that none of the journals beside it has: it, or they, are damaged or of another directory", path = .0.display())]
     Seed(PathBuf),
+    /// A segment that no node has written.
+    #[error("{path}: no segment has a number above {NUMBER_MAX}", path = .0.display())]
+    Number(PathBuf),
     /// The disk failed.
     #[error("{path}: {1}", path = .0.display())]
     Io(PathBuf, io::Error),
@@ -166,6 +170,9 @@ impl Listing {
                 }
                 continue;
             };
+            if number > NUMBER_MAX {
+                return Err(RecoverError::Number(root.join(name)));
+            }
             listing.next_number = listing.next_number.max(number + 1);
             match purpose {
                 _ if spare => listing.scrap.push(name),

@@ -41,6 +41,21 @@ fn an_object_without_its_file_is_left_out_and_strange_files_go() {
     assert!(!Names::sums(&names.object(&large)).exists(), "checksums of a file that is gone");
 }
 
+/// Numbers go on behind the highest that is found.
+#[test]
+fn a_segment_with_the_last_number_is_refused_and_named() {
+    let (_dir, root) = filled();
+    for name in ["pack-4294967295", "spare-pack-4294967295", "index-4294967290", "checkpoint-4294967295"] {
+        let path = root.join(name);
+        fs::write(&path, []).expect("written");
+        let error = digests(&root, 1).expect_err("there is no next number");
+        assert!(error.contains(name), "{error}");
+        assert!(path.exists(), "nothing was changed");
+        fs::remove_file(path).expect("removed");
+    }
+    assert_eq!(digests(&root, 1), Ok(expected(&[1, 2], true)));
+}
+
 /// Under another seed nothing in the journals would hold, all of it be a torn tail, and so be removed.
 #[test]
 fn a_format_of_another_directory_is_refused_and_nothing_is_removed() {
