@@ -8,6 +8,7 @@
 //! | `store` | the segment files of a directory as one column sees them: made, recycled, opened, retired |
 //! | `writer` | group commit |
 //! | `memory` | buffers for what nobody's request waits for |
+//! | `seed` | whether it is of the seed that its directory is said to have |
 //! | `scan` | reading a segment back; what is a torn tail and what is corruption |
 //!
 //! A journal is an *instance*: one column's, for one purpose, from one start of the node on. Its segments are numbered upwards
@@ -28,6 +29,7 @@
 mod batch;
 mod memory;
 mod scan;
+mod seed;
 mod segment;
 mod store;
 mod writer;
@@ -38,6 +40,7 @@ pub use batch::{
 };
 pub(crate) use memory::buffer_in_time;
 pub use scan::{Found, ScanError, ScanPlan, Scanned, What, peek, scan};
+pub use seed::is_of_seed;
 pub use segment::{Reading, Segment};
-pub use store::{MakingRoom, Store, is_full, parse_name, segment_path};
+pub use store::{MakingRoom, NUMBER_MAX, Store, is_full, parse_name, segment_path};
 pub use writer::{Appended, Journal, JournalError, JournalPlan, Mark, Written};

@@ -93,6 +93,6 @@ pub mod parts {
     pub use super::index::{Entry, Index, NOT_HELD, Place};
     pub use super::object::{decode_sums, encode_sums};
     pub use super::policy::Policy;
-    pub use super::record::{Entry as Read, Record, Said, covered, read};
+    pub use super::record::{Entry as Read, Origin, Record, Said, covered, read};
     pub use crate::journal::{Batch, Frame, Purpose, batch_bytes, check_data, encode_batch};
 }

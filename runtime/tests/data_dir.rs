@@ -35,9 +35,15 @@ fn figures_of_the_device_may_be_there_first() {
 
 #[test]
 fn directories_newer_foreign_or_damaged_are_left_untouched() {
-    for (file, text, newer) in
-        [("FORMAT", "basalt-tier 7\nshards 256\n", true), ("FORMAT", "?", false), ("notes.txt", "", false)]
-    {
+    let unsummed = "basalt-tier 2\nshards 256\nseed 00000007\n";
+    let missummed = format!("{unsummed}crc32c 00000000\n");
+    for (file, text, newer) in [
+        ("FORMAT", "basalt-tier 7\nshards 256\n", true),
+        ("FORMAT", "?", false),
+        ("FORMAT", unsummed, false),
+        ("FORMAT", &missummed, false),
+        ("notes.txt", "", false),
+    ] {
         let dir = tempfile::tempdir_in("/var/tmp").expect("a directory on a disk");
         std::fs::write(dir.path().join(file), text).expect("write");
         let root = dir.path().to_owned();

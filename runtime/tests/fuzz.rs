@@ -5,8 +5,8 @@ use mutation::fuzz;
 use runtime::cpulist;
 use runtime::journal::{ALIGNED_BYTES_MIN, Mark, Meta, SECTOR_BYTES, parse_name, segment_path};
 use runtime::tier::parts::{
-    Batch, Contents, Frame, Part, Purpose, Read, Record, Said, Trailer, batch_bytes, check_data, covered,
-    decode_sums, encode_batch, encode_sums, format_text, read, read_format_text,
+    Batch, Contents, Frame, Origin, Part, Purpose, Read, Record, Said, Trailer, batch_bytes, check_data,
+    covered, decode_sums, encode_batch, encode_sums, format_text, read, read_format_text,
 };
 use runtime::tier::{Digest, disk_bytes};
 use std::path::Path;
@@ -15,6 +15,8 @@ use std::path::Path;
 const SEED: u32 = 0x5eed_5eed;
 const HEADER_BYTES: usize = 64;
 const CHECKPOINT: u32 = 12;
+/// There is always a next one.
+const SEQUENCE_MAX: u64 = 1 << 62;
 
 fn record(said: Said, size: u64, crc: u32) -> Record {
     let (sequence, expires_ms) = (3, 77);
@@ -44,6 +46,10 @@ fn listed() -> Vec<(Frame, &'static [u8])> {
     said.map(|said| (record(said, 5001, 0xfeed).frame(), &[][..])).into()
 }
 
+fn origin() -> Origin {
+    Origin { digest: Digest([9; 32]), sequence: 3, url: "https://example.org/a".to_owned() }
+}
+
 fn batches() -> Vec<Vec<u8>> {
     let (small, large) = ([7u8; 500], vec![3u8; 40_000]);
     let packed = |data: &[u8]| record(Said::Packed, data.len() as u64, crc32c(data)).frame();
@@ -62,6 +68,7 @@ fn batches() -> Vec<Vec<u8>> {
         batch(Purpose::Pack, &[(packed(&small), &small), (packed(&large), &large), (packed(&[]), &[])]),
         batch(Purpose::Index, &index),
         batch(Purpose::Index, &[(other, b"abc")]),
+        batch(Purpose::Index, &[(origin().frame(), origin().url.as_bytes())]),
         batch(Purpose::Checkpoint, &listed()[..1]),
     ]
 }
@@ -115,7 +122,7 @@ fn repair_records(bytes: &mut [u8]) -> Option<()> {
 fn understand(frame: &Frame) {
     match read(frame) {
         Ok(Read::Object(record)) => {
-            assert!(record.sequence.checked_add(1).is_some());
+            assert!(record.sequence <= SEQUENCE_MAX);
             assert!(disk_bytes(record.size) >= record.size);
             assert_eq!(read(&record.frame()), Ok(Read::Object(record)));
         }
@@ -123,7 +130,7 @@ fn understand(frame: &Frame) {
             assert!(segment.checked_add(1).is_some());
             assert_eq!(read(&covered(segment, offset)), Ok(Read::Covered { segment, offset }));
         }
-        Ok(Read::Origin(_, sequence)) => assert!(sequence.checked_add(1).is_some()),
+        Ok(Read::Origin(_, sequence)) => assert!(sequence <= SEQUENCE_MAX),
         Err(_) => {}
     }
 }
@@ -221,11 +228,17 @@ fn sums_of_object_files() {
 
 #[test]
 fn the_format_file() {
-    let golden = [format_text(0x0bad_f00d).into_bytes(), format_text(7).into_bytes()];
+    let old = b"basalt-tier 1\nshards 256\nseed 9f2c33d1\n".to_vec();
+    let golden = [format_text(0x0bad_f00d).into_bytes(), format_text(7).into_bytes(), old];
     fuzz(
         "FORMAT",
         &golden,
-        |_| {},
+        |bytes| {
+            let sum = b"crc32c ";
+            let Some(at) = bytes.windows(sum.len()).position(|part| part == sum) else { return };
+            let line = format!("crc32c {:08x}\n", crc32c(&bytes[..at]));
+            bytes.splice(at.., line.into_bytes());
+        },
         |bytes| {
             let text = String::from_utf8_lossy(bytes);
             let Ok(seed) = read_format_text(Path::new("/d"), &text) else { return false };

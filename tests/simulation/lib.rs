@@ -13,6 +13,7 @@
 //! | `images` | short workloads, the power cut at every change of the disk; other numbers of columns |
 //! | `sweep` | the N-th operation of the disk fails, for every N |
 //! | `flips` | one byte of a data directory changes, for every kind of file |
+//! | `bits` | every single bit of its small text files |
 //! | `planted` | bugs planted on purpose, each caught |
 //! | `abandon`, `origin` | fetches given up anywhere, from an origin on the twin |
 //! | `mount` | what a kernel would ask of a mount, without a kernel |
@@ -25,6 +26,7 @@
 #![cfg(test)]
 
 mod abandon;
+mod bits;
 mod boot;
 mod boundaries;
 mod client;

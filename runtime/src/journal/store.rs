@@ -17,6 +17,7 @@ use super::batch::Purpose;
 use super::segment::Segment;
 use crate::budget::Budget;
 use crate::io::{Class, File, Io, Open};
+use crate::shards::SHARDS;
 use hashbrown::HashMap;
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -26,6 +27,9 @@ use std::sync::Arc;
 
 /// Spares kept of each purpose: one is written while the next is about to be needed.
 const SPARES_MAX: usize = 1;
+
+/// No segment has a higher number: whatever is found in a directory, adding a column's index or step overflows nothing.
+pub const NUMBER_MAX: u32 = u32::MAX - 2 * SHARDS as u32;
 
 /// Where a segment is.
 pub fn segment_path(root: &Path, purpose: Purpose, number: u32) -> PathBuf {
@@ -164,10 +168,13 @@ impl<I: Io> Store<I> {
     }
 
     /// A number no other segment has.
-    pub fn take_number(&self) -> u32 {
+    pub fn take_number(&self) -> io::Result<u32> {
         let number = self.inner.next_number.get();
+        if number > NUMBER_MAX {
+            return Err(io::Error::other("segment numbers are used up"));
+        }
         self.inner.next_number.set(number + self.inner.number_step);
-        number
+        Ok(number)
     }
 
     /// Counts bytes given to the disk.
@@ -187,7 +194,7 @@ impl<I: Io> Store<I> {
         disk_bytes: u64,
         unbounded: bool,
     ) -> io::Result<(Arc<Segment>, I::File)> {
-        let number = self.take_number();
+        let number = self.take_number()?;
         let file = match self.take_spare(purpose, disk_bytes) {
             Some(spare) => self.reuse(spare, number).await?,
             None => self.make(purpose, number, disk_bytes, unbounded).await?,

@@ -19,8 +19,8 @@ use super::record::{self, Entry, ORIGIN_BYTES_MAX, Origin, Record, Said};
 use crate::buffer::Buffer;
 use crate::io::{Class, File, Io, Open};
 use crate::journal::{
-    Batch, BatchError, Frame, Mark, Purpose, SECTOR_BYTES, ScanError, Store, batch_bytes, buffer_in_time,
-    check_data, encode_batch, segment_path,
+    Batch, BatchError, Frame, Mark, NUMBER_MAX, Purpose, SECTOR_BYTES, ScanError, Store, batch_bytes,
+    buffer_in_time, check_data, encode_batch, segment_path,
 };
 use crate::shards::SHARDS;
 use crc32c::crc32c_append;
@@ -118,7 +118,7 @@ impl Trailer {
             parts: bytes[PARTS_AT..PARTS_AT + SHARDS * 8].chunks_exact(8).map(part).collect(),
         };
         // Numbers and sequences go on behind the highest that is named.
-        let can_go_on = |mark: &Mark| mark.segment < u32::MAX && mark.sequence <= record::SEQUENCE_MAX;
+        let can_go_on = |mark: &Mark| mark.segment <= NUMBER_MAX && mark.sequence <= record::SEQUENCE_MAX;
         let sound = can_go_on(&trailer.pack)
             && can_go_on(&trailer.index)
             && trailer.next_sequence <= record::SEQUENCE_MAX + 1;
@@ -187,7 +187,7 @@ impl<I: Io> CheckpointWriter<I> {
         (pack, index): (Mark, Mark),
         next_sequence: u64,
     ) -> io::Result<CheckpointWriter<I>> {
-        let number = store.take_number();
+        let number = store.take_number()?;
         let new_path = new_path(store.root(), number);
         let file = store.io().open(&new_path, Open::CreateDirect).await?.classed(Class::Compaction);
         let trailer = Trailer { number, pack, index, next_sequence, parts: vec![None; SHARDS] };
@@ -350,6 +350,9 @@ impl Contents {
         Some(())
     }
 }
+
+#[cfg(test)]
+mod golden;
 
 #[cfg(test)]
 mod tests {

@@ -1,14 +1,26 @@
 //! Taking possession of a data directory: version, lock, the fixed directories. Called once by the node, on one column, before
-//! the others start. A directory that is in use, unreadable or of another format is left untouched.
+//! the others start. A directory that is in use, unreadable, damaged or of another format is left untouched.
+//!
+//! Under another seed than its own nothing in a directory's journals would hold: all of it would be taken for what was never
+//! acknowledged, and removed. So FORMAT has a checksum, and one that is not as this build or version 1 wrote it, to the byte, is
+//! refused. No single bit makes a FORMAT of version 2 one of version 1, which has no checksum; that its seed is right is
+//! left to recovery, which holds it against the journals.
 
 use super::names::{DEVICE_FILE, FORMAT_VERSION, Names};
-use super::text_file::{read_text, write_text};
+use super::text_file::{read_text, sum_of, write_text};
 use crate::io::Io;
 use crate::shards::SHARDS;
 use rustix::fs::{FlockOperation, flock};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+
+/// The last line of FORMAT.
+const SUM: &str = "crc32c ";
+/// The version whose FORMAT has none.
+const VERSION_UNSUMMED: u32 = 1;
+const DAMAGED: &str =
+    "FORMAT is damaged, or not of a basalt tier: restore it from a copy; nothing was changed";
 
 /// Why a data directory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -23,9 +35,9 @@ pub enum DataDirError {
     #[error("data directory {path} has format {1}, which only builds from before the first release wrote: store its blobs anew in an empty directory", path = .0.display())]
     Older(PathBuf, u32),
     /// Written by a newer build.
-    #[error("data directory {path} has format {1}, this build knows up to {FORMAT_VERSION}: run the newer build", path = .0.display())]
+    #[error("data directory {path} has format {1} by its FORMAT, this build knows up to {FORMAT_VERSION}: run the newer build", path = .0.display())]
     Newer(PathBuf, u32),
-    /// Not ours.
+    /// Not ours, or damaged.
     #[error("data directory {path}: {1}", path = .0.display())]
     Strange(PathBuf, String),
     /// A directory that belongs to the others is not there.
@@ -122,20 +134,27 @@ fn take_lock(names: &Names, is_new: bool) -> Result<File, DataDirError> {
 
 /// What FORMAT says of a directory with this seed.
 pub fn format_text(seed: u32) -> String {
-    format!("basalt-tier {FORMAT_VERSION}\nshards {SHARDS}\nseed {seed:08x}\n")
+    let said = said_of(FORMAT_VERSION, seed);
+    format!("{said}{SUM}{}\n", sum_of(&said))
+}
+
+/// What it says, apart from the checksum.
+fn said_of(version: u32, seed: u32) -> String {
+    format!("basalt-tier {version}\nshards {SHARDS}\nseed {seed:08x}\n")
 }
 
 /// The seed of a directory of this format, whose FORMAT is `text`.
 pub fn read_format_text(root: &Path, text: &str) -> Result<u32, DataDirError> {
-    let field = |name: &str| text.lines().find_map(|l| l.strip_prefix(name)).map(str::trim);
-    let number = |name: &str| field(name).and_then(|v| v.parse::<u32>().ok());
-    let is_hex = |s: &&str| s.len() == 8 && s.bytes().all(|b| b.is_ascii_hexdigit());
-    let seed = field("seed ").filter(is_hex).and_then(|s| u32::from_str_radix(s, 16).ok());
-    match (number("basalt-tier "), number("shards "), seed) {
-        (Some(v), ..) if v > FORMAT_VERSION => Err(DataDirError::Newer(root.to_owned(), v)),
-        (Some(v), ..) if v < FORMAT_VERSION => Err(DataDirError::Older(root.to_owned(), v)),
-        (Some(_), Some(shards), Some(seed)) if shards as usize == SHARDS => Ok(seed),
-        _ => Err(DataDirError::Strange(root.to_owned(), "FORMAT is damaged: not a basalt tier".into())),
+    let field = |name: &str| text.lines().find_map(|l| l.strip_prefix(name));
+    let seed = field("seed ").and_then(|s| u32::from_str_radix(s, 16).ok());
+    match (field("basalt-tier ").and_then(|v| v.parse::<u32>().ok()), seed) {
+        (Some(v), _) if v > FORMAT_VERSION => Err(DataDirError::Newer(root.to_owned(), v)),
+        // Those had no checksum.
+        (Some(v), _) if v < VERSION_UNSUMMED && !text.contains(SUM) => {
+            Err(DataDirError::Older(root.to_owned(), v))
+        }
+        (_, Some(seed)) if text == format_text(seed) || text == said_of(VERSION_UNSUMMED, seed) => Ok(seed),
+        _ => Err(DataDirError::Strange(root.to_owned(), DAMAGED.into())),
     }
 }
 
@@ -165,5 +184,47 @@ async fn write_format<I: Io>(io: &I, names: &Names) -> io::Result<u32> {
     match io.sync_dir(parent).await {
         Err(e) if e.kind() == io::ErrorKind::PermissionDenied => Ok(seed),
         synced => synced.map(|()| seed),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SEED: u32 = 0x9f2c_33d1;
+
+    /// What was written once is read for ever: these files are never written anew.
+    #[test]
+    fn golden_formats_are_read() {
+        let (old, now) = (
+            include_str!("../../tests/golden/format-1.txt"),
+            include_str!("../../tests/golden/format-2.txt"),
+        );
+        assert_eq!(format_text(SEED), now, "this build writes version {FORMAT_VERSION} differently");
+        for golden in [old, now] {
+            assert_eq!(read_format_text(Path::new("/d"), golden).ok(), Some(SEED), "{golden:?}");
+        }
+    }
+
+    #[test]
+    fn what_no_build_wrote_is_refused() {
+        let now = format_text(SEED);
+        let strange = [
+            now.replace("9f2c33d1", "8f2c33d1"),
+            now.replace("9f2c33d1", "9F2C33D1"),
+            said_of(FORMAT_VERSION, SEED),
+            now.replace("tier 2", "tier 1"),
+            now.replace("tier 2", "tier 0"),
+            now.replace("shards 256", "shards 257"),
+            now.trim_end().to_owned(),
+            format!("{now} "),
+            String::new(),
+        ];
+        for text in strange {
+            let refused = read_format_text(Path::new("/d"), &text);
+            assert!(matches!(refused, Err(DataDirError::Strange(..))), "{text:?}: {refused:?}");
+        }
+        let older = read_format_text(Path::new("/d"), &said_of(0, SEED));
+        assert!(matches!(older, Err(DataDirError::Older(_, 0))), "{older:?}");
     }
 }

@@ -5,21 +5,29 @@
 //! Called by the node at start: [`check`] before anything is created, [`remember`] when all are held.
 //!
 //! ```text
-//! DATA/DISKS = one line for each: "disk 9f2c33d1 /mnt/nvme0/basalt": the directory's seed, and where it was last.
+//! DATA/DISKS = one line for each: "disk 9f2c33d1 crc32c b7ec2911 /mnt/nvme0/basalt": the directory's seed, the CRC32C of
+//!              "9f2c33d1 /mnt/nvme0/basalt", and where it was last
 //! ```
+//! Each line has its checksum, so that a person may delete one. A line without (builds from before wrote them so) is read, and
+//! written anew with one when all are there; no single bit makes two lines one, or one another.
 //! A disk that is gone for good is given up by deleting its line from every DISKS file: that is for a person to say.
 
 use super::data_dir::{DataDir, DataDirError, seed_of};
 use super::disk::DISKS_MAX;
 use super::names::Names;
-use super::text_file::{TEXT_BYTES_MAX, read_text, write_text};
+use super::text_file::{TEXT_BYTES_MAX, read_text, sum_of, write_text};
 use crate::io::Io;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// Characters kept of a path: it is a hint for people, and the file is bounded.
 const PATH_CHARS_MAX: usize = 512;
-const _: () = assert!(DISKS_MAX * (4 * PATH_CHARS_MAX + 16) <= TEXT_BYTES_MAX);
+/// Before a line's checksum.
+const SUM: &str = "crc32c ";
+const _: () = assert!(DISKS_MAX * (4 * PATH_CHARS_MAX + 32) <= TEXT_BYTES_MAX);
+
+const DAMAGED: &str = "is damaged: lines are `disk <seed> crc32c <sum> <path>`. If every data directory is there and given with \
+                       --data-dir, delete the file: it is written anew";
 
 /// One line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,16 +36,27 @@ struct Member {
     path: String,
 }
 
+impl Member {
+    fn sum(&self) -> String {
+        sum_of(&format!("{:08x} {}", self.seed, self.path))
+    }
+}
+
 fn render(members: &[Member]) -> String {
-    members.iter().map(|m| format!("disk {:08x} {}\n", m.seed, m.path)).collect()
+    members.iter().map(|m| format!("disk {:08x} {SUM}{} {}\n", m.seed, m.sum(), m.path)).collect()
 }
 
 fn parse(text: &str) -> Option<Vec<Member>> {
     let line = |line: &str| {
-        let (seed, path) = line.strip_prefix("disk ")?.split_once(' ')?;
+        let (seed, rest) = line.strip_prefix("disk ")?.split_once(' ')?;
         let whole = seed.len() == 8 && seed.bytes().all(|b| b.is_ascii_hexdigit());
         let seed = u32::from_str_radix(seed, 16).ok().filter(|_| whole)?;
-        Some(Member { seed, path: path.to_owned() })
+        let Some(summed) = rest.strip_prefix(SUM) else {
+            return Some(Member { seed, path: rest.to_owned() });
+        };
+        let (sum, path) = summed.split_once(' ')?;
+        let member = Member { seed, path: path.to_owned() };
+        (member.sum() == sum).then_some(member)
     };
     text.lines().map(line).collect()
 }
@@ -65,12 +84,14 @@ pub async fn check<I: Io>(io: &I, roots: &[PathBuf]) -> Result<(), DataDirError>
 }
 
 async fn read<I: Io>(io: &I, file: &Path) -> Result<Vec<Member>, DataDirError> {
+    parse(&said(io, file).await?).ok_or_else(|| DataDirError::Strange(file.to_owned(), DAMAGED.into()))
+}
+
+/// What a file says; nothing if there is none.
+async fn said<I: Io>(io: &I, file: &Path) -> Result<String, DataDirError> {
     match read_text(io, file).await {
-        Ok(text) => parse(&text).ok_or_else(|| {
-            DataDirError::Strange(file.to_owned(), "is damaged: lines are `disk <seed> <path>`".into())
-        }),
-        Err(e) if e.kind() == ErrorKind::NotFound => Ok(Vec::new()),
-        Err(e) => Err(DataDirError::Io(file.to_owned(), e)),
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(String::new()),
+        read => read.map_err(|e| DataDirError::Io(file.to_owned(), e)),
     }
 }
 
@@ -85,12 +106,13 @@ pub async fn remember<'d, I: Io>(
         Member { seed: dir.seed(), path }
     };
     let members: Vec<Member> = dirs.clone().map(member).collect();
+    let now = render(&members);
     for dir in dirs {
         let file = dir.names().disks();
-        let before = read(io, &file).await?;
+        let before = said(io, &file).await?;
         let alone = members.len() == 1 && before.is_empty();
-        if before != members && !alone {
-            let written = write_text(io, &file, &render(&members)).await;
+        if before != now && !alone {
+            let written = write_text(io, &file, &now).await;
             written.map_err(|e| DataDirError::Io(file, e))?;
         }
     }
@@ -101,16 +123,36 @@ pub async fn remember<'d, I: Io>(
 mod tests {
     use super::*;
 
+    /// What was written once is read for ever: these files are never written anew. Version 1 had no checksums.
+    #[test]
+    fn golden_lists_are_read() {
+        let member = |seed, path: &str| Member { seed, path: path.to_owned() };
+        let members = vec![member(0x9f2c_33d1, "/mnt/nvme0/basalt"), member(7, "data of basalt")];
+        let (old, now) =
+            (include_str!("../../tests/golden/disks-1.txt"), include_str!("../../tests/golden/disks-2.txt"));
+        assert_eq!(render(&members), now, "this build writes DISKS differently");
+        assert_eq!((parse(old), parse(now)), (Some(members.clone()), Some(members)));
+    }
+
     #[test]
     fn lines_are_read_back() {
         let member = |seed, path: &str| Member { seed, path: path.to_owned() };
         let members = vec![member(7, "/mnt/a"), member(u32::MAX, "relative with spaces")];
-        assert_eq!(render(&members), "disk 00000007 /mnt/a\ndisk ffffffff relative with spaces\n");
-        assert_eq!(parse(&render(&members)), Some(members));
+        assert_eq!(parse(&render(&members)), Some(members.clone()));
+        let unsummed = "disk 00000007 /mnt/a\ndisk ffffffff relative with spaces\n";
+        assert_eq!(parse(unsummed), Some(members.clone()));
+        let deleted = render(&members).lines().skip(1).map(|line| format!("{line}\n")).collect::<String>();
+        assert_eq!(parse(&deleted), Some(members[1..].to_vec()));
         assert_eq!(parse(""), Some(Vec::new()));
-        for damaged in
-            ["disk", "disk 7 /a\n", "dusk 00000007 /a\n", "disk 0000000g /a\n", "disk +0000007 /a\n"]
-        {
+        for damaged in [
+            "disk",
+            "disk 7 /a\n",
+            "dusk 00000007 /a\n",
+            "disk 0000000g /a\n",
+            "disk +0000007 /a\n",
+            "disk 00000007 crc32c 00000000 /a\n",
+            "disk 00000007 crc32c \n",
+        ] {
             assert_eq!(parse(damaged), None, "{damaged:?}");
         }
     }

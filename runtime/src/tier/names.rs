@@ -1,7 +1,8 @@
 //! Every name, number and size of the tier on disk, in one list to hold against `ls`.
 //!
 //! ```text
-//! DATA/FORMAT                       "basalt-tier 1\nshards 256\nseed 9f2c33d1\n": refused when newer
+//! DATA/FORMAT                       "basalt-tier 2\nshards 256\nseed 9f2c33d1\ncrc32c 6562151f\n": refused when newer or damaged;
+//!                                   the checksum is that of the lines before, which version 1 was without
 //! DATA/DISKS                        which directories belong together, see `members.rs`; absent where there is one
 //! DATA/device.toml                  what `bench disk --save` measured; absent: defaults
 //! DATA/LOCK                         flock(2)ed while a node uses the directory
@@ -18,7 +19,7 @@ use super::digest::Digest;
 use std::path::{Path, PathBuf};
 
 /// What this build writes.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
 /// Objects of at most this size are packed; exactly one checksum block.
 pub const PACKED_BYTES_MAX: usize = BLOCK_BYTES;
 /// Bytes under one CRC32C.

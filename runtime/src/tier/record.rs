@@ -16,7 +16,7 @@
 //! number and this one stays readable; the golden files in `tests/golden` hold what each version wrote.
 
 use super::digest::Digest;
-use crate::journal::{Frame, Meta};
+use crate::journal::{Frame, Meta, NUMBER_MAX};
 use crc32c::crc32c;
 
 const VERSION: u8 = 1;
@@ -215,8 +215,8 @@ pub fn read(frame: &Frame) -> Result<Entry, RecordError> {
             let (segment, offset) = pair(0);
             // Numbers go on behind the highest that is named.
             return match segment {
-                u32::MAX => Err(RecordError::Strange("segment")),
-                _ => Ok(Entry::Covered { segment, offset }),
+                0..=NUMBER_MAX => Ok(Entry::Covered { segment, offset }),
+                _ => Err(RecordError::Strange("segment")),
             };
         }
         ORIGIN => return read_origin(frame, meta),
@@ -254,7 +254,11 @@ fn read_origin(frame: &Frame, meta: &[u8]) -> Result<Entry, RecordError> {
     if frame.shard != digest.shard().0 || frame.data_bytes as usize > ORIGIN_BYTES_MAX {
         return Err(RecordError::Strange("shard or size"));
     }
-    Ok(Entry::Origin(digest, u64_at(meta, 32)))
+    let sequence = u64_at(meta, 32);
+    if sequence > SEQUENCE_MAX {
+        return Err(RecordError::Strange("sequence"));
+    }
+    Ok(Entry::Origin(digest, sequence))
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> u32 {
@@ -309,6 +313,7 @@ mod tests {
         strange(Frame { shard: 8, ..frame });
         strange(Frame { data_bytes: ORIGIN_BYTES_MAX as u32 + 1, ..frame });
         strange(Frame { meta: Meta::new(&[9; 39]), ..frame });
+        strange(Origin { sequence: SEQUENCE_MAX + 1, ..origin() }.frame());
         assert!(Origin::read(Digest([9; 32]), 3, b"http://\xff/").is_err());
     }
 

@@ -5,7 +5,7 @@
 //!
 //! Invariants
 //! 1. A record at or behind its shard's mark is read; one before it is in the checkpoint already. The highest sequence holds.
-//! 2. On corruption nothing in the directory has been changed.
+//! 2. On corruption nothing in the directory has been changed; a seed that is not that of the journals counts as such.
 //! 3. A file is removed only when a checkpoint or the journals say all that it said.
 
 use super::checkpoint::{Part, Trailer, is_unfinished, read_trailer};
@@ -18,7 +18,8 @@ use super::record::{self, Entry as Read, Origin, Record, RecordError, Said};
 use crate::budget::Budget;
 use crate::io::{Class, File, Io, Open};
 use crate::journal::{
-    Mark, Purpose, ScanError, ScanPlan, Segment, What, parse_name, peek, scan, segment_path,
+    Mark, NUMBER_MAX, Purpose, ScanError, ScanPlan, Segment, What, is_of_seed, parse_name, peek, scan,
+    segment_path,
 };
 use crate::planted::{self, Bug};
 use crate::shards::{SHARDS, Shard, ShardMap};
@@ -43,6 +44,12 @@ pub enum RecoverError {
     /// A record that this build does not understand.
     #[error("{path} at offset {1}: {2}", path = .0.display())]
     Record(PathBuf, u64, RecordError),
+    /// Not one journal is of the directory's seed.
+    #[error("{path} says a seed that none of the journals beside it has: it, or they, are damaged or of another directory", path = .0.display())]
+    Seed(PathBuf),
+    /// A segment that no node has written.
+    #[error("{path}: no segment has a number above {NUMBER_MAX}", path = .0.display())]
+    Number(PathBuf),
     /// The disk failed.
     #[error("{path}: {1}", path = .0.display())]
     Io(PathBuf, io::Error),
@@ -163,6 +170,9 @@ impl Listing {
                 }
                 continue;
             };
+            if number > NUMBER_MAX {
+                return Err(RecoverError::Number(root.join(name)));
+            }
             listing.next_number = listing.next_number.max(number + 1);
             match purpose {
                 _ if spare => listing.scrap.push(name),
@@ -215,6 +225,7 @@ pub async fn recover<I: Io>(
         next_number: listing.next_number,
     };
     survey.read_trailers(&listing.checkpoints).await?;
+    survey.check_seed(&listing).await?;
     survey.read_indexes(&listing.indexes).await?;
     let kept = survey.read_packs(&listing.packs).await?;
     // All is known to be good: from here on the directory may be changed.
@@ -244,6 +255,26 @@ impl<I: Io> Survey<'_, I> {
             self.trailers.push(trailer);
         }
         Ok(())
+    }
+
+    /// Under another seed than theirs the journals would look empty, and be removed as what was never acknowledged. A
+    /// checkpoint has proved the seed already.
+    async fn check_seed(&self, listing: &Listing) -> Result<(), RecoverError> {
+        if !self.trailers.is_empty() {
+            return Ok(());
+        }
+        let indexes = listing.indexes.iter().map(|f| (Purpose::Index, f.number));
+        let packs = listing.packs.iter().map(|f| (Purpose::Pack, f.number));
+        let mut is_doubtful = false;
+        for (purpose, number) in indexes.chain(packs) {
+            let path = segment_path(self.root, purpose, number);
+            match is_of_seed(self.io, self.seed, &path).await.map_err(|e| RecoverError::Io(path, e))? {
+                Some(true) => return Ok(()),
+                Some(false) => is_doubtful = true,
+                None => {}
+            }
+        }
+        if is_doubtful { Err(RecoverError::Seed(Names::new(self.root).format())) } else { Ok(()) }
     }
 
     /// The newest checkpoint that has a shard.

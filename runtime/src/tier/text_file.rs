@@ -1,15 +1,22 @@
 //! Small text files of a data directory: read whole, replaced whole or not at all.
 //!
-//! Called at start, by `data_dir` and `members`.
+//! Called at start, by `data_dir` and `members`. What they say decides about everything else, so each has checksums of its own:
+//! [`sum_of`], as eight hex digits.
 
 use super::names::SECTOR_BYTES;
 use crate::io::{File as _, Io, Open};
 use crate::journal::buffer_in_time;
+use crc32c::crc32c;
 use std::io;
 use std::path::Path;
 
 /// The most that is read: several hundred members' worth.
 pub(super) const TEXT_BYTES_MAX: usize = 64 << 10;
+
+/// CRC32C of a text.
+pub(super) fn sum_of(text: &str) -> String {
+    format!("{:08x}", crc32c(text.as_bytes()))
+}
 
 /// The whole file. A longer one is none of ours.
 pub(super) async fn read_text<I: Io>(io: &I, path: &Path) -> io::Result<String> {

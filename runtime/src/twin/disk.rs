@@ -312,10 +312,23 @@ impl Disk {
         self.now.files.iter().map(|(path, id)| (path.as_path(), &self.inodes[id]))
     }
 
-    /// Flips bits of one byte of a file; false where it has none on the disk.
-    pub(super) fn flip_byte(&mut self, path: &Path, at: u64) -> bool {
+    /// Has a file hold `content`; false if there is none.
+    pub(super) fn replace(&mut self, path: &Path, content: &[u8]) -> bool {
         let Some(&id) = self.now.files.get(path) else { return false };
-        self.inode_mut(id).flip_byte(at)
+        let mut whole = content.to_vec();
+        whole.resize(content.len().next_multiple_of(super::inode::SECTOR_BYTES as usize), 0);
+        let inode = self.inode_mut(id);
+        inode.truncate(0);
+        inode.write(0, &whole);
+        inode.truncate(content.len() as u64);
+        inode.sync();
+        true
+    }
+
+    /// Flips the bits of one byte of a file that `mask` has; false where it has none on the disk.
+    pub(super) fn flip_bits(&mut self, path: &Path, at: u64, mask: u8) -> bool {
+        let Some(&id) = self.now.files.get(path) else { return false };
+        self.inode_mut(id).flip_bits(at, mask)
     }
 
     /// Flips a bit of a durable sector of some file; says where.

@@ -44,8 +44,21 @@ impl Image {
         self.disk.files().map(|(path, inode)| (path.to_owned(), inode.size(), sectors(inode))).collect()
     }
 
-    /// Changes one byte of a file; false where nothing was written.
-    pub fn flip_byte(&mut self, path: &Path, at: u64) -> bool {
-        self.disk.flip_byte(path, at)
+    /// What a file holds.
+    pub fn content(&self, path: &Path) -> Option<Vec<u8>> {
+        let (_, inode) = self.disk.files().find(|(found, _)| *found == path)?;
+        let mut bytes = vec![0; inode.size() as usize];
+        inode.read(0, &mut bytes);
+        Some(bytes)
+    }
+
+    /// Has a file hold what another build would have written into it; false if there is none.
+    pub fn replace(&mut self, path: &Path, content: &[u8]) -> bool {
+        self.disk.replace(path, content)
+    }
+
+    /// Changes the bits of one byte of a file that `mask` has; false where nothing was written.
+    pub fn flip_bits(&mut self, path: &Path, at: u64, mask: u8) -> bool {
+        self.disk.flip_bits(path, at, mask)
     }
 }

@@ -170,12 +170,12 @@ impl Inode {
         self.now.iter().map(|(at, bytes)| (*at, &bytes[..]))
     }
 
-    /// Flips bits of the byte at `at`; false in a hole.
-    pub(super) fn flip_byte(&mut self, at: u64) -> bool {
+    /// Flips the bits of the byte at `at` that `mask` has; false in a hole.
+    pub(super) fn flip_bits(&mut self, at: u64, mask: u8) -> bool {
         let (sector, at) = (at / SECTOR_BYTES, (at % SECTOR_BYTES) as usize);
         let Some(bytes) = self.now.get(&sector) else { return false };
         let mut bytes = bytes.to_vec();
-        bytes[at] ^= 0x41;
+        bytes[at] ^= mask;
         let bytes: Rc<[u8]> = bytes.into();
         self.now.insert(sector, bytes.clone());
         self.durable.insert(sector, bytes);
