@@ -13,7 +13,7 @@ use runtime::mesh::Port;
 use runtime::metrics::Sample;
 use runtime::ring::Inbox;
 use runtime::shards::{Shard as ShardNumber, ShardMap};
-use runtime::tier::{Digest, NeverReady, ObjectWriter, PutError, Shard, Stretch, WriteError};
+use runtime::tier::{Digest, NeverReady, ObjectWriter, PutError, Shard, Stretch};
 use std::cell::{Cell, OnceCell};
 use std::rc::{Rc, Weak};
 
@@ -287,13 +287,13 @@ impl<I: Io> Columns<I> {
     }
 
     /// Begins to receive a larger blob on this column, and makes room for it if that can help.
-    pub async fn begin_object(&self, length: Option<u64>) -> Result<ObjectWriter<I>, WriteError> {
+    pub async fn begin_object(&self, length: Option<u64>) -> Result<ObjectWriter<I>, PutError> {
         let tier = &self.owner.tier;
         // Nothing new is stored before all that is there is known.
-        tier.ready().await.map_err(|never| WriteError::Io(std::io::Error::other(never)))?;
+        tier.ready().await.map_err(|never| PutError::Stopped(never.to_string()))?;
         let created = tier.begin_object(self.next_incoming(), length).await;
         let wanted_bytes = length.unwrap_or(EVICT_BYTES);
-        let is_full = matches!(created, Err(WriteError::NoSpace)) && tier.could_hold(wanted_bytes);
+        let is_full = matches!(created, Err(PutError::NoSpace)) && tier.could_hold(wanted_bytes);
         if !is_full || !self.evict(wanted_bytes).await {
             return created;
         }

@@ -11,7 +11,7 @@ use crate::api::{FetchError, Fetched, Reply, Request};
 use crate::shard::{Columns, EVICT_BYTES};
 use runtime::buffer::Buffer;
 use runtime::io::Io;
-use runtime::tier::{Digest, Keep, ObjectWriter, PACKED_BYTES_MAX, PutError, WriteError};
+use runtime::tier::{Digest, Keep, ObjectWriter, PACKED_BYTES_MAX, PutError};
 use sha2::{Digest as _, Sha256};
 
 /// Hashed before others get their turn.
@@ -113,13 +113,6 @@ fn put_error(e: &PutError) -> FetchError {
     }
 }
 
-fn write_failure(e: WriteError) -> Failure {
-    Failure::for_good(match e {
-        WriteError::NoSpace => FetchError::NoSpace,
-        WriteError::Io(e) if e.kind() == std::io::ErrorKind::OutOfMemory => FetchError::Busy,
-        WriteError::Io(e) => {
-            tracing::error!(error = %e, "storing a fetched blob failed");
-            FetchError::Store(e.to_string())
-        }
-    })
+fn write_failure(e: PutError) -> Failure {
+    Failure::for_good(put_error(&e))
 }
