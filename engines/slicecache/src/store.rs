@@ -13,7 +13,7 @@ use crate::state::object::Object;
 use crate::state::purge::{self, Verdict};
 use crate::state::slices::Slices;
 use bytes::Bytes;
-use runtime::io::Io;
+use runtime::io::{Class, Io};
 use runtime::tier::{Digest, Found, Keep, PACKED_BYTES_MAX, PutError, WRITE_BYTES, WRITES_MAX};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -94,7 +94,7 @@ impl<I: Io> Owner<I> {
     async fn put_file(&self, digest: Digest, pieces: &[Bytes], bytes: u64) -> Result<(), PutError> {
         let number = INCOMING_FROM + self.files_total.get();
         self.files_total.set(self.files_total.get() + 1);
-        let mut writer = self.tier.begin_object(number, Some(bytes)).await?;
+        let mut writer = self.tier.begin_object(number, Some(bytes), Class::Fill).await?;
         let (mut left, mut pieces, mut piece) = (bytes, pieces.iter(), Bytes::new());
         while left > 0 {
             let len = usize::try_from(left).map_or(WRITE_BYTES, |left| left.min(WRITE_BYTES));

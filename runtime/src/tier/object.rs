@@ -53,6 +53,7 @@ pub struct ObjectWriter<I: Io> {
     disk: Rc<Disk<I>>,
     file: I::File,
     path: PathBuf,
+    class: Class,
     reserved: u64,
     allocated: u64,
     at: u64,
@@ -75,13 +76,14 @@ impl<I: Io> ObjectWriter<I> {
         disk: Rc<Disk<I>>,
         path: PathBuf,
         length: Option<u64>,
+        class: Class,
     ) -> Result<Self, PutError> {
         let reserve = disk_bytes(length.unwrap_or(RESERVE_STEP_BYTES));
         if !disk.store.budget().try_reserve(reserve) {
             return Err(PutError::NoSpace);
         }
         let file = match disk.store.io().open(&path, Open::CreateDirect).await {
-            Ok(file) => file,
+            Ok(file) => file.classed(class),
             Err(e) => {
                 disk.store.budget().release(reserve);
                 return Err(disk.failed(&path, e));
@@ -91,6 +93,7 @@ impl<I: Io> ObjectWriter<I> {
             disk,
             file,
             path,
+            class,
             reserved: reserve,
             allocated: 0,
             at: 0,
@@ -189,7 +192,7 @@ impl<I: Io> ObjectWriter<I> {
         self.file.truncate(self.at).await.map_err(|e| self.failed(e))?;
         self.file.sync_data().await.map_err(|e| self.failed(e))?;
         let sums: Arc<[u32]> = std::mem::take(&mut self.sums).into();
-        let sums_crc = write_sums(self.disk.store.io(), &Names::sums(&self.path), &sums).await;
+        let sums_crc = write_sums(self.disk.store.io(), (&Names::sums(&self.path), self.class), &sums).await;
         let sums_crc = sums_crc.map_err(|e| self.failed(e))?;
         let needed = disk_bytes(self.at);
         assert!(needed <= self.reserved, "wrote {needed} bytes of {} reserved", self.reserved);
@@ -214,9 +217,9 @@ impl<I: Io> Drop for ObjectWriter<I> {
     }
 }
 
-async fn write_sums<I: Io>(io: &I, path: &std::path::Path, sums: &[u32]) -> io::Result<u32> {
+async fn write_sums<I: Io>(io: &I, (path, class): (&Path, Class), sums: &[u32]) -> io::Result<u32> {
     let (bytes, crc) = encode_sums(sums);
-    let file = io.open(path, Open::CreateDirect).await?;
+    let file = io.open(path, Open::CreateDirect).await?.classed(class);
     for (i, part) in bytes.chunks(WRITE_BYTES).enumerate() {
         let padded = part.len().next_multiple_of(SECTOR_BYTES);
         let mut buf = io.buffer(padded).ok_or(io::ErrorKind::OutOfMemory)?;

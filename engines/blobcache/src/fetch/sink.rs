@@ -10,7 +10,7 @@ use super::watch::Watch;
 use crate::api::{FetchError, Fetched, Reply, Request};
 use crate::shard::{Columns, EVICT_BYTES};
 use runtime::buffer::Buffer;
-use runtime::io::Io;
+use runtime::io::{Class, Io};
 use runtime::tier::{Digest, Keep, ObjectWriter, PACKED_BYTES_MAX, PutError};
 use sha2::{Digest as _, Sha256};
 
@@ -58,7 +58,7 @@ impl<'j, I: Io> Sink<'j, I> {
 
     async fn begin(&self) -> Result<ObjectWriter<I>, Failure> {
         let _hold = self.watch.hold();
-        let writer = self.columns.begin_object(self.size).await.map_err(write_failure)?;
+        let writer = self.columns.begin_object(self.size, Class::Fill).await.map_err(write_failure)?;
         if let Some(size) = self.size {
             self.watch.begin(writer.path().to_owned(), size);
         }

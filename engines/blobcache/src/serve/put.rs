@@ -7,7 +7,7 @@ use crate::shard::EVICT_BYTES;
 use net::Exchange;
 use net::http1::Status;
 use runtime::buffer::Buffer;
-use runtime::io::Io;
+use runtime::io::{Class, Io};
 use runtime::tier::{Digest, Keep, ObjectWriter, PACKED_BYTES_MAX, PutError, WRITE_BYTES};
 use sha2::{Digest as _, Sha256};
 use std::io;
@@ -152,7 +152,7 @@ impl<I: Io> BlobService<I> {
         wanted: Wanted,
         exchange: &mut Exchange<'_, I>,
     ) -> io::Result<()> {
-        let writer = match self.columns.begin_object(length).await {
+        let writer = match self.columns.begin_object(length, Class::Foreground).await {
             Ok(writer) => writer,
             Err(e) => return refuse_body(exchange, BodyError::Store(e)).await,
         };

@@ -8,7 +8,7 @@ use super::super::object::{Incoming, ObjectWriter, disk_bytes};
 use super::super::record::{Record, Said, packed_bytes};
 use super::held::take_held;
 use super::{Held, Key, PutError, ReadError, Shard, Stored};
-use crate::io::Io;
+use crate::io::{Class, Io};
 use crate::planted::{self, Bug};
 use crate::shards::SHARDS;
 use bytes::Bytes;
@@ -476,11 +476,16 @@ impl<I: Io> Shard<I> {
         self.inner.disks.iter().any(|d| d.out().is_none() && d.store.budget().limit() >= bytes)
     }
 
-    /// Begins to receive a larger object; `number` tells apart those of this column.
-    pub async fn begin_object(&self, number: u64, length: Option<u64>) -> Result<ObjectWriter<I>, PutError> {
+    /// Begins to receive a larger object, written as `class`; `number` tells apart those of this column.
+    pub async fn begin_object(
+        &self,
+        number: u64,
+        length: Option<u64>,
+        class: Class,
+    ) -> Result<ObjectWriter<I>, PutError> {
         let disk = self.choose_disk(self.inner.io.random(), length.unwrap_or(0))?;
         let path = disk.names.incoming(self.inner.plan.column, number);
-        ObjectWriter::create(disk, path, length).await
+        ObjectWriter::create(disk, path, length, class).await
     }
 
     /// Waits for the operations on a digest that came before.
