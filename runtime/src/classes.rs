@@ -24,7 +24,8 @@ mod tests;
 
 pub use limits::{CLASSES, Limits};
 
-/// One operation moves at most this much, so that none hogs the device queue.
+/// One operation on a file moves at most this much, so that none hogs the device queue. Every class may have so much in flight; what
+/// the kernel reads at one go may be longer ([`Scheduler::bytes_max`]).
 pub const OPERATION_BYTES_MAX: u32 = 1 << 20;
 /// Reads that wait in one class: two for each connection that a column takes.
 pub const READS_WAITING_MAX: usize = 32 << 10;
@@ -109,6 +110,16 @@ impl<T> Scheduler<T> {
     /// Other limits from now on. What is in flight stays, so it may be beyond them for a while.
     pub fn set_limits(&mut self, limits: Limits) {
         self.limits = limits;
+        for class in Class::ALL {
+            let most = self.bytes_max(class);
+            // Or it would wait for ever.
+            self.waiting[class as usize].iter_mut().for_each(|w| w.bytes = w.bytes.min(most));
+        }
+    }
+
+    /// The longest operation of a class: with it all of what the class and those below may have in flight is.
+    pub fn bytes_max(&self, class: Class) -> u32 {
+        u32::try_from(self.limits.cap(class as usize).bytes).unwrap_or(u32::MAX)
     }
 
     /// The limits in force.
@@ -131,7 +142,7 @@ impl<T> Scheduler<T> {
     /// # Errors
     /// `waiting_max` operations of this class wait.
     pub fn wait(&mut self, class: Class, bytes: u32, waiting_max: usize, what: T) -> Result<Ticket, T> {
-        assert!(bytes <= OPERATION_BYTES_MAX, "an operation of {bytes} bytes fits no limit");
+        assert!(bytes <= self.bytes_max(class), "an operation of {bytes} bytes fits no limit");
         let queue = &mut self.waiting[class as usize];
         if queue.len() >= waiting_max {
             return Err(what);

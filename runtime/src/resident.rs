@@ -24,7 +24,10 @@ use std::thread;
 
 /// Stretches from this length on are read into huge folios of the page cache: read ahead by advice come single pages, and each of
 /// them is looked up, counted and sent by itself. Shorter ones would have their neighbourhood read too.
-const HUGE_BYTES_MIN: usize = 128 << 10;
+pub(crate) const HUGE_BYTES_MIN: usize = 128 << 10;
+
+/// What mincore(2) tells of with one byte each.
+const PAGE_BYTES: usize = 4096;
 
 /// Of the thread that unmaps.
 const STACK_BYTES: usize = 64 << 10;
@@ -46,6 +49,11 @@ impl Observed {
     pub fn resident(&self) -> Option<Resident> {
         self.pinned.upgrade().map(|pinned| Resident { pinned })
     }
+}
+
+/// A stretch of a file in the address space, neither read nor verified.
+pub(crate) struct Unread {
+    pinned: Pinned,
 }
 
 enum Pinned {
@@ -101,41 +109,16 @@ impl Resident {
         loan: Loan,
         verify: impl FnOnce(&[u8]) -> bool,
     ) -> io::Result<Option<Resident>> {
-        assert!(len > 0 && offset.is_multiple_of(4096), "pin of {len} bytes at {offset}");
-        // Started here, not by the column that is the first to drop something.
-        unmapper();
-        let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
-        let size = rustix::fs::fstat(&file)?.st_size as u64;
-        if offset + len as u64 > size {
-            return Err(io::ErrorKind::UnexpectedEof.into());
+        let pinned = Unread::map(path, offset, len, loan)?.pin()?;
+        pinned.map(|pinned| pinned.verified(verify)).transpose()
+    }
+
+    /// Itself, if its bytes are right.
+    pub(crate) fn verified(self, verify: impl FnOnce(&[u8]) -> bool) -> io::Result<Resident> {
+        if verify(&self) {
+            return Ok(self);
         }
-        if len < HUGE_BYTES_MIN {
-            // Starts reading in large pieces; the lock below then mostly finds the pages there.
-            fadvise(&file, offset, NonZeroU64::new(len as u64), Advice::WillNeed)?;
-        }
-        // SAFETY: a fresh shared read-only mapping at an address of the kernel's choice aliases nothing of ours.
-        let start =
-            unsafe { mmap(std::ptr::null_mut(), len, ProtFlags::READ, MapFlags::SHARED, &file, offset)? };
-        let start = NonNull::new(start.cast::<u8>()).expect("mmap never returns null");
-        let mapped = Mapped { start, len, offset, file, _loan: loan };
-        if len >= HUGE_BYTES_MIN {
-            // SAFETY: the range is the mapping just made; the advice changes how it is filled, not what is in it. Best effort.
-            let _ = unsafe { madvise(start.as_ptr().cast(), len, MemoryAdvice::LinuxHugepage) };
-        }
-        // SAFETY: the range is the mapping just made. Locking reads every page in; a page that cannot be read fails here
-        // and not as a signal on access.
-        match unsafe { mlock(start.as_ptr().cast(), len) } {
-            Ok(()) => {}
-            Err(rustix::io::Errno::PERM | rustix::io::Errno::NOMEM | rustix::io::Errno::AGAIN) => {
-                return Ok(None);
-            }
-            Err(e) => return Err(e.into()),
-        }
-        let resident = Resident { pinned: Arc::new(Pinned::Mapped(Some(mapped))) };
-        if !verify(&resident) {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "checksum mismatch"));
-        }
-        Ok(Some(resident))
+        Err(io::Error::new(io::ErrorKind::InvalidData, "checksum mismatch"))
     }
 
     /// Verified bytes that are no file's pages.
@@ -156,6 +139,61 @@ impl Resident {
         assert!(from + count <= mapped.len, "sendfile {from}+{count} of {}", mapped.len);
         let mut offset = mapped.offset + from as u64;
         Ok(rustix::fs::sendfile(socket, &mapped.file, Some(&mut offset), count)?)
+    }
+}
+
+impl Unread {
+    /// Maps `[offset, offset + len)` of `path`.
+    pub(crate) fn map(path: &Path, offset: u64, len: usize, loan: Loan) -> io::Result<Unread> {
+        assert!(len > 0 && offset.is_multiple_of(4096), "pin of {len} bytes at {offset}");
+        // Started here, not by the column that is the first to drop something.
+        unmapper();
+        let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+        let size = rustix::fs::fstat(&file)?.st_size as u64;
+        if offset + len as u64 > size {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        // SAFETY: a fresh shared read-only mapping at an address of the kernel's choice aliases nothing of ours.
+        let start =
+            unsafe { mmap(std::ptr::null_mut(), len, ProtFlags::READ, MapFlags::SHARED, &file, offset)? };
+        let start = NonNull::new(start.cast::<u8>()).expect("mmap never returns null");
+        let mapped = Mapped { start, len, offset, file, _loan: loan };
+        if len >= HUGE_BYTES_MIN {
+            // SAFETY: the range is the mapping just made; the advice changes how it is filled, not what is in it. Best effort.
+            let _ = unsafe { madvise(start.as_ptr().cast(), len, MemoryAdvice::LinuxHugepage) };
+        }
+        Ok(Unread { pinned: Pinned::Mapped(Some(mapped)) })
+    }
+
+    fn mapped(&self) -> &Mapped {
+        let Pinned::Mapped(Some(mapped)) = &self.pinned else { unreachable!("made so") };
+        mapped
+    }
+
+    /// Whether all of it is in the page cache now, so that pinning reads nothing.
+    pub(crate) fn is_cached(&self) -> bool {
+        let &Mapped { start, len, .. } = self.mapped();
+        let mut pages = vec![0_u8; len.div_ceil(PAGE_BYTES)];
+        // SAFETY: the range is the mapping, and `pages` has a byte for each of its pages.
+        let told = unsafe { libc::mincore(start.as_ptr().cast(), len, pages.as_mut_ptr()) };
+        told == 0 && pages.iter().all(|page| page & 1 == 1)
+    }
+
+    /// Reads and pins it; not verified yet. Blocks on the disk: for the blocking pool only. `Ok(None)` when the limit on locked
+    /// memory forbids it.
+    pub(crate) fn pin(self) -> io::Result<Option<Resident>> {
+        let &Mapped { start, len, offset, ref file, .. } = self.mapped();
+        if len < HUGE_BYTES_MIN {
+            // Starts reading in large pieces; the lock below then mostly finds the pages there.
+            fadvise(file, offset, NonZeroU64::new(len as u64), Advice::WillNeed)?;
+        }
+        // SAFETY: the range is the mapping. Locking reads every page in; a page that cannot be read fails here and not as a
+        // signal on access.
+        match unsafe { mlock(start.as_ptr().cast(), len) } {
+            Ok(()) => Ok(Some(Resident { pinned: Arc::new(self.pinned) })),
+            Err(rustix::io::Errno::PERM | rustix::io::Errno::NOMEM | rustix::io::Errno::AGAIN) => Ok(None),
+            Err(e) => Err(e.into()),
+        }
     }
 }
 

@@ -1,8 +1,8 @@
 //! The io_uring of a column, beside glommio's own, and everything that goes through it.
 //!
 //! A task pushes an operation (`core.rs`) and waits for its completion; the driver task (`driver.rs`) submits in batches,
-//! reaps, wakes, and sleeps on one eventfd that completions and messages of other columns both write. Operations on files pass
-//! the column's disk queue (`queue.rs`) first.
+//! reaps, wakes, and sleeps on one eventfd that completions and messages of other columns both write. Operations on files, and what
+//! the kernel reads for pinned pages (`pin.rs`), pass the column's disk queue (`queue.rs`) first.
 //!
 //! Invariants
 //! 1. An operation owns the memory the kernel may touch; dropping its future leaves that memory with the slot until the
@@ -21,6 +21,7 @@ mod file;
 mod fixed;
 mod handle;
 mod listener;
+mod pin;
 mod queue;
 mod receive;
 mod spin;

@@ -78,7 +78,7 @@ pub use disk_policy::DiskPolicy;
 pub use index::{Keep, LIST_MAX};
 pub use members::{check as check_members, remember as remember_members};
 pub use names::{BLOCK_BYTES, EXTENT_BYTES, Names, PACKED_BYTES_MAX};
-pub use object::{Incoming, ObjectWriter, WRITE_BYTES, WRITES_MAX, WriteError, disk_bytes};
+pub use object::{Incoming, ObjectWriter, WRITE_BYTES, WRITES_MAX, disk_bytes};
 pub use policy::Policy;
 pub use prefetch::{Counts as PrefetchCounts, Place, Prefetch, Read};
 pub use reader::{ObjectReader, ReadError};

@@ -7,8 +7,11 @@ use on_column::on_column;
 use runtime::classes::Limits;
 use runtime::column::Column;
 use runtime::io::{Class, File, Io, Open};
+use runtime::metrics::{Sample, Value};
+use runtime::resident::Resident;
 use runtime::ring::RingFile;
-use std::cell::Cell;
+use runtime::tier::EXTENT_BYTES;
+use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -173,6 +176,59 @@ fn operations_dropped_under_way_give_their_room_back() {
     on_column(move |column| drop_under_way(column, path.clone()));
 }
 
+/// What is pinned is read by the kernel for us: it waits for its turn and is counted as other reads are. What is in the page cache
+/// is not read, and neither waits nor counts.
+#[test]
+fn what_is_pinned_has_a_class_like_other_reads() {
+    let dir = a_directory_on_a_disk();
+    let path = dir.path().join("file");
+    on_column(move |column| pin_all(column, path.clone()));
+}
+
+const EXTENTS: usize = 4;
+
+/// What is said of a class, of all disks.
+fn of_class(column: &Column, name: &str, class: Class) -> u64 {
+    let is_it = |s: &Sample| s.family.name() == name && s.labels.iter().any(|(_, v)| *v == class.name());
+    let value = |s: Sample| match s.value {
+        Value::Counter(count) => count,
+        Value::Gauge(now) => u64::try_from(now).expect("not below none"),
+        Value::Histogram(_) => unreachable!("asked for a number"),
+    };
+    column.io.samples().into_iter().filter(is_it).map(value).sum()
+}
+
+async fn pin_all(column: Column, path: PathBuf) {
+    // Of these the fill may have 2 MiB: an extent at a time.
+    column.io.limit_disk(Limits::new(8, 4 << 20));
+    drop(written_file(&column, &path, EXTENTS * EXTENT_BYTES).await);
+    let pinned: Rc<RefCell<Vec<Resident>>> = Rc::default();
+    for extent in 0..EXTENTS {
+        let (io, path, pinned) = (column.io.clone(), path.clone(), pinned.clone());
+        column.io.spawn("pin", async move {
+            let at = (extent * EXTENT_BYTES) as u64;
+            let verify = |bytes: &[u8]| bytes.iter().all(|&byte| byte == 7);
+            let pages = io.pin_resident(&path, at, EXTENT_BYTES, Class::Fill, verify).await.expect("read");
+            pinned.borrow_mut().push(pages.expect("so much may be locked"));
+        });
+    }
+    let mut most = 0;
+    while pinned.borrow().len() < EXTENTS {
+        most = most.max(of_class(&column, "basalt_io_in_flight", Class::Fill));
+        column.io.sleep(50_000).await;
+    }
+    assert_eq!(most, 1, "in flight at once");
+    let counted = || {
+        ["basalt_io_operations_total", "basalt_io_bytes_total"]
+            .map(|name| of_class(&column, name, Class::Fill))
+    };
+    assert_eq!(counted(), [EXTENTS as u64, (EXTENTS * EXTENT_BYTES) as u64]);
+    let begin = counted();
+    let again = column.io.pin_resident(&path, 0, EXTENT_BYTES, Class::Fill, |_| true).await.expect("there");
+    assert!(again.is_some() && counted() == begin, "what is in memory is not read");
+    assert_eq!(of_class(&column, "basalt_io_in_flight", Class::Fill), 0);
+}
+
 async fn drop_under_way(column: Column, path: PathBuf) {
     column.io.limit_disk(Limits::new(8, 4 << 20));
     let file = written_file(&column, &path, 16 * MIB).await;
@@ -198,11 +254,11 @@ async fn drop_under_way(column: Column, path: PathBuf) {
         let (written, _buf) = file.write_sync(buf, 4096, 0).await;
         written.expect("written");
     }
-    let in_flight = |s: &runtime::metrics::Sample| s.family.name() == "basalt_io_in_flight";
+    let in_flight = |s: &Sample| s.family.name() == "basalt_io_in_flight";
     let left = |column: &Column| -> Vec<_> {
         column.io.samples().into_iter().filter(in_flight).map(|s| s.value).collect()
     };
-    while left(&column).iter().any(|value| *value != runtime::metrics::Value::Gauge(0)) {
+    while left(&column).iter().any(|value| *value != Value::Gauge(0)) {
         column.io.sleep(1_000_000).await;
     }
 }

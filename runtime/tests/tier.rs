@@ -18,7 +18,7 @@ use bytes::Bytes;
 use on_column::on_column;
 use runtime::budget::Budget;
 use runtime::column::Column;
-use runtime::io::Io;
+use runtime::io::{Class, Io};
 use runtime::ring::RingIo;
 use runtime::shards::ShardMap;
 use runtime::tier::{
@@ -95,7 +95,7 @@ async fn fill(column: Column, root: PathBuf) {
         assert_eq!(stored.expect("stored"), Stored::New);
     }
     let large = bytes_of(9, 3_000_000);
-    let mut writer = tier.begin_object(1, None).await.expect("room");
+    let mut writer = tier.begin_object(1, None, Class::Foreground).await.expect("room");
     for part in large.chunks(WRITE_BYTES) {
         let mut buf = column.io.buffer(WRITE_BYTES).expect("memory");
         buf[..part.len()].copy_from_slice(part);

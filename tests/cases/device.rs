@@ -6,10 +6,11 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use tests::command::{self, Finished};
-use tests::content;
+use tests::content::{self, Digest};
 use tests::exposition::Exposition;
 use tests::http::Request;
 use tests::node::{self, Node, Setup};
+use tests::origin::{Object, Origin};
 
 const CLASSES: [&str; 6] = ["raft_sync", "foreground", "tsdb_sync", "fill", "compaction", "scrub"];
 const MEASURE_DEADLINE: Duration = Duration::from_secs(150);
@@ -138,6 +139,31 @@ fn disk_operations_are_counted_by_class() {
         let waits = |labels: &tests::exposition::Labels| of_class(labels) && !labels.contains_key("le");
         assert_eq!(after.sum("basalt_io_wait_seconds_count", waits) > 0.0, is_ours, "{class}");
     }
+}
+
+/// What is brought into RAM, and what an origin gave and can give again.
+#[test]
+fn filling_the_cache_is_counted_as_that() {
+    let (node, origin) = (Node::start(), Origin::start());
+    let filled = || {
+        let of_class = |labels: &tests::exposition::Labels| labels.get("class").is_some_and(|c| c == "fill");
+        scrape(&node).sum("basalt_io_bytes_total", of_class)
+    };
+    let body = content::bytes(1, 3 << 20);
+    let mut client = node.client();
+    client.put(&body);
+    assert_eq!(filled(), 0.0, "a client waits for what it puts");
+    assert!(client.get(&Digest::of(&body)) == body);
+    let until = Instant::now() + UPKEEP_DEADLINE;
+    while filled() < body.len() as f64 {
+        assert!(Instant::now() < until, "not brought into RAM, or not as a fill");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let (before, fetched) = (filled(), content::bytes(2, 5 << 20));
+    origin.put("/fetched", Object::new(fetched.clone()));
+    let order = format!("{{\"url\":\"{}\"}}", origin.url("/fetched"));
+    client.call(&Request::new("POST", "/blobs/fetch").body(order.as_bytes())).must_be(201);
+    assert!(filled() - before >= fetched.len() as f64, "{before} before, {} now", filled());
 }
 
 /// A full pack is listed in the index, for which it is read.

@@ -12,6 +12,7 @@
 //! | `script` | short fixed workloads, and a look at what a disk holds after them |
 //! | `images` | short workloads, the power cut at every change of the disk; other numbers of columns |
 //! | `sweep` | the N-th operation of the disk fails, for every N |
+//! | `disks` | one of two data directories fails under large objects |
 //! | `flips` | one byte of a data directory changes, for every kind of file |
 //! | `bits` | every single bit of its small text files |
 //! | `planted` | bugs planted on purpose, each caught |
@@ -30,6 +31,7 @@ mod bits;
 mod boot;
 mod boundaries;
 mod client;
+mod disks;
 mod flips;
 mod goodbye;
 mod images;

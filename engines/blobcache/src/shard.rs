@@ -8,12 +8,12 @@ use crate::metrics::Metrics;
 use crate::mount::ask::CONNECTIONS_MAX;
 use crate::mount::nodes::{Hooks, Nodes};
 use runtime::call::{CallBusy, Caller, Letter, Respond};
-use runtime::io::Io;
+use runtime::io::{Class, Io};
 use runtime::mesh::Port;
 use runtime::metrics::Sample;
 use runtime::ring::Inbox;
 use runtime::shards::{Shard as ShardNumber, ShardMap};
-use runtime::tier::{Digest, NeverReady, ObjectWriter, PutError, Shard, Stretch, WriteError};
+use runtime::tier::{Digest, NeverReady, ObjectWriter, PutError, Shard, Stretch};
 use std::cell::{Cell, OnceCell};
 use std::rc::{Rc, Weak};
 
@@ -286,19 +286,19 @@ impl<I: Io> Columns<I> {
         self.map.owner(shard)
     }
 
-    /// Begins to receive a larger blob on this column, and makes room for it if that can help.
-    pub async fn begin_object(&self, length: Option<u64>) -> Result<ObjectWriter<I>, WriteError> {
+    /// Begins to receive a larger blob on this column, written as `class`, and makes room for it if that can help.
+    pub async fn begin_object(&self, length: Option<u64>, class: Class) -> Result<ObjectWriter<I>, PutError> {
         let tier = &self.owner.tier;
         // Nothing new is stored before all that is there is known.
-        tier.ready().await.map_err(|never| WriteError::Io(std::io::Error::other(never)))?;
-        let created = tier.begin_object(self.next_incoming(), length).await;
+        tier.ready().await.map_err(|never| PutError::Stopped(never.to_string()))?;
+        let created = tier.begin_object(self.next_incoming(), length, class).await;
         let wanted_bytes = length.unwrap_or(EVICT_BYTES);
-        let is_full = matches!(created, Err(WriteError::NoSpace)) && tier.could_hold(wanted_bytes);
+        let is_full = matches!(created, Err(PutError::NoSpace)) && tier.could_hold(wanted_bytes);
         if !is_full || !self.evict(wanted_bytes).await {
             return created;
         }
         // Another number: the file of the first try may yet be on its way out.
-        tier.begin_object(self.next_incoming(), length).await
+        tier.begin_object(self.next_incoming(), length, class).await
     }
 
     fn next_incoming(&self) -> u64 {

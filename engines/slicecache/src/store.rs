@@ -13,8 +13,8 @@ use crate::state::object::Object;
 use crate::state::purge::{self, Verdict};
 use crate::state::slices::Slices;
 use bytes::Bytes;
-use runtime::io::Io;
-use runtime::tier::{Digest, Found, Keep, PACKED_BYTES_MAX, PutError, WRITE_BYTES, WRITES_MAX, WriteError};
+use runtime::io::{Class, Io};
+use runtime::tier::{Digest, Found, Keep, PACKED_BYTES_MAX, PutError, WRITE_BYTES, WRITES_MAX};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -94,7 +94,7 @@ impl<I: Io> Owner<I> {
     async fn put_file(&self, digest: Digest, pieces: &[Bytes], bytes: u64) -> Result<(), PutError> {
         let number = INCOMING_FROM + self.files_total.get();
         self.files_total.set(self.files_total.get() + 1);
-        let mut writer = self.tier.begin_object(number, Some(bytes)).await.map_err(of_write)?;
+        let mut writer = self.tier.begin_object(number, Some(bytes), Class::Fill).await?;
         let (mut left, mut pieces, mut piece) = (bytes, pieces.iter(), Bytes::new());
         while left > 0 {
             let len = usize::try_from(left).map_or(WRITE_BYTES, |left| left.min(WRITE_BYTES));
@@ -108,11 +108,11 @@ impl<I: Io> Owner<I> {
                 buf[at..at + part.len()].copy_from_slice(&part);
                 at += part.len();
             }
-            writer.write(buf, len).await.map_err(of_write)?;
+            writer.write(buf, len).await?;
             self.io.yield_now().await;
             left -= len as u64;
         }
-        let incoming = writer.finish().await.map_err(of_write)?;
+        let incoming = writer.finish().await?;
         self.tier.commit_object(digest, incoming, KEEP).await.map(|_| ())
     }
 
@@ -258,12 +258,5 @@ impl<I: Io> Owner<I> {
             vary: entry.vary,
         });
         state.record = Recorded::Yes;
-    }
-}
-
-fn of_write(error: WriteError) -> PutError {
-    match error {
-        WriteError::NoSpace => PutError::NoSpace,
-        WriteError::Io(error) => PutError::Stopped(error.to_string()),
     }
 }

@@ -233,6 +233,32 @@ fn a_large_operation_whose_turn_it_is_is_not_overtaken_by_small_ones() {
 }
 
 #[test]
+fn a_long_operation_takes_what_its_class_may_have_and_no_more() {
+    let mut model = Model::new(Limits::new(8, 4 << 20));
+    let most = model.scheduler.bytes_max(Class::Fill);
+    assert_eq!(most, 2 << 20);
+    (0..2).for_each(|_| model.arrive(Class::Fill, most));
+    (0..3).for_each(|_| model.arrive(Class::Foreground, OPERATION_BYTES_MAX));
+    let running = |model: &Model, class| model.scheduler.in_flight(class).operations;
+    assert_eq!((running(&model, Class::Fill), running(&model, Class::Foreground)), (1, 2));
+    model.end(0);
+    model.end(0);
+    assert_eq!((running(&model, Class::Fill), running(&model, Class::Foreground)), (1, 2));
+}
+
+#[test]
+fn what_waits_with_more_than_new_limits_allow_starts_all_the_same() {
+    let mut scheduler = Scheduler::new(Limits::new(8, 16 << 20));
+    let most = scheduler.bytes_max(Class::Fill);
+    assert!(scheduler.start_now(Class::Fill, most));
+    assert!(scheduler.wait(Class::Fill, most, 10, ()).is_ok());
+    scheduler.set_limits(Limits::new(8, 4 << 20));
+    assert_eq!(scheduler.start_next(), None);
+    scheduler.end(Class::Fill, most);
+    assert_eq!(scheduler.start_next(), Some((Class::Fill, 2 << 20, ())));
+}
+
+#[test]
 fn the_queue_is_bounded() {
     let mut scheduler = Scheduler::new(Limits::default());
     for at in 0..3 {

@@ -44,6 +44,15 @@ impl Drop for UnderWay {
 
 /// Runs `work` on a blocking thread.
 pub(super) async fn blocking<T: Send + 'static>(ring: &Ring, work: impl FnOnce() -> T + Send + 'static) -> T {
+    blocking_with(ring, (), work).await
+}
+
+/// As [`blocking`]; `held` is dropped when the work is done, whether or not anybody waits for it then.
+pub(super) async fn blocking_with<T: Send + 'static, H: 'static>(
+    ring: &Ring,
+    held: H,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> T {
     let calls = ring.blocking_calls();
     if calls.is_closed.get() {
         return std::future::pending().await;
@@ -51,7 +60,9 @@ pub(super) async fn blocking<T: Send + 'static>(ring: &Ring, work: impl FnOnce()
     let (done, waiting) = Oneshot::new();
     let under_way = UnderWay::new(calls);
     let call = async move {
-        done.set(glommio::executor().spawn_blocking(work).await);
+        let outcome = glommio::executor().spawn_blocking(work).await;
+        drop(held);
+        done.set(outcome);
         drop(under_way);
     };
     glommio::spawn_local(call).detach();

@@ -1,5 +1,5 @@
-//! Files on the ring: whole transfers, synced writes, blocking calls moved off the column. Every operation that may
-//! reach the disk has passed its device's queue by class.
+//! Files on the ring: whole transfers, synced writes, blocking calls moved off the column. Every transfer,
+//! sync and allocation has passed its device's queue by class.
 
 use super::blocking::blocking;
 use super::core::Ring;

@@ -4,6 +4,7 @@ use super::blocking::blocking;
 use super::core::Ring;
 use super::file::{RingFile, c_path, open_flags};
 use super::listener::{Listener, bind, connect};
+use super::pin::pin;
 use crate::buffer::{Arena, Buffer};
 use crate::classes::Limits;
 use crate::clock::Clock;
@@ -193,15 +194,13 @@ impl Io for RingIo {
         path: &Path,
         offset: u64,
         len: usize,
-        // One queue for all classes so far, as for files.
-        _class: Class,
+        class: Class,
         verify: impl FnOnce(&[u8]) -> bool + Send + 'static,
     ) -> io::Result<Option<Resident>> {
         let Some(loan) = self.inner.arena.lend(len) else {
             return Ok(None);
         };
-        let path = path.to_owned();
-        blocking(&self.inner.ring, move || Resident::pin(&path, offset, len, loan, verify)).await
+        pin(&self.inner.ring, path, (offset, len), class, (loan, verify)).await
     }
 }
 

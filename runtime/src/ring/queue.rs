@@ -105,6 +105,20 @@ impl DiskQueue {
         self.wait(class, bytes, waiting_max).await
     }
 
+    /// As [`DiskQueue::start`], for what the kernel reads at one go and may be longer than a class is allowed: then it takes all of
+    /// that. It counts with all its bytes.
+    pub(super) async fn start_long(
+        self: &Rc<Self>,
+        class: Class,
+        bytes: u64,
+        waiting_max: usize,
+    ) -> io::Result<Permit> {
+        let most = self.scheduler.borrow().bytes_max(class);
+        let permit = self.start(class, bytes.min(u64::from(most)) as u32, waiting_max).await?;
+        self.figures.count_bytes(class, bytes - u64::from(permit.bytes));
+        Ok(permit)
+    }
+
     #[inline]
     fn permit(self: &Rc<Self>, class: Class, bytes: u32) -> Permit {
         self.figures.count(class, bytes);

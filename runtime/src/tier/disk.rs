@@ -1,16 +1,19 @@
 //! One data directory as one column sees it: its journals, its segments, and whether it still works.
 //!
-//! Called by `shard`. A disk whose write or sync failed is taken out: nothing is written to it any more, what is on it answers
-//! "not now"; with no other disk left the node stops.
+//! Called by `shard` and `object`. A disk whose write or sync failed, of a journal or of an object, is taken out: nothing is written
+//! to it any more, what is on it answers "not now"; with no other disk left the node stops.
 
 use super::data_dir::DataDir;
 use super::disk_policy::DiskPolicy;
 use super::names::Names;
 use super::recover::{Old, RecoveredDisk};
+use super::shard::PutError;
 use crate::budget::Budget;
 use crate::io::Io;
 use crate::journal::{Journal, JournalPlan, Mark, Purpose, Store};
 use std::cell::{Cell, RefCell};
+use std::io;
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -66,6 +69,7 @@ pub struct Disk<I: Io> {
     /// What the index journal had written by then.
     pub(super) index_bytes: Cell<u64>,
     out: RefCell<Option<Rc<str>>>,
+    on_out: Rc<dyn Fn(u8, String)>,
 }
 
 impl<I: Io> Disk<I> {
@@ -108,6 +112,7 @@ impl<I: Io> Disk<I> {
             checkpoint: Cell::new(None),
             index_bytes: Cell::new(0),
             out: RefCell::new(found.out.clone().map(Rc::from)),
+            on_out,
         })
     }
 
@@ -124,6 +129,18 @@ impl<I: Io> Disk<I> {
             self.index.stop(reason.into());
         }
         first
+    }
+
+    /// An object could not be written to `path`: why, for who stores it. If it is the disk that failed, that is out from here on.
+    pub(super) fn failed(&self, path: &Path, e: io::Error) -> PutError {
+        match PutError::from_io(e) {
+            PutError::Stopped(reason) => {
+                let reason = format!("writing {}: {reason}", path.display());
+                (self.on_out)(self.number, reason.clone());
+                PutError::Stopped(reason)
+            }
+            passing => passing,
+        }
     }
 
     /// Where a journal of this boot stands. Before its first record it stands behind everything of earlier boots.

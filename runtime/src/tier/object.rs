@@ -6,12 +6,13 @@
 //! 1. The file holds the object's bytes from offset 0 and nothing else, at its exact size, and is synced before it is
 //!    offered to the owner; its checksums lie beside it, synced too.
 //! 2. Disk space is reserved from the budget before it is written; what is not committed is given back and unlinked.
+//! 3. A disk that fails under an object is taken out as one that fails under a journal is: the next object goes elsewhere.
 
+use super::disk::Disk;
 use super::names::{BLOCK_BYTES, Names, SECTOR_BYTES};
-use crate::budget::Budget;
+use super::shard::PutError;
 use crate::buffer::Buffer;
 use crate::io::{Class, File, Io, Open};
-use crate::journal::is_full;
 use crate::oneshot::{Oneshot, Waiting};
 use crc32c::crc32c;
 use std::collections::VecDeque;
@@ -19,6 +20,7 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 
@@ -28,23 +30,6 @@ pub const WRITE_BYTES: usize = 1 << 20;
 pub const WRITES_MAX: usize = 2;
 /// Space is reserved in steps of this size when the length is not known.
 const RESERVE_STEP_BYTES: u64 = 64 << 20;
-
-/// Why an object could not be written.
-#[derive(Debug, thiserror::Error)]
-pub enum WriteError {
-    /// Quota or disk is full.
-    #[error("no space left")]
-    NoSpace,
-    /// The disk failed.
-    #[error("{0}")]
-    Io(#[from] io::Error),
-}
-
-impl WriteError {
-    fn of(e: io::Error) -> WriteError {
-        if is_full(&e) { WriteError::NoSpace } else { WriteError::Io(e) }
-    }
-}
 
 /// A complete, synced file that waits for its owner to name it. Unlinked by [`super::Shard::discard`] otherwise.
 #[derive(Debug)]
@@ -65,17 +50,16 @@ pub struct Incoming {
 
 /// One object on its way to disk.
 pub struct ObjectWriter<I: Io> {
-    io: I,
-    disk: u8,
+    disk: Rc<Disk<I>>,
     file: I::File,
     path: PathBuf,
-    budget: Budget,
+    class: Class,
     reserved: u64,
     allocated: u64,
     at: u64,
     sums: Vec<u32>,
     /// Under way, oldest first, with the end of each.
-    writes: VecDeque<(Waiting<io::Result<()>>, u64)>,
+    writes: VecDeque<(Waiting<Result<(), PutError>>, u64)>,
     written: u64,
     finished: bool,
 }
@@ -89,29 +73,27 @@ pub fn disk_bytes(size: u64) -> u64 {
 impl<I: Io> ObjectWriter<I> {
     /// Begins a file; with a known length all its space is taken at once.
     pub(super) async fn create(
-        io: &I,
-        disk: u8,
-        path: &Path,
-        budget: &Budget,
+        disk: Rc<Disk<I>>,
+        path: PathBuf,
         length: Option<u64>,
-    ) -> Result<Self, WriteError> {
+        class: Class,
+    ) -> Result<Self, PutError> {
         let reserve = disk_bytes(length.unwrap_or(RESERVE_STEP_BYTES));
-        if !budget.try_reserve(reserve) {
-            return Err(WriteError::NoSpace);
+        if !disk.store.budget().try_reserve(reserve) {
+            return Err(PutError::NoSpace);
         }
-        let file = match io.open(path, Open::CreateDirect).await {
-            Ok(file) => file,
+        let file = match disk.store.io().open(&path, Open::CreateDirect).await {
+            Ok(file) => file.classed(class),
             Err(e) => {
-                budget.release(reserve);
-                return Err(WriteError::of(e));
+                disk.store.budget().release(reserve);
+                return Err(disk.failed(&path, e));
             }
         };
         let mut writer = ObjectWriter {
-            io: io.clone(),
             disk,
             file,
-            path: path.to_owned(),
-            budget: budget.clone(),
+            path,
+            class,
             reserved: reserve,
             allocated: 0,
             at: 0,
@@ -130,27 +112,31 @@ impl<I: Io> ObjectWriter<I> {
         &self.path
     }
 
-    async fn allocate(&mut self, to: u64) -> Result<(), WriteError> {
-        self.file.allocate(to.max(1)).await.map_err(WriteError::of)?;
+    fn failed(&self, e: io::Error) -> PutError {
+        self.disk.failed(&self.path, e)
+    }
+
+    async fn allocate(&mut self, to: u64) -> Result<(), PutError> {
+        self.file.allocate(to.max(1)).await.map_err(|e| self.failed(e))?;
         self.allocated = to;
         Ok(())
     }
 
-    async fn make_room(&mut self, end: u64) -> Result<(), WriteError> {
+    async fn make_room(&mut self, end: u64) -> Result<(), PutError> {
         if end <= self.allocated {
             return Ok(());
         }
         let to = self.allocated.max(end) + RESERVE_STEP_BYTES;
         let more = disk_bytes(to).saturating_sub(self.reserved);
-        if !self.budget.try_reserve(more) {
-            return Err(WriteError::NoSpace);
+        if !self.disk.store.budget().try_reserve(more) {
+            return Err(PutError::NoSpace);
         }
         self.reserved += more;
         self.allocate(to).await
     }
 
     /// Takes the next `len` bytes of the object. Every buffer but the last is filled to a whole number of blocks.
-    pub async fn write(&mut self, mut buf: Buffer, len: usize) -> Result<(), WriteError> {
+    pub async fn write(&mut self, mut buf: Buffer, len: usize) -> Result<(), PutError> {
         assert!(
             len > 0 && self.at.is_multiple_of(BLOCK_BYTES as u64),
             "write of {len} bytes after a partial block"
@@ -163,20 +149,21 @@ impl<I: Io> ObjectWriter<I> {
             self.wait_for_one().await?;
         }
         let (done, waiting) = Oneshot::new();
-        let (file, at) = (self.file.clone(), self.at);
-        self.io.spawn("object-write", async move {
+        let (disk, file, path, at) = (self.disk.clone(), self.file.clone(), self.path.clone(), self.at);
+        self.disk.store.io().spawn("object-write", async move {
             let (written, _buf) = file.write_at(buf, padded, at).await;
-            done.set(written);
+            // Heard here, since who stores it may be gone by now.
+            done.set(written.map_err(|e| disk.failed(&path, e)));
         });
         self.at += len as u64;
         self.writes.push_back((waiting, self.at));
         Ok(())
     }
 
-    async fn wait_for_one(&mut self) -> Result<(), WriteError> {
+    async fn wait_for_one(&mut self) -> Result<(), PutError> {
         match self.writes.pop_front() {
             Some((write, end)) => {
-                write.await.map_err(WriteError::of)?;
+                write.await?;
                 self.written = end;
                 Ok(())
             }
@@ -185,33 +172,34 @@ impl<I: Io> ObjectWriter<I> {
     }
 
     /// How many bytes from the front are in the file, and the checksums of all blocks taken. Does not wait.
-    pub async fn progress(&mut self) -> Result<(u64, &[u32]), WriteError> {
+    pub async fn progress(&mut self) -> Result<(u64, &[u32]), PutError> {
         while let Some((write, end)) = self.writes.front_mut() {
             let polled = poll_fn(|cx| Poll::Ready(Pin::new(&mut *write).poll(cx))).await;
             let Poll::Ready(written) = polled else { break };
             let end = *end;
             self.writes.pop_front();
-            written.map_err(WriteError::of)?;
+            written?;
             self.written = end;
         }
         Ok((self.written, &self.sums))
     }
 
     /// All bytes are in: cut to size, write the checksums, sync both.
-    pub async fn finish(mut self) -> Result<Incoming, WriteError> {
+    pub async fn finish(mut self) -> Result<Incoming, PutError> {
         while !self.writes.is_empty() {
             self.wait_for_one().await?;
         }
-        self.file.truncate(self.at).await.map_err(WriteError::of)?;
-        self.file.sync_data().await.map_err(WriteError::of)?;
+        self.file.truncate(self.at).await.map_err(|e| self.failed(e))?;
+        self.file.sync_data().await.map_err(|e| self.failed(e))?;
         let sums: Arc<[u32]> = std::mem::take(&mut self.sums).into();
-        let sums_crc = write_sums(&self.io, &Names::sums(&self.path), &sums).await.map_err(WriteError::of)?;
+        let sums_crc = write_sums(self.disk.store.io(), (&Names::sums(&self.path), self.class), &sums).await;
+        let sums_crc = sums_crc.map_err(|e| self.failed(e))?;
         let needed = disk_bytes(self.at);
         assert!(needed <= self.reserved, "wrote {needed} bytes of {} reserved", self.reserved);
-        self.budget.release(self.reserved - needed);
+        self.disk.store.budget().release(self.reserved - needed);
         self.finished = true;
         let path = self.path.clone();
-        Ok(Incoming { disk: self.disk, path, size: self.at, sums, sums_crc, reserved: needed })
+        Ok(Incoming { disk: self.disk.number, path, size: self.at, sums, sums_crc, reserved: needed })
     }
 }
 
@@ -220,18 +208,18 @@ impl<I: Io> Drop for ObjectWriter<I> {
         if self.finished {
             return;
         }
-        self.budget.release(self.reserved);
-        let (io, path) = (self.io.clone(), self.path.clone());
-        self.io.spawn("object-discard", async move {
+        self.disk.store.budget().release(self.reserved);
+        let (io, path) = (self.disk.store.io().clone(), self.path.clone());
+        self.disk.store.io().spawn("object-discard", async move {
             let _ = io.unlink(&Names::sums(&path)).await;
             let _ = io.unlink(&path).await;
         });
     }
 }
 
-async fn write_sums<I: Io>(io: &I, path: &std::path::Path, sums: &[u32]) -> io::Result<u32> {
+async fn write_sums<I: Io>(io: &I, (path, class): (&Path, Class), sums: &[u32]) -> io::Result<u32> {
     let (bytes, crc) = encode_sums(sums);
-    let file = io.open(path, Open::CreateDirect).await?;
+    let file = io.open(path, Open::CreateDirect).await?.classed(class);
     for (i, part) in bytes.chunks(WRITE_BYTES).enumerate() {
         let padded = part.len().next_multiple_of(SECTOR_BYTES);
         let mut buf = io.buffer(padded).ok_or(io::ErrorKind::OutOfMemory)?;

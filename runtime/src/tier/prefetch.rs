@@ -9,6 +9,11 @@
 //! A gap is bridged only up to what the stream has read so far: random small reads in one object now and then fall within
 //! 2 MiB of each other, and one false stream costs as much disk as thousands of them.
 //!
+//! A reader who jumps cannot be told from another one who comes, nor one who pauses from one who went. So a proved stream is *left* when
+//! its object is read at a place that was begun since its own last read, and it has waited for longer than a second and than
+//! [`PATIENCE_GAPS`] times the longest it ever waited for its reader: readers who take turns in one object leave each other alone,
+//! however slow they are. Left, or not read for [`IDLE_NS`], it is over, and what is ahead of it is dropped.
+//!
 //! Invariants
 //! 1. At most [`STREAMS_MAX`] streams, [`POSITIONS_MAX`] of one object; at most [`FLIGHT_STREAM_MAX`] extents are being
 //!    read for one stream, [`FLIGHT_MAX`] for all.
@@ -31,8 +36,12 @@ pub const POSITIONS_MAX: usize = 8;
 pub const FLIGHT_STREAM_MAX: usize = 4;
 /// Extents being read ahead on one column.
 pub const FLIGHT_MAX: usize = 8;
-/// A stream that nobody reads for this long is over.
+/// A stream that nobody reads for this long is over, whatever else is read.
 pub const IDLE_NS: u64 = 30_000_000_000;
+/// A stream is not left before it has waited for so long.
+const PATIENCE_NS_MIN: u64 = 1_000_000_000;
+/// Nor before it has waited for so many times the longest it waited between two reads.
+const PATIENCE_GAPS: u64 = 4;
 /// The most bytes left out between two reads of one stream.
 const GAP_BYTES_MAX: u64 = 2 << 20;
 /// Bytes in sequence that prove a stream.
@@ -88,7 +97,10 @@ struct Stream {
     ahead: u32,
     /// An extent brought in ahead that the reader is in.
     within: Option<u32>,
+    begun_ns: u64,
     last_ns: u64,
+    /// The longest between two reads.
+    gap_ns: u64,
 }
 
 impl Stream {
@@ -101,6 +113,23 @@ impl Stream {
         self.digest == read.digest && (self.next..=self.next + gap_max).contains(&read.from)
     }
 
+    /// Takes a read that continues it.
+    fn go_on(&mut self, read: &Read, now_ns: u64) {
+        self.next = read.to;
+        self.run_bytes += read.to - read.from;
+        self.reads = self.reads.saturating_add(1);
+        self.gap_ns = self.gap_ns.max(now_ns.saturating_sub(self.last_ns));
+        self.last_ns = now_ns;
+    }
+
+    fn waits_ns(&self, now_ns: u64) -> u64 {
+        now_ns.saturating_sub(self.last_ns)
+    }
+
+    fn patience_ns(&self) -> u64 {
+        self.gap_ns.saturating_mul(PATIENCE_GAPS).max(PATIENCE_NS_MIN)
+    }
+
     /// Extents ahead of the reader that may be brought in.
     fn wanted(&self) -> Range<u32> {
         let extent_bytes = EXTENT_BYTES as u64;
@@ -108,6 +137,13 @@ impl Stream {
         let end = first.saturating_add(self.window).min(self.size.div_ceil(extent_bytes) as u32);
         self.ahead.max(first)..end
     }
+}
+
+/// Whether the reader of a stream reads elsewhere now. See the head of this file.
+fn is_left(all: &[Stream], stream: &Stream, now_ns: u64) -> bool {
+    stream.is_proved()
+        && stream.waits_ns(now_ns) >= stream.patience_ns()
+        && all.iter().any(|other| other.digest == stream.digest && other.begun_ns > stream.last_ns)
 }
 
 /// The streams of one column.
@@ -155,11 +191,10 @@ impl Prefetch {
             None if is_held((read.from / EXTENT_BYTES as u64) as u32) => return Vec::new(),
             None => self.begin(read, now_ns),
         };
-        let stream = &mut self.streams[at];
-        stream.next = read.to;
-        stream.run_bytes += read.to - read.from;
-        stream.reads = stream.reads.saturating_add(1);
-        stream.last_ns = now_ns;
+        self.streams[at].go_on(read, now_ns);
+        let id = self.streams[at].id;
+        self.end_those(|all, s| s.digest == read.digest && is_left(all, s, now_ns));
+        let at = self.streams.iter().position(|s| s.id == id).expect("just read, so it is not left");
         self.plan(at, is_held)
     }
 
@@ -216,8 +251,11 @@ impl Prefetch {
 
     /// Ends the streams that nobody reads any more.
     pub fn sweep(&mut self, now_ns: u64) {
-        let idle = |s: &Stream| now_ns.saturating_sub(s.last_ns) >= IDLE_NS;
-        while let Some(at) = self.streams.iter().position(idle) {
+        self.end_those(|all, s| s.waits_ns(now_ns) >= IDLE_NS || is_left(all, s, now_ns));
+    }
+
+    fn end_those(&mut self, is_over: impl Fn(&[Stream], &Stream) -> bool) {
+        while let Some(at) = self.streams.iter().position(|s| is_over(&self.streams, s)) {
             self.end(at);
         }
     }
@@ -260,7 +298,9 @@ impl Prefetch {
             window: WINDOW_FIRST,
             ahead: 0,
             within: None,
+            begun_ns: now_ns,
             last_ns: now_ns,
+            gap_ns: 0,
         });
         self.next_id += 1;
         self.streams.len() - 1

@@ -126,7 +126,7 @@ pub enum PutError {
     /// Too much is under way: try again later.
     #[error("too many writes are queued")]
     Busy,
-    /// The node is stopping because its disk failed.
+    /// The disk failed, and is out; the node is stopping if it was the last.
     #[error("{0}")]
     Stopped(String),
 }
@@ -142,9 +142,17 @@ impl From<JournalError> for PutError {
 }
 
 impl PutError {
-    /// A failure of the disk.
-    fn from_io(e: io::Error) -> PutError {
-        if is_full(&e) { PutError::NoSpace } else { PutError::Stopped(e.to_string()) }
+    /// What an operation on a file ended with. All but `Stopped` say nothing against the disk: it is full, its file system holds no
+    /// file so large, or the node has no memory, no descriptor or no place in a queue now.
+    pub(super) fn from_io(e: io::Error) -> PutError {
+        let is_of_node = matches!(e.kind(), io::ErrorKind::OutOfMemory | io::ErrorKind::ResourceBusy)
+            || matches!(e.raw_os_error(), Some(libc::EMFILE | libc::ENFILE));
+        match e.kind() {
+            _ if is_full(&e) => PutError::NoSpace,
+            io::ErrorKind::FileTooLarge => PutError::NoSpace,
+            _ if is_of_node => PutError::Busy,
+            _ => PutError::Stopped(e.to_string()),
+        }
     }
 }
 

@@ -10,8 +10,8 @@ use super::watch::Watch;
 use crate::api::{FetchError, Fetched, Reply, Request};
 use crate::shard::{Columns, EVICT_BYTES};
 use runtime::buffer::Buffer;
-use runtime::io::Io;
-use runtime::tier::{Digest, Keep, ObjectWriter, PACKED_BYTES_MAX, PutError, WriteError};
+use runtime::io::{Class, Io};
+use runtime::tier::{Digest, Keep, ObjectWriter, PACKED_BYTES_MAX, PutError};
 use sha2::{Digest as _, Sha256};
 
 /// Hashed before others get their turn.
@@ -58,7 +58,7 @@ impl<'j, I: Io> Sink<'j, I> {
 
     async fn begin(&self) -> Result<ObjectWriter<I>, Failure> {
         let _hold = self.watch.hold();
-        let writer = self.columns.begin_object(self.size).await.map_err(write_failure)?;
+        let writer = self.columns.begin_object(self.size, Class::Fill).await.map_err(write_failure)?;
         if let Some(size) = self.size {
             self.watch.begin(writer.path().to_owned(), size);
         }
@@ -113,13 +113,6 @@ fn put_error(e: &PutError) -> FetchError {
     }
 }
 
-fn write_failure(e: WriteError) -> Failure {
-    Failure::for_good(match e {
-        WriteError::NoSpace => FetchError::NoSpace,
-        WriteError::Io(e) if e.kind() == std::io::ErrorKind::OutOfMemory => FetchError::Busy,
-        WriteError::Io(e) => {
-            tracing::error!(error = %e, "storing a fetched blob failed");
-            FetchError::Store(e.to_string())
-        }
-    })
+fn write_failure(e: PutError) -> Failure {
+    Failure::for_good(put_error(&e))
 }

@@ -7,8 +7,8 @@ use crate::shard::EVICT_BYTES;
 use net::Exchange;
 use net::http1::Status;
 use runtime::buffer::Buffer;
-use runtime::io::Io;
-use runtime::tier::{Digest, Keep, ObjectWriter, PACKED_BYTES_MAX, PutError, WRITE_BYTES, WriteError};
+use runtime::io::{Class, Io};
+use runtime::tier::{Digest, Keep, ObjectWriter, PACKED_BYTES_MAX, PutError, WRITE_BYTES};
 use sha2::{Digest as _, Sha256};
 use std::io;
 
@@ -32,7 +32,7 @@ struct Wanted {
 enum BodyError {
     /// The client: malformed, cut short, too slow. The connection is lost for further requests.
     Client(io::Error),
-    Store(WriteError),
+    Store(PutError),
     /// No buffer.
     Busy,
 }
@@ -152,7 +152,7 @@ impl<I: Io> BlobService<I> {
         wanted: Wanted,
         exchange: &mut Exchange<'_, I>,
     ) -> io::Result<()> {
-        let writer = match self.columns.begin_object(length).await {
+        let writer = match self.columns.begin_object(length, Class::Foreground).await {
             Ok(writer) => writer,
             Err(e) => return refuse_body(exchange, BodyError::Store(e)).await,
         };
@@ -243,14 +243,7 @@ async fn refuse_body<I: Io>(exchange: &mut Exchange<'_, I>, e: BodyError) -> io:
         BodyError::Busy => {
             exchange.refuse(Status::ServiceUnavailable, "no memory for another upload now").await
         }
-        BodyError::Store(WriteError::NoSpace) => refuse_put(exchange, &PutError::NoSpace).await,
-        BodyError::Store(WriteError::Io(e)) if e.kind() == io::ErrorKind::OutOfMemory => {
-            exchange.refuse(Status::ServiceUnavailable, "no memory for another upload now").await
-        }
-        BodyError::Store(WriteError::Io(e)) => {
-            tracing::error!(error = %e, "storing an object failed");
-            exchange.refuse(Status::InternalServerError, &e.to_string()).await
-        }
+        BodyError::Store(e) => refuse_put(exchange, &e).await,
         BodyError::Client(e) => {
             exchange.close_after();
             let late = exchange.is_late();

@@ -77,6 +77,11 @@ impl Figures {
         of_class.bytes.add(u64::from(bytes));
     }
 
+    /// Bytes of an operation that were not told when it started.
+    pub(super) fn count_bytes(&self, class: Class, bytes: u64) {
+        self.classes[class as usize].bytes.add(bytes);
+    }
+
     pub(super) fn on_waited(&self, class: Class, waited_ns: u64) {
         self.classes[class as usize].wait.record(waited_ns);
     }

@@ -124,6 +124,23 @@ fn figures_tell_operations_bytes_and_waits_by_class() {
 }
 
 #[test]
+fn a_long_one_counts_with_all_its_bytes_and_holds_what_its_class_may_have() {
+    let queue = queue();
+    let long = || queue.start_long(Class::Fill, 4 << 20, 100);
+    let Poll::Ready(first) = poll(pin!(long())) else { panic!("waits for nothing") };
+    let mut second = pin!(long());
+    assert!(poll(second.as_mut()).is_pending(), "two at once");
+    let counted = queue.samples().into_iter().find_map(|s| {
+        let is_it = s.family.name() == "basalt_io_bytes_total" && s.labels.iter().any(|(_, v)| v == "fill");
+        is_it.then_some(s.value)
+    });
+    assert_eq!(counted, Some(Value::Counter(4 << 20)));
+    assert_eq!(queue.scheduler.borrow().in_flight(Class::Fill).bytes, 2 << 20);
+    drop(first);
+    assert!(poll(second.as_mut()).is_ready());
+}
+
+#[test]
 fn each_device_has_a_queue_and_files_elsewhere_share_one() {
     let queues = DiskQueues::new();
     let limits = |operations| Limits::new(operations, 4 << 20);

@@ -203,6 +203,91 @@ fn a_stream_is_over_after_30_s() {
     assert!(ram.held.is_empty(), "what nobody came for stays in RAM");
 }
 
+/// A reader at `from`, extent by extent, each read `gap_ns` after the last.
+fn go_on(ram: &mut Ram, size: u64, (from, extents): (u64, u64), gap_ns: u64) {
+    for n in from..from + extents {
+        ram.read(&read(1, size, n * EXTENT, EXTENT));
+        ram.finish_all();
+        ram.now_ns += gap_ns;
+    }
+}
+
+#[test]
+fn what_was_ahead_of_a_reader_who_went_elsewhere_is_dropped() {
+    let (mut ram, size) = (Ram::new(BUDGET), 400 * EXTENT);
+    go_on(&mut ram, size, (0, 4), SECOND_NS / 100);
+    let left: Vec<Place> = ram.prefetch.unused.keys().copied().collect();
+    assert!(!left.is_empty());
+    // He jumps and reads on there: for a while he could be another one.
+    go_on(&mut ram, size, (200, 90), SECOND_NS / 100);
+    assert!(left.iter().all(|place| ram.held.contains(place)), "too soon");
+    go_on(&mut ram, size, (290, 20), SECOND_NS / 100);
+    assert!(!left.iter().any(|place| ram.held.contains(place)), "kept for nobody");
+    assert_eq!(ram.prefetch.counts().wasted, left.len() as u64);
+    assert_eq!(ram.prefetch.streams.len(), 1);
+}
+
+#[test]
+fn what_was_ahead_of_a_reader_who_turned_to_random_reads_is_dropped() {
+    let (mut ram, size) = (Ram::new(BUDGET), 400 * EXTENT);
+    go_on(&mut ram, size, (0, 4), SECOND_NS / 100);
+    let left: Vec<Place> = ram.prefetch.unused.keys().copied().collect();
+    for n in 0..4 {
+        ram.read(&read(1, size, (300 - n * 40) * EXTENT + 5, 4096));
+        ram.now_ns += SECOND_NS / 2;
+    }
+    assert_eq!((ram.prefetch.counts().wasted, left.is_empty()), (left.len() as u64, false));
+    assert!(!left.iter().any(|place| ram.held.contains(place)), "kept for nobody");
+}
+
+#[test]
+fn nobody_breaks_the_stream_of_a_slower_reader() {
+    let (mut ram, size) = (Ram::new(BUDGET), 400 * EXTENT);
+    // One takes 2 s for an extent; another comes and is quick, a third reads here and there.
+    for n in 0..20 {
+        ram.read(&read(1, size, n * EXTENT, EXTENT));
+        ram.finish_all();
+        if n >= 1 {
+            for part in 0..8 {
+                ram.read(&read(1, size, (100 + n * 8 + part) * EXTENT, EXTENT));
+                ram.finish_all();
+                ram.read(&read(1, size, (390 - n * 4) * EXTENT + part * 300_000, 4096));
+                ram.now_ns += SECOND_NS / 4;
+            }
+        } else {
+            ram.now_ns += 2 * SECOND_NS;
+        }
+    }
+    assert_eq!(ram.prefetch.counts().wasted, 0, "{:?}", ram.prefetch.counts());
+}
+
+#[test]
+fn a_reader_of_another_object_breaks_nothing() {
+    let (mut ram, size) = (Ram::new(BUDGET), 400 * EXTENT);
+    go_on(&mut ram, size, (0, 4), SECOND_NS / 100);
+    for n in 0..20 {
+        ram.read(&read(2, size, n * EXTENT, EXTENT));
+        ram.finish_all();
+        ram.now_ns += SECOND_NS / 4;
+    }
+    assert_eq!(ram.prefetch.counts().wasted, 0);
+    assert_eq!(ram.prefetch.streams.len(), 2);
+}
+
+/// He jumped and was done there at once: nobody reads any more who could show it.
+#[test]
+fn a_reader_who_went_elsewhere_and_ended_is_noticed_by_the_sweep() {
+    let (mut ram, size) = (Ram::new(BUDGET), 400 * EXTENT);
+    go_on(&mut ram, size, (0, 4), SECOND_NS / 100);
+    ram.read(&read(1, size, 398 * EXTENT, EXTENT));
+    let left = ram.prefetch.unused.len() as u64;
+    ram.now_ns += 5 * SECOND_NS;
+    ram.prefetch.sweep(ram.now_ns);
+    ram.drop_unused();
+    assert_eq!((ram.prefetch.counts().wasted, left > 0), (left, true));
+    assert_eq!(ram.prefetch.streams.len(), 1, "his last place is one yet");
+}
+
 #[test]
 fn what_fails_or_is_deleted_is_waste() {
     let (mut ram, size) = (Ram::new(BUDGET), 100 * EXTENT);

@@ -4,11 +4,11 @@ use super::super::digest::Digest;
 use super::super::disk::Disk;
 use super::super::index::{Entry, Keep, NOT_HELD, Place};
 use super::super::names::{EXTENT_BYTES, Names, PACKED_BYTES_MAX};
-use super::super::object::{Incoming, ObjectWriter, WriteError, disk_bytes};
+use super::super::object::{Incoming, ObjectWriter, disk_bytes};
 use super::super::record::{Record, Said, packed_bytes};
 use super::held::take_held;
 use super::{Held, Key, PutError, ReadError, Shard, Stored};
-use crate::io::Io;
+use crate::io::{Class, Io};
 use crate::planted::{self, Bug};
 use crate::shards::SHARDS;
 use bytes::Bytes;
@@ -96,11 +96,7 @@ impl<I: Io> Shard<I> {
         };
         if let Err(e) = self.name_object(&disk, &digest, &incoming).await {
             self.discard(incoming).await;
-            let e = PutError::from_io(e);
-            if let PutError::Stopped(reason) = &e {
-                self.on_disk_failed(disk.number, reason);
-            }
-            return Err(e);
+            return Err(disk.failed(&disk.names.object(&digest), e));
         }
         if let Err(e) = self.append_index(&disk, &record).await {
             self.note_unsettled(&digest, &e);
@@ -480,16 +476,16 @@ impl<I: Io> Shard<I> {
         self.inner.disks.iter().any(|d| d.out().is_none() && d.store.budget().limit() >= bytes)
     }
 
-    /// Begins to receive a larger object; `number` tells apart those of this column.
+    /// Begins to receive a larger object, written as `class`; `number` tells apart those of this column.
     pub async fn begin_object(
         &self,
         number: u64,
         length: Option<u64>,
-    ) -> Result<ObjectWriter<I>, WriteError> {
-        let disk = self.choose_disk(self.inner.io.random(), length.unwrap_or(0));
-        let disk = disk.map_err(|e| WriteError::Io(io::Error::other(e.to_string())))?;
+        class: Class,
+    ) -> Result<ObjectWriter<I>, PutError> {
+        let disk = self.choose_disk(self.inner.io.random(), length.unwrap_or(0))?;
         let path = disk.names.incoming(self.inner.plan.column, number);
-        ObjectWriter::create(&self.inner.io, disk.number, &path, disk.store.budget(), length).await
+        ObjectWriter::create(disk, path, length, class).await
     }
 
     /// Waits for the operations on a digest that came before.
