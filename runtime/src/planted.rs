@@ -49,6 +49,8 @@ planted_bugs! {
     LogSyncSkipped,
     /// Records are acknowledged when they are written, and synced later.
     AckBeforeSync,
+    /// A sync that failed is tried again, and what it says then is believed.
+    FailedSyncRetried,
     /// An object file is not synced before it is named.
     ObjectSyncSkipped,
     /// Nor are its checksums.

@@ -9,9 +9,10 @@ use runtime::planted::{BUGS, Bug, plant};
 const SEEDS_MAX: u64 = 400;
 const OPERATIONS: u64 = 250;
 
-/// Checksums are missed only where bytes change.
+/// Checksums are missed only where bytes change, retries only where syncs fail.
 fn severity(bug: Bug, seed: u64) -> u64 {
     match bug {
+        Bug::FailedSyncRetried => 5,
         Bug::PackedUnverified | Bug::ObjectUnverified => 7,
         _ => seed % 3,
     }

@@ -192,7 +192,10 @@ impl Handle {
 
     fn sync(&self) -> io::Result<()> {
         if let Some(e) = disk_error(&self.world, Some(Fault::SyncError)) {
-            return Err(e);
+            self.world.note("failed sync", &[self.inode]);
+            self.world.draw(|rng| self.world.disk.borrow_mut().fail_sync(self.inode, rng));
+            // The bug: asked again, the disk says that it is done.
+            return if planted::is(Bug::FailedSyncRetried) { self.sync_now() } else { Err(e) };
         }
         self.world.note("sync", &[self.inode]);
         let left_out = match self.kind {
