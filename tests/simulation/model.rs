@@ -194,8 +194,17 @@ impl Model {
         self.update(number, now, "unanswered", |state| State { doubt: Some(now.boot), ..state });
     }
 
-    /// A blob was found, or not, by a request that began and ended at these dates.
-    pub fn seen(&mut self, blob: &Blob, found: bool, (begin, end): (Moment, Moment)) {
+    /// A blob was found, or not, by a request for it that began and ended at these dates.
+    pub fn seen(&mut self, blob: &Blob, found: bool, when: (Moment, Moment)) {
+        self.looked(blob, (found, "there"), when);
+    }
+
+    /// The same of a request for all blobs.
+    pub fn listed(&mut self, blob: &Blob, found: bool, when: (Moment, Moment)) {
+        self.looked(blob, (found, "listed"), when);
+    }
+
+    fn looked(&mut self, blob: &Blob, (found, what): (bool, &str), (begin, end): (Moment, Moment)) {
         let state = self.state(blob.number).at(end);
         let wrong = match (state, found) {
             (State { gone_ms: 0, .. }, true) => Some("it was deleted, or never stored"),
@@ -210,8 +219,8 @@ impl Model {
             self.update(blob.number, end, "lost, or back", State::may_be);
             return;
         }
-        let is = if found { "is there" } else { "is not there" };
+        let is = if found { "is" } else { "is not" };
         let history = self.history_of(blob.number);
-        self.violate(format!("{} ({} bytes) {is}: {why}{history}", blob.digest, blob.size));
+        self.violate(format!("{} ({} bytes) {is} {what}: {why}{history}", blob.digest, blob.size));
     }
 }
