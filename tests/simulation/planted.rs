@@ -25,13 +25,17 @@ const CORRUPT: &[&str] = &["is corrupt at offset"];
 /// How a run says that the promise was broken which the bug breaks: one of these.
 fn said_of(bug: Bug) -> Vec<&'static str> {
     match bug {
-        Bug::LogSyncSkipped => [LOST, BACK, CORRUPT].concat(),
-        Bug::AckBeforeSync | Bug::SegmentNameSyncSkipped => [LOST, BACK].concat(),
+        Bug::PackUnsynced | Bug::IndexUnsynced | Bug::CheckpointNameUnsynced => {
+            [LOST, BACK, CORRUPT].concat()
+        }
+        Bug::AckBeforeSync | Bug::SegmentNameUnsynced | Bug::SpareNameUnsynced => [LOST, BACK].concat(),
         Bug::FailedSyncRetried | Bug::RecoveredUnsynced => [LOST, BACK, DAMAGED, CORRUPT].concat(),
-        Bug::ObjectSyncSkipped => [LOST, DAMAGED].concat(),
-        Bug::SumsSyncSkipped | Bug::TornTailAccepted => DAMAGED.to_vec(),
-        Bug::RenameSyncSkipped => LOST.to_vec(),
+        Bug::ObjectUnsynced => [LOST, DAMAGED].concat(),
+        Bug::SumsUnsynced | Bug::TornTailAccepted => DAMAGED.to_vec(),
+        Bug::ObjectNameUnsynced | Bug::ShardDirsUnsynced | Bug::RootNameUnsynced => LOST.to_vec(),
         Bug::CheckpointUnsynced => CORRUPT.to_vec(),
+        Bug::FormatUnsynced => vec!["does not start: data directory /data1: FORMAT is damaged"],
+        Bug::DisksUnsynced => vec!["/DISKS: is damaged"],
         Bug::PackedUnverified | Bug::ObjectUnverified => vec!["a wrong byte served"],
         Bug::DeletionUnrecorded => BACK.to_vec(),
         Bug::StaleRecordWins => [LOST, BACK].concat(),
