@@ -99,6 +99,8 @@ planted_bugs! {
     ListUnsorted,
     /// What an earlier life left in a segment that is written over is taken for this one's.
     IncarnationUnchecked,
+    /// Damage below a claim is taken for a torn tail.
+    ClaimIgnored,
     /// Making room drops what is pinned, too.
     PinnedEvicted,
     /// A pack is retired while the index still names objects in it.

@@ -12,7 +12,7 @@
 //! | `script` | short fixed workloads, and a look at what a disk holds after them |
 //! | `images` | short workloads, the power cut at every change of the disk; other numbers of columns |
 //! | `sweep` | the N-th operation of the disk fails, for every N |
-//! | `flips` | one byte of a data directory changes, for every kind of file |
+//! | `flips`, `harm` | one byte of a data directory changes, for every kind of file; what may come of it |
 //! | `planted` | bugs planted on purpose, each caught |
 //! | `abandon`, `origin` | fetches given up anywhere, from an origin on the twin |
 //! | `mount` | what a kernel would ask of a mount, without a kernel |
@@ -30,6 +30,7 @@ mod boundaries;
 mod client;
 mod flips;
 mod goodbye;
+mod harm;
 mod images;
 mod model;
 mod mount;

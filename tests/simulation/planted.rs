@@ -1,6 +1,7 @@
 //! Bugs planted on purpose: the simulation that lets one of them live proves nothing. A bug counts as caught by a run that breaks
 //! the promise which that bug breaks, and breaks nothing without it.
 
+use crate::flips::broken_index;
 use crate::images::broken_reuse;
 use crate::random::outcome;
 use crate::run::Plan;
@@ -41,7 +42,7 @@ fn said_of(bug: Bug) -> Vec<&'static str> {
         Bug::StaleRecordWins => [LOST, BACK].concat(),
         Bug::IncarnationUnchecked => [LOST, BACK].concat(),
         Bug::ExpiredServed => vec!["is there: its time is over", "is listed: its time is over"],
-        Bug::KeepNotBettered | Bug::PinnedEvicted => LOST.to_vec(),
+        Bug::KeepNotBettered | Bug::PinnedEvicted | Bug::ClaimIgnored => LOST.to_vec(),
         Bug::ListUnsorted => vec!["is not listed: ", "the listing is not in digest order"],
         Bug::LivePackRetired => vec!["panicked: an entry names a segment that exists"],
     }
@@ -59,6 +60,8 @@ enum Scene {
     Seed(Plan),
     /// The power goes around the moment in which a segment is written over.
     Reuse,
+    /// A byte of an index changes.
+    Flips,
 }
 
 impl Scene {
@@ -70,6 +73,7 @@ impl Scene {
         };
         match bug {
             Bug::IncarnationUnchecked => Box::new(std::iter::once(Scene::Reuse)),
+            Bug::ClaimIgnored => Box::new(std::iter::once(Scene::Flips)),
             // Checksums are missed only where bytes change, retries only where syncs fail.
             Bug::PackedUnverified | Bug::ObjectUnverified => seeds(|_| 7),
             Bug::FailedSyncRetried => seeds(|_| 5),
@@ -83,6 +87,7 @@ impl Scene {
         let broken = match self {
             Scene::Seed(plan) => outcome(plan).err(),
             Scene::Reuse => broken_reuse(),
+            Scene::Flips => broken_index(),
         };
         plant(None);
         broken
@@ -92,6 +97,7 @@ impl Scene {
         match self {
             Scene::Seed(plan) => format!("seed {:>3}", plan.seed),
             Scene::Reuse => "reuse".to_owned(),
+            Scene::Flips => "flips".to_owned(),
         }
     }
 }

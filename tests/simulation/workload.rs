@@ -326,14 +326,9 @@ pub async fn check_all(io: TwinIo, shared: Rc<Shared>) {
         for own in 0..shared.blobs[owner].len() {
             let failures = shared.model.borrow().failures;
             worker.get(own).await;
-            let damaged = shared.model.borrow().may_lose;
-            if shared.model.borrow().failures > failures && !damaged {
-                let blob = &shared.blobs[owner][own];
-                let history = shared.model.borrow().history_of(blob.number);
-                worker.violate(format!(
-                    "{} ({} bytes) cannot be read at rest{history}",
-                    blob.digest, blob.size
-                ));
+            let model = &mut *shared.model.borrow_mut();
+            if model.failures > failures {
+                model.unreadable(&shared.blobs[owner][own]);
             }
         }
         worker.list().await;

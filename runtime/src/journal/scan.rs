@@ -306,7 +306,7 @@ impl<I: Io> Scan<'_, I> {
         if self.plan.must_reach.is_some() {
             return Err(self.corrupt(self.at, damage));
         }
-        let claimed = self.claimed_behind().await?;
+        let claimed = self.claimed_behind().await?.filter(|_| !planted::is(Bug::ClaimIgnored));
         if claimed.is_some_and(|claimed| self.next.is_none_or(|next| claimed > next)) {
             return Err(self.corrupt(self.at, damage));
         }

@@ -44,6 +44,14 @@ impl Image {
         self.disk.files().map(|(path, inode)| (path.to_owned(), inode.size(), sectors(inode))).collect()
     }
 
+    /// The bytes of a file; `None`: there is none of that name.
+    pub fn read(&self, path: &Path) -> Option<Vec<u8>> {
+        let inode = self.disk.find(path).ok()?;
+        let mut bytes = vec![0; inode.size() as usize];
+        inode.read(0, &mut bytes);
+        Some(bytes)
+    }
+
     /// Changes one byte of a file; false where nothing was written.
     pub fn flip_byte(&mut self, path: &Path, at: u64) -> bool {
         self.disk.flip_byte(path, at)
