@@ -26,7 +26,7 @@ struct Failing {
 
 const ERRORS: [Failing; 2] = [
     Failing { errno: libc::EIO, name: "EIO", kills: 2, restarts: 1, stops: 4 },
-    Failing { errno: libc::ENOSPC, name: "ENOSPC", kills: 0, restarts: 0, stops: 0 },
+    Failing { errno: libc::ENOSPC, name: "ENOSPC", kills: 1, restarts: 0, stops: 2 },
 ];
 
 /// Steps of the world that a node lives on for at most, before it is killed.
