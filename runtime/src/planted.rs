@@ -44,19 +44,41 @@ macro_rules! planted_bugs {
     };
 }
 
+// There is one for each sync that the design names but four, which nobody can see left out: that of a new segment's blocks (the
+// first batch in it is synced, and with it the file), that of a checkpoint's parts (the sync of its trailer is the file's), and
+// those of the directory before and after the renaming of FORMAT and DISKS (each start gives a segment its name there before
+// anything is promised).
 planted_bugs! {
-    /// A group of records is written and not synced.
-    LogSyncSkipped,
+    /// A group of records is written to a pack and not synced.
+    PackUnsynced,
+    /// The same of the index.
+    IndexUnsynced,
     /// Records are acknowledged when they are written, and synced later.
     AckBeforeSync,
+    /// A sync that failed is tried again, and what it says then is believed.
+    FailedSyncRetried,
     /// An object file is not synced before it is named.
-    ObjectSyncSkipped,
+    ObjectUnsynced,
     /// Nor are its checksums.
-    SumsSyncSkipped,
+    SumsUnsynced,
     /// The directory of an object's name is not synced.
-    RenameSyncSkipped,
+    ObjectNameUnsynced,
     /// The directory of a new segment is not synced.
-    SegmentNameSyncSkipped,
+    SegmentNameUnsynced,
+    /// Nor is that of a spare that becomes a segment.
+    SpareNameUnsynced,
+    /// A checkpoint gets its name before its trailer is synced.
+    CheckpointUnsynced,
+    /// The directory of its name is not synced before what it replaces is removed.
+    CheckpointNameUnsynced,
+    /// FORMAT gets its name before it is synced.
+    FormatUnsynced,
+    /// And DISKS.
+    DisksUnsynced,
+    /// The names of the shards' directories are not synced.
+    ShardDirsUnsynced,
+    /// Nor is that of the data directory.
+    RootNameUnsynced,
     /// What is left of a segment after a restart is not synced before it is built upon.
     RecoveredUnsynced,
     /// The checksum of a packed object is not looked at when it is read.
@@ -77,8 +99,8 @@ planted_bugs! {
     ListUnsorted,
     /// What an earlier life left in a segment that is written over is taken for this one's.
     IncarnationUnchecked,
-    /// A checkpoint gets its name before it is synced.
-    CheckpointUnsynced,
+    /// Damage below a claim is taken for a torn tail.
+    ClaimIgnored,
     /// Making room drops what is pinned, too.
     PinnedEvicted,
     /// A pack is retired while the index still names objects in it.

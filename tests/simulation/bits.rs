@@ -82,7 +82,7 @@ fn any_bit_of_format_may_flip() {
 /// The same disk as the build before wrote it: without a checksum in FORMAT.
 fn unsummed(image: &Image) -> Image {
     let path = Path::new("/data1/FORMAT");
-    let text = String::from_utf8(image.content(path).expect("there")).expect("text");
+    let text = String::from_utf8(image.read(path).expect("there")).expect("text");
     let seed = text.lines().find(|line| line.starts_with("seed ")).expect("a seed");
     let mut old = image.clone();
     assert!(old.replace(path, format!("basalt-tier 1\nshards 256\n{seed}\n").as_bytes()));
@@ -149,7 +149,7 @@ fn a_list_without_checksums_is_read_and_written_anew_with_them() {
     let lists = ["/data1/DISKS", "/data2/DISKS"].map(Path::new);
     let mut old = image.clone();
     for list in lists {
-        let text = String::from_utf8(image.content(list).expect("there")).expect("text");
+        let text = String::from_utf8(image.read(list).expect("there")).expect("text");
         let unsummed = |line: &str| {
             let words: Vec<&str> = line.split(' ').collect();
             assert_eq!((words[0], words[2], words.len()), ("disk", "crc32c", 5), "{line}");
@@ -161,6 +161,6 @@ fn a_list_without_checksums_is_read_and_written_anew_with_them() {
     let mut twin = Twin::resume(3, &old);
     boot::start(&mut twin, two).expect("starts").kill();
     for list in lists {
-        assert_eq!(twin.image().content(list), image.content(list));
+        assert_eq!(twin.image().read(list), image.read(list));
     }
 }

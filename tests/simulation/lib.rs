@@ -13,7 +13,7 @@
 //! | `images` | short workloads, the power cut at every change of the disk; other numbers of columns |
 //! | `sweep` | the N-th operation of the disk fails, for every N |
 //! | `disks` | one of two data directories fails under large objects |
-//! | `flips` | one byte of a data directory changes, for every kind of file |
+//! | `flips`, `harm` | one byte of a data directory changes, for every kind of file; what may come of it |
 //! | `bits` | every single bit of its small text files |
 //! | `planted` | bugs planted on purpose, each caught |
 //! | `abandon`, `origin` | fetches given up anywhere, from an origin on the twin |
@@ -34,6 +34,7 @@ mod client;
 mod disks;
 mod flips;
 mod goodbye;
+mod harm;
 mod images;
 mod model;
 mod mount;

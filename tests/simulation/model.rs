@@ -1,7 +1,7 @@
 //! What each blob may be after everything that was asked and answered. Pure; told by `workload`, asked by it and by `run`.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use tests::content::{self, Digest};
 
@@ -119,6 +119,10 @@ pub struct Model {
     pub may_lose: bool,
     /// Blobs that were lost then.
     pub lost: u64,
+    /// Blobs that cannot be read at rest are noted here, to be judged by who asked for that: otherwise they are a violation.
+    pub unreadable: Option<BTreeSet<u64>>,
+    /// Blobs that were not there when they were last looked for.
+    pub missing: BTreeSet<u64>,
 }
 
 pub type SharedModel = Rc<RefCell<Model>>;
@@ -194,8 +198,38 @@ impl Model {
         self.update(number, now, "unanswered", |state| State { doubt: Some(now.boot), ..state });
     }
 
-    /// A blob was found, or not, by a request that began and ended at these dates.
-    pub fn seen(&mut self, blob: &Blob, found: bool, (begin, end): (Moment, Moment)) {
+    /// The last that was said of a blob may be lost.
+    pub fn forgive(&mut self, number: u64) {
+        let state = self.state(number).may_be();
+        self.states.insert(number, state);
+    }
+
+    /// A blob cannot be read on a node to which nothing happens.
+    pub fn unreadable(&mut self, blob: &Blob) {
+        if let Some(noted) = &mut self.unreadable {
+            noted.insert(blob.number);
+        } else if !self.may_lose {
+            let history = self.history_of(blob.number);
+            self.violate(format!("{} ({} bytes) cannot be read at rest{history}", blob.digest, blob.size));
+        }
+    }
+
+    /// A blob was found, or not, by a request for it that began and ended at these dates.
+    pub fn seen(&mut self, blob: &Blob, found: bool, when: (Moment, Moment)) {
+        self.looked(blob, (found, "there"), when);
+    }
+
+    /// The same of a request for all blobs.
+    pub fn listed(&mut self, blob: &Blob, found: bool, when: (Moment, Moment)) {
+        self.looked(blob, (found, "listed"), when);
+    }
+
+    fn looked(&mut self, blob: &Blob, (found, what): (bool, &str), (begin, end): (Moment, Moment)) {
+        if found {
+            self.missing.remove(&blob.number);
+        } else {
+            self.missing.insert(blob.number);
+        }
         let state = self.state(blob.number).at(end);
         let wrong = match (state, found) {
             (State { gone_ms: 0, .. }, true) => Some("it was deleted, or never stored"),
@@ -210,8 +244,8 @@ impl Model {
             self.update(blob.number, end, "lost, or back", State::may_be);
             return;
         }
-        let is = if found { "is there" } else { "is not there" };
+        let is = if found { "is" } else { "is not" };
         let history = self.history_of(blob.number);
-        self.violate(format!("{} ({} bytes) {is}: {why}{history}", blob.digest, blob.size));
+        self.violate(format!("{} ({} bytes) {is} {what}: {why}{history}", blob.digest, blob.size));
     }
 }

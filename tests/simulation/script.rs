@@ -159,7 +159,8 @@ pub fn look_at(
     }
 }
 
-fn look_at_all(twin: &Twin, mut node: Node, shared: &Rc<Shared>) -> Option<String> {
+/// Looks at every blob; why the node has stopped, if it has.
+pub fn look_at_all(twin: &Twin, mut node: Node, shared: &Rc<Shared>) -> Option<String> {
     while_running(twin, &mut node, check_all(twin.outside(), shared.clone()), &mut |_| ());
     let failed = node.failure().map(str::to_owned);
     node.kill();

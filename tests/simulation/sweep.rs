@@ -1,7 +1,8 @@
 //! The N-th operation of the disk fails, once, for every N of a fixed workload and each of two errors: whatever the node makes of
 //! it, what was acknowledged is there afterwards, and what is there can be read. Then the power goes at once, or the node goes on
-//! for a while and is killed: what it wrote without knowing whether it was written is there or not. With two data directories it
-//! goes on without one of them, and everything is tried again, until it is stopped.
+//! for a while and is killed: what it wrote without knowing whether it was written is there or not. Started again it has it on the
+//! disk before it builds on it. With two data directories it goes on without one of them, and everything is tried again, until it
+//! is stopped.
 
 use crate::boot::{self, Machine};
 use crate::model::Model;
@@ -10,14 +11,26 @@ use crate::script::{
 };
 use runtime::twin::{Cut, FaultPlan, Image, Rng, Twin};
 
-const EIO: i32 = 5;
-const ENOSPC: i32 = 28;
+/// An error, and the runs in which it is met.
+#[derive(Clone, Copy)]
+struct Failing {
+    errno: i32,
+    name: &'static str,
+    /// Of each operation that end so: a failed write is there or not, and the node is killed here or there.
+    kills: u64,
+    /// Of these, those that go on.
+    restarts: u64,
+    /// Of each operation of two disks.
+    stops: u64,
+}
+
+const ERRORS: [Failing; 2] = [
+    Failing { errno: libc::EIO, name: "EIO", kills: 2, restarts: 1, stops: 4 },
+    Failing { errno: libc::ENOSPC, name: "ENOSPC", kills: 1, restarts: 0, stops: 2 },
+];
+
 /// Steps of the world that a node lives on for at most, before it is killed.
 const STEPS_MAX: u64 = 60;
-/// Runs of each operation that end so: a failed write is there or not, and the node is killed here or there.
-const KILLS: u64 = 2;
-/// Runs of each operation of two disks.
-const STOPS: u64 = 4;
 
 /// Everything twice: a client tries again what was refused.
 const OPS_TWICE: [Op; 8] = [
@@ -49,6 +62,9 @@ enum End {
     PowerCut,
     /// A few steps later; the seed says how many.
     Killed(u64),
+    /// The same, and started again where the disk works: everything is tried again, then the power goes. What the kernel has
+    /// given up to write is read until then.
+    Restarted(u64),
     /// Orderly, when the workload is done; the seed decides what a failed write has written.
     Stopped(u64),
 }
@@ -70,7 +86,7 @@ struct Plan<'p> {
 /// Runs the workload with one operation failing; then the node ends, and a healthy one looks at everything.
 fn sweep(plan: &Plan<'_>, nth: Option<(u64, i32)>, end: End) -> Result<Swept, String> {
     let blobs = blobs();
-    let seed = if let End::Killed(seed) | End::Stopped(seed) = end { seed } else { 2 };
+    let seed = if let End::Killed(seed) | End::Restarted(seed) | End::Stopped(seed) = end { seed } else { 2 };
     let mut twin = Twin::resume(seed, &plan.begin.0);
     let mut faults = FaultPlan::none();
     faults.nth = nth;
@@ -85,7 +101,7 @@ fn sweep(plan: &Plan<'_>, nth: Option<(u64, i32)>, end: End) -> Result<Swept, St
         swept.operations = twin.disk_operations();
         match end {
             End::PowerCut => node.crash(Cut::KeepNone),
-            End::Killed(seed) => {
+            End::Killed(seed) | End::Restarted(seed) => {
                 let steps = Rng::new(seed ^ swept.operations << 8).below(STEPS_MAX);
                 for _ in 0..steps {
                     twin.step();
@@ -94,6 +110,14 @@ fn sweep(plan: &Plan<'_>, nth: Option<(u64, i32)>, end: End) -> Result<Swept, St
             }
             End::Stopped(_) => boot::stop(&twin, node),
         }
+    }
+    if matches!(end, End::Restarted(_)) {
+        twin.set_faults(FaultPlan::none());
+        shared.boot.set(1);
+        let mut node = boot::start(&mut twin, plan.machine)?;
+        let work = perform(twin.outside(), shared.clone(), plan.ops.to_vec());
+        while_running(&twin, &mut node, work, &mut |_| ());
+        node.crash(Cut::KeepNone);
     }
     let model = copy_of(&shared.model);
     if let Some(violation) = model.violation {
@@ -111,9 +135,13 @@ fn any_one_operation_of_the_disk_may_fail() {
         "{} operations",
         healthy.operations
     );
-    let kills = (1..=KILLS).map(|seed| (EIO, "EIO", End::Killed(seed)));
-    let cuts = [(EIO, "EIO", End::PowerCut), (ENOSPC, "ENOSPC", End::PowerCut)];
-    for (errno, name, end) in cuts.into_iter().chain(kills) {
+    let ends = |of: Failing| {
+        let kills = (1..=of.kills).map(End::Killed).chain((1..=of.restarts).map(End::Restarted));
+        [End::PowerCut].into_iter().chain(kills)
+    };
+    for (Failing { errno, name, .. }, end) in
+        ERRORS.into_iter().flat_map(|of| ends(of).map(move |end| (of, end)))
+    {
         let (mut refused, mut stopped, mut went_on) = (0, 0, 0);
         for nth in 1..=healthy.operations {
             match sweep(&plan, Some((nth, errno)), end) {
@@ -137,17 +165,18 @@ fn any_one_operation_of_either_of_two_disks_may_fail() {
     let plan = Plan { machine, begin: &(begun_on(machine), Model::default()), ops: &OPS_TWICE };
     let healthy = sweep(&plan, None, End::Stopped(2)).expect("nothing fails");
     assert!(healthy.started && !healthy.failed, "{} operations", healthy.operations);
-    for seed in 1..=STOPS {
+    let runs = ERRORS.into_iter().flat_map(|of| (1..=of.stops).map(move |seed| (of, seed)));
+    for (Failing { errno, name, .. }, seed) in runs {
         let mut went_on = 0;
         for nth in 1..=healthy.operations {
-            let swept = sweep(&plan, Some((nth, EIO)), End::Stopped(seed));
+            let swept = sweep(&plan, Some((nth, errno)), End::Stopped(seed));
             let swept = swept.unwrap_or_else(|broken| {
-                panic!("sweep of two disks, EIO at disk operation {nth}, seed {seed}: {broken}")
+                panic!("sweep of two disks, {name} at disk operation {nth}, seed {seed}: {broken}")
             });
             went_on += u64::from(swept.started && !swept.failed);
         }
         println!(
-            "EIO at each of {} operations of two disks, seed {seed}: {went_on} went on",
+            "{name} at each of {} operations of two disks, seed {seed}: {went_on} went on",
             healthy.operations
         );
         assert!(went_on > 0);

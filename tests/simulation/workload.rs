@@ -105,9 +105,9 @@ impl Worker {
         self.shared.model.borrow_mut().failures += 1;
         self.has_failed = true;
         match answer {
-            Ok(Reply { status: 500 | 503 | 507 | 400 | 408, body, .. }) => {
-                if self.shared.strict.get() && !matches!(answer, Ok(r) if r.status == 507) {
-                    self.violate(format!("{line}: {}", String::from_utf8_lossy(body)));
+            Ok(Reply { status: status @ (500 | 503 | 507 | 400 | 408), body, .. }) => {
+                if self.shared.strict.get() && *status != 507 {
+                    self.violate(format!("{line}: {status}: {}", String::from_utf8_lossy(body)));
                 }
             }
             Ok(reply) => self.violate(format!("{line}: answered {}", reply.status)),
@@ -305,7 +305,7 @@ impl Worker {
             if found.is_ok_and(|at| listed[at].1 != blob.size as u64) {
                 self.violate(format!("the listing has a wrong size for {}", blob.digest));
             }
-            shared.model.borrow_mut().seen(blob, found.is_ok(), (begin, end));
+            shared.model.borrow_mut().listed(blob, found.is_ok(), (begin, end));
         }
     }
 }
@@ -326,14 +326,9 @@ pub async fn check_all(io: TwinIo, shared: Rc<Shared>) {
         for own in 0..shared.blobs[owner].len() {
             let failures = shared.model.borrow().failures;
             worker.get(own).await;
-            let damaged = shared.model.borrow().may_lose;
-            if shared.model.borrow().failures > failures && !damaged {
-                let blob = &shared.blobs[owner][own];
-                let history = shared.model.borrow().history_of(blob.number);
-                worker.violate(format!(
-                    "{} ({} bytes) cannot be read at rest{history}",
-                    blob.digest, blob.size
-                ));
+            let model = &mut *shared.model.borrow_mut();
+            if model.failures > failures {
+                model.unreadable(&shared.blobs[owner][own]);
             }
         }
         worker.list().await;

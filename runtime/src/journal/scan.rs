@@ -79,6 +79,8 @@ pub struct Scanned {
     pub is_end: bool,
     /// Bytes of whole batches; what follows was never acknowledged.
     pub valid_bytes: u64,
+    /// Of these, the bytes of batches of which it is known that they were synced: a later one claims them.
+    pub claimed_bytes: u64,
     /// Sequence after the last record.
     pub end: u64,
 }
@@ -155,6 +157,8 @@ struct Scan<'s, I: Io> {
     next: Option<u64>,
     at: u64,
     waiting: VecDeque<Waiting>,
+    /// Batches that none has claimed yet: where they begin, and the sequence after their last record.
+    unclaimed: VecDeque<(u64, u64)>,
     done: Scanned,
 }
 
@@ -172,9 +176,12 @@ pub async fn scan<I: Io>(
     let from = u64::from(plan.from.offset);
     let window = Window { io, path: plan.path, file: &file, size, at: 0, len: 0, buf: None };
     let next = (from > 0).then_some(plan.from.sequence);
-    let done = Scanned { is_end: false, valid_bytes: from, end: plan.from.sequence };
-    let mut scan = Scan { plan, window, journal: None, next, at: from, waiting: VecDeque::new(), done };
-    scan.run(&mut offer).await
+    let done = Scanned { is_end: false, valid_bytes: from, claimed_bytes: from, end: plan.from.sequence };
+    let (waiting, unclaimed) = (VecDeque::new(), VecDeque::new());
+    let mut scan = Scan { plan, window, journal: None, next, at: from, waiting, unclaimed, done };
+    let scanned = scan.run(&mut offer).await?;
+    let first_unclaimed = scan.unclaimed.front().map_or(scanned.valid_bytes, |(at, _)| *at);
+    Ok(Scanned { claimed_bytes: first_unclaimed.min(scanned.valid_bytes), ..scanned })
 }
 
 impl<I: Io> Scan<'_, I> {
@@ -182,6 +189,7 @@ impl<I: Io> Scan<'_, I> {
         loop {
             if self.next.is_some() && self.next == self.plan.must_reach {
                 // The next segment's first batch claims all of this one.
+                self.claim(u64::MAX);
                 self.settle(u64::MAX, offer).await?;
                 return Ok(Scanned { is_end: true, ..self.done });
             }
@@ -252,6 +260,8 @@ impl<I: Io> Scan<'_, I> {
     ) -> Result<(), ScanError> {
         self.journal = Some(batch.journal);
         self.next = Some(batch.end());
+        self.claim(batch.synced);
+        self.unclaimed.push_back((self.at, batch.end()));
         self.settle(batch.synced, offer).await?;
         self.waiting.push_back(Waiting { at: self.at, batch, frames });
         self.at += batch.disk_bytes() as u64;
@@ -260,6 +270,13 @@ impl<I: Io> Scan<'_, I> {
             self.settle(u64::MAX, offer).await?;
         }
         Ok(())
+    }
+
+    /// All before `synced` was synced.
+    fn claim(&mut self, synced: u64) {
+        while self.unclaimed.front().is_some_and(|(_, end)| *end <= synced) {
+            self.unclaimed.pop_front();
+        }
     }
 
     /// Offers the records before `synced`.
@@ -276,7 +293,7 @@ impl<I: Io> Scan<'_, I> {
                 offer(Found { frame, offset, data });
             }
             self.done =
-                Scanned { is_end: false, valid_bytes: at + batch.disk_bytes() as u64, end: batch.end() };
+                Scanned { valid_bytes: at + batch.disk_bytes() as u64, end: batch.end(), ..self.done };
         }
         Ok(())
     }
@@ -289,7 +306,7 @@ impl<I: Io> Scan<'_, I> {
         if self.plan.must_reach.is_some() {
             return Err(self.corrupt(self.at, damage));
         }
-        let claimed = self.claimed_behind().await?;
+        let claimed = self.claimed_behind().await?.filter(|_| !planted::is(Bug::ClaimIgnored));
         if claimed.is_some_and(|claimed| self.next.is_none_or(|next| claimed > next)) {
             return Err(self.corrupt(self.at, damage));
         }

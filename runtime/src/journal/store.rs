@@ -17,6 +17,7 @@ use super::batch::Purpose;
 use super::segment::Segment;
 use crate::budget::Budget;
 use crate::io::{Class, File, Io, Open};
+use crate::planted::{self, Bug};
 use crate::shards::SHARDS;
 use hashbrown::HashMap;
 use std::cell::{Cell, RefCell};
@@ -216,7 +217,9 @@ impl<I: Io> Store<I> {
         let Inner { io, root, .. } = &*self.inner;
         let path = segment_path(root, spare.purpose, number);
         io.rename(&spare.path, &path).await?;
-        io.sync_dir(root).await?;
+        if !planted::is(Bug::SpareNameUnsynced) {
+            io.sync_dir(root).await?;
+        }
         io.open(&path, Open::WriteDirect).await
     }
 
@@ -238,7 +241,9 @@ impl<I: Io> Store<I> {
             let file = io.open(&path, Open::CreateDirect).await?;
             file.allocate(disk_bytes).await?;
             file.sync_data().await?;
-            io.sync_dir(root).await?;
+            if !planted::is(Bug::SegmentNameUnsynced) {
+                io.sync_dir(root).await?;
+            }
             Ok(file)
         };
         let made: io::Result<I::File> = made.await;

@@ -22,6 +22,7 @@ use crate::journal::{
     Batch, BatchError, Frame, Mark, NUMBER_MAX, Purpose, SECTOR_BYTES, ScanError, Store, batch_bytes,
     buffer_in_time, check_data, encode_batch, segment_path,
 };
+use crate::planted::{self, Bug};
 use crate::shards::SHARDS;
 use crc32c::crc32c_append;
 use std::io;
@@ -243,7 +244,9 @@ impl<I: Io> CheckpointWriter<I> {
         let bytes = self.at + SECTOR_BYTES as u64;
         let number = self.trailer.number;
         io.rename(&self.new_path, &segment_path(root, Purpose::Checkpoint, number)).await?;
-        io.sync_dir(root).await?;
+        if !planted::is(Bug::CheckpointNameUnsynced) {
+            io.sync_dir(root).await?;
+        }
         self.store.budget().adopt(bytes);
         self.store.on_written(bytes);
         Ok((number, bytes))

@@ -18,13 +18,14 @@ use super::record::{self, Entry as Read, Origin, Record, RecordError, Said};
 use crate::budget::Budget;
 use crate::io::{Class, File, Io, Open};
 use crate::journal::{
-    Mark, NUMBER_MAX, Purpose, ScanError, ScanPlan, Segment, What, is_of_seed, parse_name, peek, scan,
-    segment_path,
+    Mark, NUMBER_MAX, Purpose, ScanError, ScanPlan, Segment, What, buffer_in_time, is_of_seed, parse_name,
+    peek, scan, segment_path,
 };
 use crate::planted::{self, Bug};
 use crate::shards::{SHARDS, Shard, ShardMap};
 use hashbrown::HashMap;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -34,6 +35,9 @@ const RUN_RECORDS_MAX: u64 = 1 << 40;
 /// Sequences that begin with a date leave room for so many (as bits) in a millisecond: two runs, each without the other's
 /// disk, are in order.
 const MS_SHIFT: u32 = 20;
+
+/// Read and written again at a time.
+const REWRITE_BYTES: usize = 256 << 10;
 
 /// Why a data directory could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -197,8 +201,8 @@ struct Survey<'s, I: Io> {
     origins: OriginTail,
     /// Packs whose records are in the index up to this offset.
     covered: HashMap<u32, u32>,
-    /// The last segment of each journal: what was written last may not be synced.
-    last: Vec<(Purpose, u32)>,
+    /// The last segment of each journal, and the bytes of it that may not be synced: what was written last.
+    last: Vec<(Purpose, u32, Range<u64>)>,
     next_sequence: u64,
     next_number: u32,
 }
@@ -337,9 +341,6 @@ impl<I: Io> Survey<'_, I> {
         must_reach: Option<u64>,
     ) -> Result<u64, RecoverError> {
         let path = segment_path(self.root, purpose, number);
-        if must_reach.is_none() {
-            self.last.push((purpose, number));
-        }
         let plan = ScanPlan {
             seed: self.seed,
             path: &path,
@@ -370,6 +371,9 @@ impl<I: Io> Survey<'_, I> {
             }
         })
         .await?;
+        if must_reach.is_none() {
+            self.last.push((purpose, number, scanned.claimed_bytes..scanned.valid_bytes));
+        }
         match strange {
             Some((at, e)) => Err(RecoverError::Record(path, at, e)),
             None => Ok(scanned.valid_bytes),
@@ -506,23 +510,39 @@ async fn tidy<I: Io>(
 }
 
 /// A process that was killed may have left its last batches written and not synced. They count as stored from here on: they
-/// are served, and said anew nowhere.
+/// are served, and said anew nowhere. They are written again first: if it was their sync that failed, the kernel takes them for
+/// clean, and another sync would make nothing durable.
 async fn sync_last<I: Io>(
     io: &I,
     root: &Path,
-    last: &[(Purpose, u32)],
+    last: &[(Purpose, u32, Range<u64>)],
     kept: &[KeptPack],
 ) -> Result<(), RecoverError> {
     let is_gone = |purpose, number| {
         purpose == Purpose::Pack && kept.iter().any(|pack| pack.number == number && pack.bytes == 0)
     };
-    for &(purpose, number) in last.iter().filter(|&&(purpose, number)| !is_gone(purpose, number)) {
-        let path = segment_path(root, purpose, number);
+    for (purpose, number, unsynced) in last.iter().filter(|last| !is_gone(last.0, last.1)) {
+        let path = segment_path(root, *purpose, *number);
         let synced = async {
             let file = io.open(&path, Open::WriteDirect).await?;
-            if planted::is(Bug::RecoveredUnsynced) { Ok(()) } else { file.sync_data().await }
+            if planted::is(Bug::RecoveredUnsynced) {
+                return Ok(());
+            }
+            rewrite(io, &file, unsynced.clone()).await?;
+            file.sync_data().await
         };
         synced.await.map_err(|e| RecoverError::Io(path.clone(), e))?;
+    }
+    Ok(())
+}
+
+/// Writes what a file has there once more, in whole sectors.
+async fn rewrite<I: Io>(io: &I, file: &I::File, bytes: Range<u64>) -> io::Result<()> {
+    for at in bytes.clone().step_by(REWRITE_BYTES) {
+        let len = REWRITE_BYTES.min((bytes.end - at) as usize);
+        let (read, buf) = file.read_at(buffer_in_time(io, len).await?, len, at).await;
+        read?;
+        file.write_at(buf, len, at).await.0?;
     }
     Ok(())
 }

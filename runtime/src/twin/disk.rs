@@ -5,6 +5,8 @@
 //! 1. A name made, moved or removed is durable only after a sync of a directory it concerns; moving is atomic.
 //! 2. A change of names that survives brings with it the earlier changes of the same names.
 //! 3. The bytes of all files that have a name or are open never pass the capacity.
+//! 4. What a failed sync was to make durable is read until a cut, and no later sync makes it durable: as Linux does, which
+//!    takes the pages for clean when it could not write them. Only what is written again has another chance.
 //!
 //! Units: bytes.
 
@@ -59,6 +61,8 @@ impl Tree {
 pub(super) struct Disk {
     capacity_bytes: u64,
     inodes: BTreeMap<InodeId, Inode>,
+    /// Of files a sync of which has failed: what the medium has. Reads are of `inodes`, cuts of this.
+    failed: BTreeMap<InodeId, Inode>,
     next: InodeId,
     now: Tree,
     durable: Tree,
@@ -84,6 +88,7 @@ impl Disk {
         Disk {
             capacity_bytes,
             inodes: BTreeMap::new(),
+            failed: BTreeMap::new(),
             next: 1,
             now: root.clone(),
             durable: root,
@@ -226,7 +231,7 @@ impl Disk {
     }
 
     fn free_unreachable(&mut self) {
-        let Disk { inodes, now, durable, unsynced, .. } = self;
+        let Disk { inodes, failed, now, durable, unsynced, .. } = self;
         let mut reachable: BTreeSet<InodeId> =
             now.files.values().chain(durable.files.values()).copied().collect();
         for change in unsynced {
@@ -235,6 +240,7 @@ impl Disk {
             }
         }
         inodes.retain(|id, inode| inode.open > 0 || reachable.contains(id));
+        failed.retain(|id, _| inodes.contains_key(id));
     }
 
     pub(super) fn inode(&self, id: InodeId) -> &Inode {
@@ -245,19 +251,32 @@ impl Disk {
         self.inodes.get_mut(&id).expect("an open file is kept")
     }
 
+    /// Changes a file, and what the medium has of it where that is something else.
+    fn change_file(&mut self, id: InodeId, change: impl Fn(&mut Inode)) {
+        self.changes += 1;
+        change(self.inode_mut(id));
+        self.failed.get_mut(&id).into_iter().for_each(change);
+    }
+
     pub(super) fn write(&mut self, id: InodeId, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let grows = (offset + bytes.len() as u64).saturating_sub(self.inode(id).disk_bytes());
         if grows > 0 && self.used_bytes() + grows > self.capacity_bytes {
             return Err(full());
         }
-        self.changes += 1;
-        self.inode_mut(id).write(offset, bytes);
+        self.change_file(id, |inode| inode.write(offset, bytes));
         Ok(())
     }
 
     pub(super) fn sync(&mut self, id: InodeId) {
+        self.change_file(id, Inode::sync);
+    }
+
+    /// A sync fails: of what it was to make durable the medium has some, as `rng` says, and will not have the rest.
+    pub(super) fn fail_sync(&mut self, id: InodeId, rng: &mut Rng) {
         self.changes += 1;
-        self.inode_mut(id).sync();
+        let mut medium = self.failed.get(&id).unwrap_or_else(|| self.inode(id)).clone();
+        medium.cut(Cut::Random, rng, &mut Losses::default());
+        self.failed.insert(id, medium);
     }
 
     pub(super) fn allocate(&mut self, id: InodeId, len: u64) -> io::Result<()> {
@@ -265,14 +284,12 @@ impl Disk {
         if grows > 0 && self.used_bytes() + grows > self.capacity_bytes {
             return Err(full());
         }
-        self.changes += 1;
-        self.inode_mut(id).allocate(len);
+        self.change_file(id, |inode| inode.allocate(len));
         Ok(())
     }
 
     pub(super) fn truncate(&mut self, id: InodeId, len: u64) {
-        self.changes += 1;
-        self.inode_mut(id).truncate(len);
+        self.change_file(id, |inode| inode.truncate(len));
     }
 
     /// The bytes of a file by name, past all handles: for pinning, and for looking at a disk.
@@ -300,6 +317,9 @@ impl Disk {
         self.epoch += 1;
         let named: BTreeSet<InodeId> = self.now.files.values().copied().collect();
         for (id, inode) in &mut self.inodes {
+            if let Some(medium) = self.failed.remove(id) {
+                *inode = medium;
+            }
             inode.cut(how, rng, &mut losses);
             inode.named = named.contains(id);
         }
@@ -328,6 +348,9 @@ impl Disk {
     /// Flips the bits of one byte of a file that `mask` has; false where it has none on the disk.
     pub(super) fn flip_bits(&mut self, path: &Path, at: u64, mask: u8) -> bool {
         let Some(&id) = self.now.files.get(path) else { return false };
+        if let Some(medium) = self.failed.get_mut(&id) {
+            medium.flip_bits(at, mask);
+        }
         self.inode_mut(id).flip_bits(at, mask)
     }
 
@@ -368,6 +391,34 @@ mod tests {
         assert_eq!(names(&disk, "/d"), ["lost", "moved"]);
         let losses = disk.cut(Cut::KeepNone, &mut Rng::new(1));
         assert_eq!((names(&disk, "/d"), losses.lost_names), (vec!["kept".to_owned()], 2));
+    }
+
+    #[test]
+    fn what_a_failed_sync_lost_no_later_sync_brings_back() {
+        let sector = |byte: u8| vec![byte; 4096];
+        let first_bytes = |disk: &Disk, sectors: usize| {
+            let mut out = vec![9; sectors * 4096];
+            let len = disk.find(&path("/f")).expect("there").read(0, &mut out);
+            out[..len].iter().step_by(4096).copied().collect::<Vec<u8>>()
+        };
+        let mut seen = BTreeSet::new();
+        for seed in 0..100 {
+            let mut disk = Disk::new(1 << 20);
+            let id = disk.create(&path("/f")).expect("made");
+            disk.sync_dir(&path("/")).expect("synced");
+            disk.write(id, 0, &[sector(1), sector(1)].concat()).expect("room");
+            disk.sync(id);
+            disk.write(id, 0, &[sector(2), sector(2)].concat()).expect("room");
+            disk.fail_sync(id, &mut Rng::new(seed));
+            assert_eq!(first_bytes(&disk, 2), [2, 2], "read from memory");
+            disk.write(id, 8192, &sector(3)).expect("room");
+            disk.sync(id);
+            assert_eq!(first_bytes(&disk, 3), [2, 2, 3]);
+            disk.cut(Cut::KeepAll, &mut Rng::new(seed));
+            seen.insert(first_bytes(&disk, 3));
+        }
+        let torn: Vec<[u8; 3]> = vec![[1, 1, 3], [1, 2, 3], [2, 1, 3], [2, 2, 3]];
+        assert!(seen.iter().eq(torn.iter()), "{seen:?}");
     }
 
     #[test]

@@ -20,7 +20,7 @@ pub enum Fault {
     ReadError,
     /// A write fails, a part of it written.
     WriteError,
-    /// A sync fails.
+    /// A sync fails; what it was to make durable is lost at a power cut, whatever later syncs say.
     SyncError,
     /// The disk is full although it is not: allocation or write.
     NoSpace,

@@ -56,19 +56,46 @@ struct Handle {
 /// What a file is to the tier, by its name when it was opened: where a planted bug leaves a call out.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    Segment,
+    Pack,
+    Index,
     Object,
     Sums,
     Checkpoint,
+    Format,
+    Disks,
     Other,
+}
+
+/// Whether a sync is of its own, or makes durable what was written with it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    Alone,
+    WithWrite,
+}
+
+/// The bug that leaves out a sync.
+fn left_out(kind: Kind, asked: Asked) -> Option<Bug> {
+    match (kind, asked) {
+        (Kind::Pack, Asked::WithWrite) => Some(Bug::PackUnsynced),
+        (Kind::Index, Asked::WithWrite) => Some(Bug::IndexUnsynced),
+        (Kind::Checkpoint, Asked::WithWrite) => Some(Bug::CheckpointUnsynced),
+        (Kind::Object, Asked::Alone) => Some(Bug::ObjectUnsynced),
+        (Kind::Sums, Asked::Alone) => Some(Bug::SumsUnsynced),
+        (Kind::Format, Asked::Alone) => Some(Bug::FormatUnsynced),
+        (Kind::Disks, Asked::Alone) => Some(Bug::DisksUnsynced),
+        _ => None,
+    }
 }
 
 fn kind_of(path: &Path) -> Kind {
     let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
     match name {
         _ if name.ends_with(".sums") => Kind::Sums,
-        _ if name.starts_with("pack-") || name.starts_with("index-") => Kind::Segment,
+        _ if name.starts_with("pack-") => Kind::Pack,
+        _ if name.starts_with("index-") => Kind::Index,
         _ if name.starts_with("new-checkpoint-") => Kind::Checkpoint,
+        "FORMAT.new" => Kind::Format,
+        "DISKS.new" => Kind::Disks,
         _ if path.parent().is_some_and(|dir| dir.ends_with("incoming")) => Kind::Object,
         _ => Kind::Other,
     }
@@ -142,8 +169,8 @@ impl TwinFile {
         })
     }
 
-    fn sync_once(&self) -> Waiting<io::Result<()>> {
-        self.start(SYNC_NS, Handle::sync)
+    fn sync_once(&self, asked: Asked) -> Waiting<io::Result<()>> {
+        self.start(SYNC_NS, move |file| file.sync(asked))
     }
 
     async fn write_rest(
@@ -190,19 +217,15 @@ impl Handle {
         Ok(moved.len())
     }
 
-    fn sync(&self) -> io::Result<()> {
+    fn sync(&self, asked: Asked) -> io::Result<()> {
         if let Some(e) = disk_error(&self.world, Some(Fault::SyncError)) {
-            return Err(e);
+            self.world.note("failed sync", &[self.inode]);
+            self.world.draw(|rng| self.world.disk.borrow_mut().fail_sync(self.inode, rng));
+            // The bug: asked again, the disk says that it is done.
+            return if planted::is(Bug::FailedSyncRetried) { self.sync_now() } else { Err(e) };
         }
         self.world.note("sync", &[self.inode]);
-        let left_out = match self.kind {
-            Kind::Segment => Bug::LogSyncSkipped,
-            Kind::Object => Bug::ObjectSyncSkipped,
-            Kind::Sums => Bug::SumsSyncSkipped,
-            Kind::Checkpoint => Bug::CheckpointUnsynced,
-            Kind::Other => return self.sync_now(),
-        };
-        if planted::is(left_out) { Ok(()) } else { self.sync_now() }
+        if left_out(self.kind, asked).is_some_and(planted::is) { Ok(()) } else { self.sync_now() }
     }
 
     fn sync_now(&self) -> io::Result<()> {
@@ -250,7 +273,7 @@ impl File for TwinFile {
         if len > OPERATION_BYTES_MAX {
             let (written, buf) = self.write_rest(buf, 0, len, offset).await;
             return match written {
-                Ok(()) => (self.sync_data().await, buf),
+                Ok(()) => (self.sync_once(Asked::WithWrite).await, buf),
                 Err(e) => (Err(e), buf),
             };
         }
@@ -267,7 +290,7 @@ impl File for TwinFile {
                 done.set(Ok(()));
             }
             let due_ns = handle.world.now_ns() + takes_ns;
-            me.handle.world.at(due_ns, me.handle.group, move |_| done.set(handle.sync()));
+            me.handle.world.at(due_ns, me.handle.group, move |_| done.set(handle.sync(Asked::WithWrite)));
         };
         let (written, buf) = self.write_once(buf, (0, len), offset, follow).await;
         let synced: io::Result<()> = synced.await;
@@ -276,7 +299,7 @@ impl File for TwinFile {
             Ok(n) => {
                 let (rest, buf) = self.write_rest(buf, n, len, offset).await;
                 match rest {
-                    Ok(()) => (self.sync_data().await, buf),
+                    Ok(()) => (self.sync_once(Asked::WithWrite).await, buf),
                     Err(e) => (Err(e), buf),
                 }
             }
@@ -285,7 +308,7 @@ impl File for TwinFile {
     }
 
     async fn sync_data(&self) -> io::Result<()> {
-        self.sync_once().await
+        self.sync_once(Asked::Alone).await
     }
 
     async fn allocate(&self, len: u64) -> io::Result<()> {

@@ -44,9 +44,9 @@ impl Image {
         self.disk.files().map(|(path, inode)| (path.to_owned(), inode.size(), sectors(inode))).collect()
     }
 
-    /// What a file holds.
-    pub fn content(&self, path: &Path) -> Option<Vec<u8>> {
-        let (_, inode) = self.disk.files().find(|(found, _)| *found == path)?;
+    /// The bytes of a file; `None`: there is none of that name.
+    pub fn read(&self, path: &Path) -> Option<Vec<u8>> {
+        let inode = self.disk.find(path).ok()?;
         let mut bytes = vec![0; inode.size() as usize];
         inode.read(0, &mut bytes);
         Some(bytes)

@@ -78,7 +78,7 @@ fn written(has_origins: bool) -> Vec<u8> {
         }
         writer.finish().await.expect("synced");
     });
-    twin.image().content(&path()).expect("named")
+    twin.image().read(&path()).expect("named")
 }
 
 /// What this build reads in a file.
