@@ -91,7 +91,7 @@ pub enum Opened {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refused {
     /// The status.
-    pub status: u16,
+    pub status: Status,
     /// Why, for a person.
     pub why: &'static str,
 }
@@ -100,7 +100,7 @@ impl Refused {
     /// With a status of ours.
     #[must_use]
     pub fn new(status: Status, why: &'static str) -> Refused {
-        Refused { status: status.code(), why }
+        Refused { status, why }
     }
 }
 

@@ -172,7 +172,7 @@ impl<I: Io> Owner<I> {
                     self.refuse(state, reader, crate::api::Refused::new(Status::GatewayTimeout, why));
                 }
                 Act::Pass(reader) => self.give(state, reader, Opened::Pass),
-                Act::Fail(reader, status) => self.fail(state, reader, status),
+                Act::Fail(reader) => self.fail(state, reader),
                 Act::Adopt(fetch, _) => {
                     if let Some(got) = got.take() {
                         self.adopt(live, state, fetch, got);
@@ -268,9 +268,13 @@ impl<I: Io> Owner<I> {
     /// The record under a name is gone, which was not of whoever has that name now.
     pub(crate) fn rewrite_record(&self, name: &Name) {
         let Some(live) = self.objects.borrow().get(name).cloned() else { return };
-        let state = &mut *live.state.borrow_mut();
+        self.record_again(&live, &mut live.state.borrow_mut());
+    }
+
+    /// What the record says is no longer so.
+    pub(crate) fn record_again(&self, live: &Rc<Live<I>>, state: &mut State) {
         match state.record {
-            Recorded::Yes => self.begin_record(&live, state),
+            Recorded::Yes => self.begin_record(live, state),
             Recorded::Writing { .. } => state.record = Recorded::Writing { is_stale: true },
             Recorded::No => {}
         }

@@ -308,15 +308,10 @@ impl<I: Io> Owner<I> {
         self.give(state, reader, Opened::Refused(refused));
     }
 
-    /// The origin failed, or refused with a status of its own.
-    pub(super) fn fail(&self, state: &mut State, reader: Reader, status: Option<u16>) {
-        let refused = match status {
-            Some(status) => Refused { status, why: "the origin refuses" },
-            None => {
-                let why = "the origin does not answer";
-                state.failed.unwrap_or_else(|| Refused::new(Status::BadGateway, why))
-            }
-        };
+    /// The origin failed.
+    pub(super) fn fail(&self, state: &mut State, reader: Reader) {
+        let why = "the origin does not answer";
+        let refused = state.failed.unwrap_or_else(|| Refused::new(Status::BadGateway, why));
         self.refuse(state, reader, refused);
     }
 }
