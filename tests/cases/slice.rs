@@ -7,6 +7,7 @@ mod answers;
 mod clients;
 mod hostile;
 mod hot;
+mod http2;
 mod kept;
 mod killed;
 mod lies;
