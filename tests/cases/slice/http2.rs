@@ -36,3 +36,11 @@ fn a_get_with_a_body_is_between_its_client_and_the_origin() {
     let of_no_length = ["-X", "GET", "-T", "/etc/hostname", "-H", "Content-Length:"];
     assert!(curl(&node, "/cold", &of_no_length).text().ends_with("2 BYPASS"));
 }
+
+#[test]
+fn crumbs_of_a_cookie_come_to_the_origin_as_one() {
+    let origin = Scripted::start(|asked| honest(asked, "\"1\"", FRESH, b"well"));
+    let node = start(&origin);
+    curl(&node, "/a", &["-H", "Cookie: a=1", "-H", "Cookie: b=2", "-H", "Cookie: c=3"]);
+    assert_eq!(origin.asked_for("/a")[0].fields("cookie"), ["a=1; b=2; c=3"]);
+}
