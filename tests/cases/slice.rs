@@ -20,6 +20,7 @@ mod poison;
 mod random;
 mod rfc9111;
 mod secure;
+mod status;
 mod upkeep;
 mod whole;
 

@@ -171,7 +171,7 @@ impl<I: Io> Owner<I> {
                     let why = "it is not here, and nothing else is wanted";
                     self.refuse(state, reader, crate::api::Refused::new(Status::GatewayTimeout, why));
                 }
-                Act::Pass(reader) => self.give(state, reader, Opened::Pass),
+                Act::Pass(reader) => self.give(state, reader, Opened::Pass(state.not_stored)),
                 Act::Fail(reader) => self.fail(state, reader),
                 Act::Adopt(fetch, _) => {
                     if let Some(got) = got.take() {

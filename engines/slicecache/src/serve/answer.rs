@@ -43,7 +43,9 @@ impl<I: Io> SliceService<I> {
             let mut sitting = self.columns.sit(&ask.name);
             let opened = exchange.wait_for(sitting.open(ask)).await?;
             let mut head = match opened {
-                Opened::Pass => return Box::pin(self.pass(routed, Bypassed::Pattern, exchange)).await,
+                Opened::Pass(why) => {
+                    return Box::pin(self.pass(routed, Bypassed::NotStored(why), exchange)).await;
+                }
                 Opened::Refused(refused) => return self.refuse(refused, exchange).await,
                 Opened::Kept(kept) => return self.send_kept(routed, &kept, exchange).await,
                 Opened::Answer(head) => head,
@@ -66,7 +68,7 @@ impl<I: Io> SliceService<I> {
                 Some(Why::Changed) if !is_last && exchange.nothing_sent() => {}
                 // What the origin says instead is the client's.
                 Some(Why::Refused) if exchange.nothing_sent() => {
-                    return Box::pin(self.pass(routed, Bypassed::Pattern, exchange)).await;
+                    return Box::pin(self.pass(routed, Bypassed::NotStored(None), exchange)).await;
                 }
                 Some(why) => return ended(why, exchange).await,
             }

@@ -166,7 +166,11 @@ impl<I: Io> SliceService<I> {
             forwarded_status: Some(status),
             is_collapsed: false,
             ttl_s: None,
-            not_stored: None,
+            is_stored: false,
+            not_stored: match why {
+                Bypassed::NotStored(why) => why,
+                _ => None,
+            },
         };
         routed.told.set(Some(told));
         self.columns.local().metrics.outcomes.count(told.outcome());

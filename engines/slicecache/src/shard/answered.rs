@@ -28,6 +28,7 @@ impl<I: Io> Owner<I> {
             state.asked.status = Some(got.reply.head.status);
             let lines = self.lines_of(state, &got);
             let freshness = self.freshness(state, &lines, &got);
+            state.not_stored = freshness.err();
             state.next = freshness.ok().and_then(|_| self.next_known(state, lines, &got.meaning));
             let mut acts = Vec::new();
             if state.next.as_ref().is_some_and(|next| self.is_outdated(live, state, next)) {
