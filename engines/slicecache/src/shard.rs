@@ -104,7 +104,7 @@ impl<I: Io> Owner<I> {
             upstreams.map(|origin| Upstream::new(io, client.clone(), origin.url.clone(), connections_max));
         let upstreams = upstreams.collect();
         let negative_s = config.negative_s.clone();
-        let lifetimes = Lifetimes { cache_ttl_s: Some(config.cache_ttl_s), negative_s };
+        let lifetimes = Lifetimes { cache_ttl_s: config.cache_ttl_s, negative_s };
         Rc::new_cyclic(|me| Owner {
             io: io.clone(),
             tier,

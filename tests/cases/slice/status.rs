@@ -2,8 +2,9 @@
 
 use super::{get, object, proxy};
 use tests::http::Request;
-use tests::node::Node;
+use tests::node::{Node, Setup};
 use tests::origin::{Fault, Object, Origin};
+use tests::scripted::{Scripted, honest};
 
 fn told(node: &Node, path: &str) -> String {
     get(node, path, "").header("cache-status").expect("told").to_owned()
@@ -71,4 +72,18 @@ fn what_may_not_be_stored_is_told_with_the_reason() {
         }
     }
     assert_eq!(told(&node, "/nothing"), "basalt; fwd=bypass; fwd-status=404; detail=NO-LIFETIME");
+}
+
+#[test]
+fn a_lifetime_is_guessed_where_the_operator_sets_none() {
+    let origin = Scripted::start(|asked| match asked.target() {
+        "/dated" => honest(asked, "\"1\"", "Last-Modified: Sun, 06 Nov 1994 08:49:37 GMT\r\n", b"well"),
+        _ => honest(asked, "\"1\"", "", b"well"),
+    });
+    let node = Setup::new().origin(&origin.url()).arg("--slice-ttl").arg("none").start();
+    // A tenth of decades is more than a day.
+    begins(&told(&node, "/dated"), "basalt; fwd=uri-miss; fwd-status=206; stored; ttl=86400");
+    assert_eq!(told(&node, "/plain"), "basalt; fwd=bypass; fwd-status=200; detail=NO-LIFETIME");
+    let node = Setup::new().origin(&origin.url()).start();
+    begins(&told(&node, "/dated"), "basalt; fwd=uri-miss; fwd-status=206; stored; ttl=3600");
 }

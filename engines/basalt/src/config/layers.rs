@@ -340,7 +340,7 @@ mod tests {
             (&["127.0.0.1:8081".to_owned()][..], &["^/large/".to_owned(), "mp4$".to_owned()][..],)
         );
         assert_eq!((slice.size, slice.subrequests), (Some(Some(1 << 20)), Some(Some(6))));
-        assert_eq!((slice.retries, slice.ttl_s), (Some(3), Some(60)));
+        assert_eq!((slice.retries, slice.ttl_s), (Some(3), Some(Some(60))));
         assert_eq!((settings.memory_bytes, settings.ops_listen.port()), (256 << 20, 9091));
         assert_eq!(settings.data_dirs[0].path, Path::new("/var/cache/x"));
         assert_eq!(config.warnings.len(), 1, "{:?}", config.warnings);

@@ -15,7 +15,7 @@ use std::path::Path;
 /// A key, a value that is not its default, and what that makes of what is set.
 type Row = (&'static str, &'static str, fn(&mut Slice));
 
-const ROWS: [Row; 25] = [
+const ROWS: [Row; 26] = [
     ("slice-listen", "127.0.0.1:81", |slice| slice.listen.set_port(81)),
     ("slice-origin", "/a=http://o", |slice| slice.origins = vec!["/a=http://o".to_owned()]),
     ("slice-preset", "low-memory", |slice| slice.preset = Some(Preset::LowMemory)),
@@ -34,7 +34,8 @@ const ROWS: [Row; 25] = [
     ("slice-health-fails", "12", |slice| slice.health.fails = 12),
     ("slice-health-passes", "13", |slice| slice.health.passes = 13),
     ("slice-retries", "6", |slice| slice.retries = Some(6)),
-    ("slice-ttl", "2h", |slice| slice.ttl_s = Some(7200)),
+    ("slice-ttl", "2h", |slice| slice.ttl_s = Some(Some(7200))),
+    ("slice-ttl", "none", |slice| slice.ttl_s = Some(None)),
     ("slice-negative-ttl", "404=10s,503=2s", |slice| slice.negative_s = vec![(404, 10), (503, 2)]),
     ("slice-min-uses", "3", |slice| slice.uses_min = 3),
     ("slice-patterns", "mp4$", |slice| slice.patterns = vec!["mp4$".to_owned()]),
