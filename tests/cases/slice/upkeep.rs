@@ -188,6 +188,22 @@ fn what_is_counted_is_what_happened() {
     assert_eq!(metric(&node, "slicecache_evictions_total", ""), 0);
 }
 
+#[test]
+fn what_is_purged_is_logged_with_its_names() {
+    let origin = Origin::start();
+    let node = proxy(&origin).start();
+    let many: Vec<String> = (0..64).map(|at| format!("{at:04}-{}", "x".repeat(100))).collect();
+    purge(&node, "/any", &[("Surrogate-Key", "films shows"), ("Soft-Purge", "1")]);
+    purge(&node, "/films/*", &[]);
+    purge(&node, "/any", &[("Cache-Tag", &many.join(","))]);
+    within("all are logged", || node.stderr().lines().filter(|line| line.contains("purged")).count() == 3);
+    let log = node.stderr();
+    let lines: Vec<&str> = log.lines().filter(|line| line.contains("purged")).collect();
+    assert!(lines[0].contains("films") && lines[0].contains("shows") && lines[0].contains("true"), "{log}");
+    assert!(lines[1].contains("/films/") && lines[1].contains("prefix"), "{log}");
+    assert!(lines[2].contains("0000-x") && lines[2].contains("more") && lines[2].len() < 1500, "{log}");
+}
+
 /// Each kind of bytes against what a client got: from disk after a restart, from RAM when it is warm.
 #[test]
 fn where_bytes_were_is_counted_where_they_were() {
