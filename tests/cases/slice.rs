@@ -7,6 +7,7 @@ mod answers;
 mod clients;
 mod hostile;
 mod hot;
+mod http2;
 mod kept;
 mod killed;
 mod lies;
@@ -19,6 +20,7 @@ mod poison;
 mod random;
 mod rfc9111;
 mod secure;
+mod status;
 mod upkeep;
 mod whole;
 

@@ -23,6 +23,8 @@ pub mod nearest;
 pub mod show;
 pub mod size;
 pub mod slice;
+#[cfg(test)]
+mod sources;
 
 use flags::ServeFlags;
 use layers::Layers;

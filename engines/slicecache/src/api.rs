@@ -5,6 +5,7 @@
 
 use crate::state::fill::{Reader, Why};
 use crate::state::forward::Line;
+use crate::state::freshness::NotStored;
 use crate::state::key::{CacheKey, Name};
 use crate::state::purge::{Numbered, Purge};
 use crate::state::ranges::Answer;
@@ -81,8 +82,8 @@ pub enum Opened {
     Answer(Box<Head>),
     /// What is kept whole, of another status than 200.
     Kept(Box<Kept>),
-    /// It is passed through to the origin.
-    Pass,
+    /// It is passed through to the origin; why what came is not stored, if it was that.
+    Pass(Option<NotStored>),
     /// It fails.
     Refused(Refused),
 }
@@ -91,7 +92,7 @@ pub enum Opened {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refused {
     /// The status.
-    pub status: u16,
+    pub status: Status,
     /// Why, for a person.
     pub why: &'static str,
 }
@@ -100,7 +101,7 @@ impl Refused {
     /// With a status of ours.
     #[must_use]
     pub fn new(status: Status, why: &'static str) -> Refused {
-        Refused { status: status.code(), why }
+        Refused { status, why }
     }
 }
 

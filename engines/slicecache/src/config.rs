@@ -32,8 +32,8 @@ pub struct Config {
     pub concurrency: Concurrency,
     /// `max_retries` of one fetch.
     pub retries_max: u32,
-    /// `cache_ttl`: the lifetime when the origin states none.
-    pub cache_ttl_s: u64,
+    /// `cache_ttl`: the lifetime when the origin states none; `None`: it is guessed from Last-Modified.
+    pub cache_ttl_s: Option<u64>,
     /// Lifetimes by status of errors for which the origin states none; others of them are not kept.
     pub negative_s: Vec<(u16, u64)>,
     /// Requests for an object from the one on at which what is fetched of it is stored.
@@ -175,7 +175,7 @@ impl Config {
             slice_bytes: None,
             concurrency: Concurrency::Fixed(4),
             retries_max: 3,
-            cache_ttl_s: 3600,
+            cache_ttl_s: Some(3600),
             negative_s: Vec::new(),
             uses_min: 1,
             patterns: Patterns::all(),
@@ -193,6 +193,7 @@ impl Config {
             Preset::LowMemory => (512 * KIB, 4, 3, 1800),
             Preset::Balanced => (MIB, 4, 3, 3600),
         };
+        let cache_ttl_s = Some(cache_ttl_s);
         let (slice_bytes, concurrency) = (Some(slice_bytes), Concurrency::Fixed(runs));
         Config { slice_bytes, concurrency, retries_max, cache_ttl_s, ..self }
     }
@@ -229,7 +230,7 @@ impl Config {
         }
         let odd = self.negative_s.iter().find(|(status, _)| !ERRORS_KEPT.contains(status));
         faults.extend(odd.map(|(status, _)| Fault::Negative(*status)));
-        if self.cache_ttl_s == 0 {
+        if self.cache_ttl_s == Some(0) {
             faults.push(Fault::CacheTtl);
         }
         faults
@@ -258,11 +259,11 @@ mod tests {
             assert_eq!(c.faults(), []);
             (c.slice_bytes, c.slicing().concurrency.runs_max(SLICE_BYTES_MIN), c.retries_max, c.cache_ttl_s)
         };
-        assert_eq!(values(&config()), (None, 4, 3, 3600));
+        assert_eq!(values(&config()), (None, 4, 3, Some(3600)));
         for (name, expected) in [
-            ("high-throughput", (Some(2 * MIB), 8, 2, 7200)),
-            ("low-memory", (Some(512 * KIB), 4, 3, 1800)),
-            ("balanced", (Some(MIB), 4, 3, 3600)),
+            ("high-throughput", (Some(2 * MIB), 8, 2, Some(7200))),
+            ("low-memory", (Some(512 * KIB), 4, 3, Some(1800))),
+            ("balanced", (Some(MIB), 4, 3, Some(3600))),
         ] {
             let preset = name.parse().expect("a preset");
             assert_eq!(values(&config().with_preset(preset)), expected, "{name}");
@@ -288,7 +289,7 @@ mod tests {
             slice_bytes: Some(1),
             concurrency: Concurrency::Fixed(0),
             retries_max: RETRIES_MAX + 1,
-            cache_ttl_s: 0,
+            cache_ttl_s: Some(0),
             negative_s: vec![(404, 5), (403, 5)],
             upstreams: Upstreams { timeout_s: 0, ..Upstreams::default() },
             probes: Some(Probes {

@@ -14,7 +14,7 @@ use crate::planted::{self, Bug};
 use crate::room::Taken;
 use crate::shard::Owner;
 use crate::state::fields::Fields;
-use crate::state::fill::Fetch;
+use crate::state::fill::{Fetch, Why};
 use crate::state::forward::Line;
 use crate::state::retry::{Fault, Tries};
 use crate::state::slices::range_field;
@@ -205,7 +205,7 @@ impl<I: Io> Owner<I> {
                 tries.on_progress();
             }
             if self.again(&live.upstream, &mut tries, fault).await.is_err() {
-                return self.on_fetch_failed(&live, fetch);
+                return self.on_fetch_failed(&live, fetch, Why::Failed);
             }
         }
     }
@@ -235,7 +235,8 @@ impl<I: Io> Owner<I> {
             {
                 return Some((got, 0));
             }
-            Ok(Got { meaning: Meaning::Refused(_), .. }) | Err(_) => self.on_fetch_failed(live, fetch),
+            Ok(Got { meaning: Meaning::Refused(_), .. }) => self.on_fetch_failed(live, fetch, Why::Refused),
+            Err(_) => self.on_fetch_failed(live, fetch, Why::Failed),
             Ok(_) => self.on_changed(live),
         }
         None

@@ -97,6 +97,9 @@ pub const DIRECTIVES_MAX: usize = 64;
 /// Tags of one object; what has more is not stored, since a purge could miss it.
 pub const TAGS_MAX: usize = 64;
 
+/// Of what a purge names, the most that its line in the log has.
+pub const PURGE_LOGGED_BYTES_MAX: usize = 1 << 10;
+
 /// The longest tag, path or prefix that a purge may name.
 pub const PURGE_NAME_BYTES_MAX: usize = 8 << 10;
 

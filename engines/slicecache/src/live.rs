@@ -10,6 +10,7 @@ use crate::room::Taken;
 use crate::state::fields::Fields;
 use crate::state::fill::{Fetch, Reader, Why};
 use crate::state::forward::{Line, of_answer};
+use crate::state::freshness::NotStored;
 use crate::state::key::{CacheKey, Name, slice_name, vary_names};
 use crate::state::object::{Object, Slicing};
 use crate::state::purge::{Generation, tags_of};
@@ -71,6 +72,8 @@ pub(crate) struct State {
     pub kept: Option<Kept>,
     /// What could not be stored passes by the cache until then.
     pub passes_until_s: u64,
+    /// Why the last answer could not be stored.
+    pub not_stored: Option<NotStored>,
     pub memory: BTreeMap<u64, Slice>,
     pub waiting: BTreeMap<Reader, Waits>,
     pub seats: BTreeMap<Reader, Seat>,
@@ -181,6 +184,7 @@ impl State {
             next: None,
             kept: None,
             passes_until_s: 0,
+            not_stored: None,
             memory: BTreeMap::new(),
             waiting: BTreeMap::new(),
             seats: BTreeMap::new(),

@@ -3,6 +3,7 @@
 //! | request | answer |
 //! |---|---|
 //! | `GET`, `HEAD` of what may be cached | `answer`: 200, 206, 304, 412, 416 from slices; `kept`: small answers kept whole; `hot`: what is at hand |
+//! | `OPTIONS` that goes no further | 200 and what can be done here |
 //! | `PURGE` | `purge`: 200 once it holds everywhere |
 //! | all others, and what cannot be sliced | `pass`: the origin's own |
 //!
@@ -20,6 +21,7 @@ use crate::columns::Columns;
 use crate::config::Config;
 use crate::shard::HotAnswer;
 use crate::state::fields::Fields;
+use net::exchange::Length;
 use net::http1::{Head, Status};
 use net::{Exchange, Refusal, Service, refuse};
 use route::{Routed, Want};
@@ -56,11 +58,21 @@ impl<I: Io> SliceService<I> {
         let done = match &routed.want {
             Want::Slices(ask) => self.answer(&routed, ask, exchange).await,
             Want::Pass(why) => Box::pin(self.pass(&routed, *why, exchange)).await,
+            Want::Options => self.options(exchange).await,
             Want::Purge(purges) => Box::pin(self.purge(purges, exchange)).await,
             Want::Refuse(refusal) => refuse(exchange, refusal).await,
         };
         self.note(&routed, begin_ns, exchange);
         done
+    }
+
+    /// RFC 9110 §9.3.7: what is answered here; other methods are the origin's.
+    async fn options(&self, exchange: &mut Exchange<'_, I>) -> io::Result<()> {
+        let date = exchange.date().as_bytes().to_vec();
+        exchange.relay_head(Status::Ok.code(), Length::Known(0), |out| {
+            out.header("date", &date).header("allow", b"GET, HEAD, OPTIONS, PURGE")
+        });
+        exchange.send(&[]).await
     }
 
     /// A line for a request that is over.

@@ -104,7 +104,7 @@ impl<I: Io> Owner<I> {
         let upstreams = upstreams.collect();
         let reads_max = usize::try_from((io_bytes / 8 / READ_BYTES).max(1)).unwrap_or(usize::MAX);
         let negative_s = config.negative_s.clone();
-        let lifetimes = Lifetimes { cache_ttl_s: Some(config.cache_ttl_s), negative_s };
+        let lifetimes = Lifetimes { cache_ttl_s: config.cache_ttl_s, negative_s };
         Rc::new_cyclic(|me| Owner {
             io: io.clone(),
             tier,
@@ -170,8 +170,8 @@ impl<I: Io> Owner<I> {
                     let why = "it is not here, and nothing else is wanted";
                     self.refuse(state, reader, crate::api::Refused::new(Status::GatewayTimeout, why));
                 }
-                Act::Pass(reader) => self.give(state, reader, Opened::Pass),
-                Act::Fail(reader, status) => self.fail(state, reader, status),
+                Act::Pass(reader) => self.give(state, reader, Opened::Pass(state.not_stored)),
+                Act::Fail(reader) => self.fail(state, reader),
                 Act::Adopt(fetch, _) => {
                     if let Some(got) = got.take() {
                         self.adopt(live, state, fetch, got);
@@ -267,9 +267,13 @@ impl<I: Io> Owner<I> {
     /// The record under a name is gone, which was not of whoever has that name now.
     pub(crate) fn rewrite_record(&self, name: &Name) {
         let Some(live) = self.objects.borrow().get(name).cloned() else { return };
-        let state = &mut *live.state.borrow_mut();
+        self.record_again(&live, &mut live.state.borrow_mut());
+    }
+
+    /// What the record says is no longer so.
+    pub(crate) fn record_again(&self, live: &Rc<Live<I>>, state: &mut State) {
         match state.record {
-            Recorded::Yes => self.begin_record(&live, state),
+            Recorded::Yes => self.begin_record(live, state),
             Recorded::Writing { .. } => state.record = Recorded::Writing { is_stale: true },
             Recorded::No => {}
         }

@@ -6,6 +6,7 @@
 //! | `cache_control`, `freshness` | what may be stored, how long it is fresh, what a stored answer is good for (RFC 9111, 5861) |
 //! | `plain` | which requests wish nothing but what they name |
 //! | `forward` | which fields go where, and which requests pass by the cache |
+//! | `hops` | how many times an OPTIONS or TRACE may still be forwarded |
 //! | `key` | what is one object: cache keys, Vary, names of slices in the tier |
 //! | `validator` | what tells two versions apart |
 //! | `ranges` | what a client's conditions and Range get: 200, 206, 304, 412, 416 (RFC 9110 §13, §14) |
@@ -25,6 +26,7 @@ pub mod fill;
 pub mod forward;
 pub mod freshness;
 pub mod health;
+pub mod hops;
 pub mod key;
 pub mod object;
 pub mod plain;

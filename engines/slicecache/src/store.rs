@@ -219,6 +219,12 @@ impl<I: Io> Owner<I> {
         live.loading.wake();
     }
 
+    /// What purges say of a record.
+    pub(crate) fn verdict_of(&self, entry: &Entry) -> Verdict {
+        let (generation, target) = (entry.generation, entry.target.as_str());
+        self.purges.borrow().verdict(&purge::Entry { generation, target, tags: &entry.tags })
+    }
+
     async fn adopt_record(self: &Rc<Self>, live: &Rc<Live<I>>, entry: Entry) {
         let slices = Slices { size: entry.version.size, slice_bytes: entry.slice_bytes };
         let mut held = Vec::new();
@@ -232,11 +238,7 @@ impl<I: Io> Owner<I> {
                 self.io.yield_now().await;
             }
         }
-        let verdict = {
-            let (generation, target) = (entry.generation, entry.target.as_str());
-            self.purges.borrow().verdict(&purge::Entry { generation, target, tags: &entry.tags })
-        };
-        let freshness = match verdict {
+        let freshness = match self.verdict_of(&entry) {
             Verdict::Gone => {
                 self.delete(record_digest(&live.primary, &live.name.get())).await;
                 let all = self.clone().delete_version(live.primary, entry.number, slices.count());

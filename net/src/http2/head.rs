@@ -1,7 +1,7 @@
 //! Requests and answers between HTTP/2's fields and the bytes of an HTTP/1.1 head, so that both versions are parsed, routed and
 //! answered by the same code with the same bounds. Pure. Called by `http2`.
 
-use http::header::{CONTENT_LENGTH, EXPECT, HOST, HeaderName, HeaderValue};
+use http::header::{CONTENT_LENGTH, COOKIE, EXPECT, HOST, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{Response, StatusCode};
 
@@ -25,10 +25,15 @@ pub(super) fn request_head(parts: &Parts) -> Vec<u8> {
     }
     for (name, value) in &parts.headers {
         let is_left_out =
-            *name == CONTENT_LENGTH || *name == EXPECT || (*name == HOST && authority.is_some());
+            [CONTENT_LENGTH, COOKIE, EXPECT].contains(name) || (*name == HOST && authority.is_some());
         if !is_left_out {
             line(&[name.as_str().as_bytes(), b": ", value.as_bytes()]);
         }
+    }
+    // RFC 9113 §8.2.3: a cookie's crumbs are one field before they pass into HTTP/1.1.
+    let crumbs: Vec<&[u8]> = parts.headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if !crumbs.is_empty() {
+        line(&[b"cookie: ", &crumbs.join(&b"; "[..])]);
     }
     if authority.is_none() && !parts.headers.contains_key(HOST) {
         // HTTP/1.1 wants the field, if only empty.
@@ -78,12 +83,16 @@ mod tests {
             .header("expect", "100-continue")
             .header("if-match", "\"a\"")
             .header("if-match", "\"b\"")
+            .header("cookie", "a=1")
+            .header("cookie", "b=2; c=3")
             .body(())
             .expect("valid");
         let text = request_head(&request.into_parts().0);
         let Ok(Parsed::Complete(head)) = parse_head(&text) else { panic!("{}", text.escape_ascii()) };
         assert_eq!((head.path, head.query, head.authority), ("/blobs", Some("ttl=1s"), "h:1"));
         assert_eq!(head.headers().filter(|(name, _)| *name == b"if-match").count(), 2);
+        let cookies: Vec<_> = head.headers().filter(|(name, _)| *name == b"cookie").collect();
+        assert_eq!(cookies, [(&b"cookie"[..], &b"a=1; b=2; c=3"[..])]);
         assert!(!head.expect_continue && head.len_bytes == text.len());
         let bare = Request::builder().uri("/x").body(()).expect("valid");
         let text = request_head(&bare.into_parts().0);

@@ -7,7 +7,7 @@ use super::head::request_head;
 use super::stream::{Answering, Stream, pair};
 use crate::deadline::Guard;
 use crate::exchange::{Body, Exchange, Framing, Wire};
-use crate::http1::{Parsed, Status, parse_head};
+use crate::http1::{BodyLength, Parsed, Status, parse_head};
 use crate::server::{Refusal, Routed, Server, Service, refuse};
 use http::Request;
 use http_body::Body as _;
@@ -70,10 +70,11 @@ impl<I: Io, S: Service<I>> hyper::service::Service<Request<Incoming>> for Stream
 
 /// A head in HTTP/1.1's words, routed; how the body is framed, frames say.
 fn read<I: Io, S: Service<I>>(server: &Server<I, S>, text: &[u8], body: &Incoming) -> Routed<S::Request> {
-    let framed = match (body.is_end_stream(), body.size_hint().exact()) {
-        (true, _) => Body::None,
-        (false, Some(length)) => Body::Length(length),
-        (false, None) => Body::Open,
+    // The same twice: for who routes by the head, and for who reads the body.
+    let (framed, of_head) = match (body.is_end_stream(), body.size_hint().exact()) {
+        (true, _) => (Body::None, BodyLength::None),
+        (false, Some(length)) => (Body::Length(length), BodyLength::Length(length)),
+        (false, None) => (Body::Open, BodyLength::Chunked),
     };
     let is_head = text.starts_with(b"HEAD ");
     let refused = |status, message| {
@@ -82,7 +83,10 @@ fn read<I: Io, S: Service<I>>(server: &Server<I, S>, text: &[u8], body: &Incomin
         (Err(Refusal::new(status, message)), framing)
     };
     let (routed, mut framing) = match parse_head(text) {
-        Ok(Parsed::Complete(head)) => server.route(&head),
+        Ok(Parsed::Complete(mut head)) => {
+            head.body = of_head;
+            server.route(&head)
+        }
         Ok(Parsed::Partial) => refused(Status::HeaderFieldsTooLarge, "the request head is too large"),
         Err(e) => refused(e.status(), "the request head is malformed or too large"),
     };

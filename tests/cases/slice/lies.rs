@@ -122,3 +122,22 @@ fn a_body_that_breaks_off_is_cut_when_nothing_more_can_be_had() {
     }
     assert!(get(&node, "/cut", "").must_be(200).body == *good.body);
 }
+
+#[test]
+fn what_the_origin_says_instead_of_a_slice_is_the_clients() {
+    let origin = Origin::start();
+    let node = proxy(&origin).start();
+    for status in [401, 403, 407, 425, 429, 451, 511] {
+        let path = format!("/r{status}");
+        let good = object(status.into(), 3 * MIB);
+        origin.put(&path, good.clone());
+        get(&node, &path, "bytes=0-9").must_be(206);
+        let fields = "WWW-Authenticate: Basic realm=\"r\"\r\nRetry-After: 7\r\n";
+        origin.put(&path, good.clone().fault(Fault::Status(status, fields), u32::MAX));
+        let reply = get(&node, &path, "bytes=2097152-").must_be(status);
+        let said = ["www-authenticate", "retry-after"].map(|name| reply.header(name));
+        assert_eq!(said, [Some("Basic realm=\"r\""), Some("7")], "{status}");
+        origin.put(&path, good.clone());
+        assert!(get(&node, &path, "").must_be(200).body == *good.body, "{status}");
+    }
+}

@@ -3,8 +3,9 @@
 use super::{MIB, get, object, proxy, word};
 use tests::content;
 use tests::http::{Request, chunked};
-use tests::node::Node;
+use tests::node::{Node, Setup};
 use tests::origin::{Object, Origin};
+use tests::scripted::{Scripted, answer};
 
 #[test]
 fn bodies_go_through_both_ways() {
@@ -102,4 +103,28 @@ fn paths_that_no_pattern_names_are_passed() {
     }
     assert_eq!(word(&get(&node, "/a.mp4", "")), "HIT");
     assert_eq!(word(&get(&node, "/a.html", "")), "BYPASS");
+}
+
+#[test]
+fn what_may_be_forwarded_no_more_is_answered_here() {
+    let origin = Scripted::start(|asked| answer(200, "", asked.head.as_bytes()));
+    let node = Setup::new().origin(&origin.url()).start();
+    let ask = |method: &str, hops: &str| {
+        node.slice().call(&Request::new(method, format!("/{method}")).header("Max-Forwards", hops))
+    };
+    let reply = ask("OPTIONS", "0").must_be(200);
+    assert_eq!((reply.header("allow"), reply.body.len()), (Some("GET, HEAD, OPTIONS, PURGE"), 0));
+    ask("TRACE", "0").must_be(501);
+    ask("OPTIONS", "many").must_be(400);
+    assert_eq!(origin.asked().len(), 0, "nothing was forwarded");
+    for method in ["OPTIONS", "TRACE"] {
+        for (hops, left) in [("1", "0"), ("10", "9")] {
+            ask(method, hops).must_be(200);
+            let asked = origin.asked_for(&format!("/{method}"));
+            let asked = asked.last().expect("forwarded");
+            assert_eq!((asked.method(), asked.field("max-forwards")), (method, Some(left)));
+        }
+    }
+    node.slice().call(&Request::new("OPTIONS", "/any")).must_be(200);
+    assert_eq!(origin.asked_for("/any")[0].field("max-forwards"), None);
 }

@@ -172,7 +172,9 @@ fn what_is_counted_is_what_happened() {
         ["/slow", "/part", "/retried", "/failed", "/none"].map(|path| origin.total(path)).iter().sum();
     assert_eq!(u64::from(total), 15 + 1, "and once passed");
     assert_eq!(sum("slicecache_bytes_total", "origin"), 7 * MIB as u64 + 1000);
-    let given = ["memory", "l0", "l1"].map(|from| sum("slicecache_bytes_total", from)).iter().sum::<u64>();
+    let given = ["memory", "l0", "l1"].map(|from| sum("slicecache_bytes_total", from));
+    assert!(given[0] >= MIB as u64, "who came first had it as it came: {given:?}");
+    let given = given.iter().sum::<u64>();
     assert_eq!(given, (40 + 6) * MIB as u64 + 10 + 1000);
     let answers = 10 + 3 + 1 + 1 + 1 + 1 + 1;
     assert_eq!(sum("slicecache_http_request_duration_seconds_count", ""), answers);
@@ -184,6 +186,55 @@ fn what_is_counted_is_what_happened() {
     within("all is stored", || metric(&node, "slicecache_entries", "") == 8 + 3 + 1);
     assert!(metric(&node, "slicecache_entry_bytes", "") > 7 * MIB as u64 + 1000);
     assert_eq!(metric(&node, "slicecache_evictions_total", ""), 0);
+}
+
+#[test]
+fn what_is_purged_is_logged_with_its_names() {
+    let origin = Origin::start();
+    let node = proxy(&origin).start();
+    let many: Vec<String> = (0..64).map(|at| format!("{at:04}-{}", "x".repeat(100))).collect();
+    purge(&node, "/any", &[("Surrogate-Key", "films shows"), ("Soft-Purge", "1")]);
+    purge(&node, "/films/*", &[]);
+    purge(&node, "/any", &[("Cache-Tag", &many.join(","))]);
+    within("all are logged", || node.stderr().lines().filter(|line| line.contains("purged")).count() == 3);
+    let log = node.stderr();
+    let lines: Vec<&str> = log.lines().filter(|line| line.contains("purged")).collect();
+    assert!(lines[0].contains("films") && lines[0].contains("shows") && lines[0].contains("true"), "{log}");
+    assert!(lines[1].contains("/films/") && lines[1].contains("prefix"), "{log}");
+    assert!(lines[2].contains("0000-x") && lines[2].contains("more") && lines[2].len() < 1500, "{log}");
+}
+
+/// Each kind of bytes against what a client got: from disk after a restart, from RAM when it is warm.
+#[test]
+fn where_bytes_were_is_counted_where_they_were() {
+    let origin = Origin::start();
+    let node = proxy(&origin).start();
+    let paths = [("/small", 1000), ("/large", 3 * MIB + 11)];
+    for (seed, (path, size)) in (1..).zip(paths) {
+        origin.put(path, object(seed, size));
+        must_be_stored(&node, path);
+    }
+    let asked = paths.map(|(path, _)| origin.total(path));
+    // Nothing reads ahead: what is in RAM was read before.
+    let setup = node.setup.clone().arg("--prefetch").arg("off");
+    let node = node.start_as(setup);
+    let given = || ["memory", "l0", "l1"].map(|from| metric(&node, "slicecache_bytes_total", from));
+    let get_all = |path: &str| {
+        let before = given();
+        let got = get(&node, path, "").must_be(200).body.len() as u64;
+        let after = given();
+        (got, [0, 1, 2].map(|from| after[from] - before[from]))
+    };
+    for (path, size) in paths {
+        let size = size as u64;
+        assert_eq!(get_all(path), (size, [0, 0, size]), "{path} comes from disk");
+    }
+    let begin = Instant::now();
+    while get_all("/small") != (1000, [0, 1000, 0]) {
+        assert!(begin.elapsed() < Duration::from_secs(20), "it is warm: {:?}", get_all("/small"));
+    }
+    assert_eq!(get_all("/small"), (1000, [0, 1000, 0]));
+    assert_eq!(paths.map(|(path, _)| origin.total(path)), asked, "nothing comes from the origin");
 }
 
 #[test]

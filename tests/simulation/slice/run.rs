@@ -126,7 +126,7 @@ pub fn slice_plan(slice_bytes: u64, rng: &mut Rng) -> SlicePlan {
     config.slice_bytes = Some(slice_bytes);
     config.concurrency = Concurrency::Fixed(rng.within(1, 4));
     config.retries_max = rng.within(1, 3) as u32;
-    config.cache_ttl_s = CACHE_TTL_S;
+    config.cache_ttl_s = Some(CACHE_TTL_S);
     SlicePlan { listen: slice_addr(), access: None, config }
 }
 

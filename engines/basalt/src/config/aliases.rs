@@ -40,8 +40,8 @@ pub static ALIASES: [Alias; 19] = [
     one("diskCacheMaxUsagePct", disk_cache_max_usage_pct),
     one("objectTtlS", object_ttl_s),
     one("pageSizeBytes", page_size_bytes),
-    one("slice_size", |text| number("slice-size", text)),
-    one("max_concurrent_subrequests", |text| number("slice-subrequests", text)),
+    one("slice_size", |text| number_or_auto("slice-size", text)),
+    one("max_concurrent_subrequests", |text| number_or_auto("slice-subrequests", text)),
     one("max_retries", |text| number("slice-retries", text)),
     one("cache_ttl", cache_ttl),
     one("upstream_address", |text| Ok(Meaning::Key("slice-origin", text.to_owned()))),
@@ -120,6 +120,14 @@ fn number(key: &'static str, text: &str) -> Result<Meaning, String> {
     }
 }
 
+/// The same number, or the same word.
+fn number_or_auto(key: &'static str, text: &str) -> Result<Meaning, String> {
+    match text {
+        "auto" => Ok(Meaning::Key(key, text.to_owned())),
+        text => number(key, text).map_err(|_| format!("`{text}` is neither auto nor a whole number")),
+    }
+}
+
 /// Seconds, at least 1.
 fn cache_ttl(text: &str) -> Result<Meaning, String> {
     match text.parse::<u64>() {
@@ -193,8 +201,12 @@ mod tests {
             ("pageSizeBytes", "4194305", Some("warned")),
             ("pageSizeBytes", "0", None),
             ("slice_size", "1048576", Some("slice-size=1048576")),
+            ("slice_size", "auto", Some("slice-size=auto")),
             ("slice_size", "1MB", None),
             ("max_concurrent_subrequests", "8", Some("slice-subrequests=8")),
+            ("max_concurrent_subrequests", "auto", Some("slice-subrequests=auto")),
+            ("max_concurrent_subrequests", "many", None),
+            ("max_retries", "auto", None),
             ("max_retries", "0", Some("slice-retries=0")),
             ("max_retries", "-1", None),
             ("cache_ttl", "3600", Some("slice-ttl=3600s")),

@@ -327,17 +327,26 @@ mod tests {
 
     #[test]
     fn the_configuration_of_pingora_slice_is_understood() {
-        let file = "slice_size = 1048576\nmax_concurrent_subrequests = 4\nmax_retries = 3\n\
+        let file = "slice_size = 1048576\nmax_concurrent_subrequests = 6\nmax_retries = 3\n\
             slice_patterns = [\"^/large/\", \"mp4$\"]\nenable_cache = true\ncache_ttl = 60\n\
             l1_cache_size_bytes = 268435456\nl2_cache_dir = \"/var/cache/x\"\nenable_l2_cache = true\n\
             upstream_address = \"127.0.0.1:8081\"\n[metrics_endpoint]\nenabled = true\n\
             address = \"127.0.0.1:9091\"\n[purge]\nenabled = true\nenable_metrics = false\n";
         let config = config(file, &[], &[]).expect("valid");
         let settings = config.settings;
-        assert_eq!(settings.slice.patterns, ["^/large/", "mp4$"]);
+        let slice = &settings.slice;
+        assert_eq!(
+            (&*slice.origins, &*slice.patterns),
+            (&["127.0.0.1:8081".to_owned()][..], &["^/large/".to_owned(), "mp4$".to_owned()][..],)
+        );
+        assert_eq!((slice.size, slice.subrequests), (Some(Some(1 << 20)), Some(Some(6))));
+        assert_eq!((slice.retries, slice.ttl_s), (Some(3), Some(Some(60))));
         assert_eq!((settings.memory_bytes, settings.ops_listen.port()), (256 << 20, 9091));
         assert_eq!(settings.data_dirs[0].path, Path::new("/var/cache/x"));
         assert_eq!(config.warnings.len(), 1, "{:?}", config.warnings);
+        let auto = "slice_size = \"auto\"\nmax_concurrent_subrequests = \"auto\"\n";
+        let auto = self::config(auto, &[], &[]).expect("valid").settings.slice;
+        assert_eq!((auto.size, auto.subrequests), (Some(None), Some(None)));
         let (_, text) = refusal("slice_patterns = 5\n[purge]\nauth_token = \"x\"\n", &[], &[]);
         assert!(text.contains("slice_patterns") && text.contains("token-file"), "{text}");
     }

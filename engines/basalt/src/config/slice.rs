@@ -38,8 +38,8 @@ pub struct Slice {
     pub upstreams: Upstreams,
     /// Of one fetch.
     pub retries: Option<u64>,
-    /// Lifetime when the origin states none.
-    pub ttl_s: Option<u64>,
+    /// Lifetime when the origin states none; `Some(None)`: guessed from Last-Modified.
+    pub ttl_s: Option<Option<u64>>,
     /// Lifetimes of errors by status.
     pub negative_s: Vec<(u16, u64)>,
     /// From which request for an object on it is stored.
@@ -249,12 +249,14 @@ mod tests {
             let config = slice.config().expect("sound").expect("there is an origin");
             (config.slice_bytes, config.concurrency, config.retries_max, config.cache_ttl_s)
         };
-        assert_eq!(config(&slice()), (None, Concurrency::Fixed(4), 3, 3600));
+        assert_eq!(config(&slice()), (None, Concurrency::Fixed(4), 3, Some(3600)));
         let mut preset = Slice { preset: parse_preset("low-memory").expect("one"), ..slice() };
-        assert_eq!(config(&preset), (Some(512 << 10), Concurrency::Fixed(4), 3, 1800));
+        assert_eq!(config(&preset), (Some(512 << 10), Concurrency::Fixed(4), 3, Some(1800)));
         preset.size = parse_size("1MiB").expect("a size");
         preset.retries = parse_number("0").expect("a number");
-        assert_eq!(config(&preset), (Some(1 << 20), Concurrency::Fixed(4), 0, 1800));
+        assert_eq!(config(&preset), (Some(1 << 20), Concurrency::Fixed(4), 0, Some(1800)));
+        preset.ttl_s = Some(None);
+        assert_eq!(config(&preset).3, None);
         preset.subrequests = parse_subrequests("auto").expect("auto");
         (preset.bandwidth_mbps, preset.clients) = (42, 50);
         // 42 Mb/s are five slices a second, 256 connections for 50 clients are five for each.

@@ -187,6 +187,7 @@ mod tests {
         forwarded_status: Some(206),
         is_collapsed: true,
         ttl_s: Some(5),
+        is_stored: true,
         not_stored: None,
     };
 

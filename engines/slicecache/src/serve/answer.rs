@@ -38,7 +38,9 @@ impl<I: Io> SliceService<I> {
             let mut sitting = self.columns.sit(&ask.name);
             let opened = exchange.wait_for(sitting.open(ask)).await?;
             let mut head = match opened {
-                Opened::Pass => return Box::pin(self.pass(routed, Bypassed::Pattern, exchange)).await,
+                Opened::Pass(why) => {
+                    return Box::pin(self.pass(routed, Bypassed::NotStored(why), exchange)).await;
+                }
                 Opened::Refused(refused) => return self.refuse(refused, exchange).await,
                 Opened::Kept(kept) => return self.send_kept(routed, &kept, exchange).await,
                 Opened::Answer(head) => head,
@@ -59,6 +61,10 @@ impl<I: Io> SliceService<I> {
                 None => return Ok(()),
                 // The version was no more, and nobody has seen a byte of it.
                 Some(Why::Changed) if !is_last && exchange.nothing_sent() => {}
+                // What the origin says instead is the client's.
+                Some(Why::Refused) if exchange.nothing_sent() => {
+                    return Box::pin(self.pass(routed, Bypassed::NotStored(None), exchange)).await;
+                }
                 Some(why) => return ended(why, exchange).await,
             }
         }
@@ -66,10 +72,7 @@ impl<I: Io> SliceService<I> {
     }
 
     pub(super) async fn refuse(&self, refused: Refused, exchange: &mut Exchange<'_, I>) -> io::Result<()> {
-        match Status::ALL.iter().find(|status| status.code() == refused.status) {
-            Some(status) => exchange.refuse(*status, refused.why).await,
-            None => exchange.refuse(Status::BadGateway, refused.why).await,
-        }
+        exchange.refuse(refused.status, refused.why).await
     }
 
     /// Sends all of it, or says why not.
@@ -202,7 +205,7 @@ async fn ended<I: Io>(why: Why, exchange: &mut Exchange<'_, I>) -> io::Result<()
     }
     let why = match why {
         Why::Changed => "the origin has another version by now: ask again",
-        Why::Failed => "the origin does not give what is missing",
+        Why::Failed | Why::Refused => "the origin does not give what is missing",
     };
     exchange.refuse(Status::BadGateway, why).await
 }

@@ -42,7 +42,7 @@ impl<I: Io> SliceService<I> {
         };
         let answered = self.ask_origin(routed, upstream, exchange).await?;
         // A client that spoils its body says nothing of the origin.
-        if !matches!(&answered, Err(refused) if refused.status < 500) {
+        if !matches!(&answered, Err(refused) if refused.status.code() < 500) {
             turn.on_outcome(answered.as_ref().is_ok_and(|reply| !is_trouble(reply.head.status)));
         }
         let reply = match answered {
@@ -166,7 +166,11 @@ impl<I: Io> SliceService<I> {
             forwarded_status: Some(status),
             is_collapsed: false,
             ttl_s: None,
-            not_stored: None,
+            is_stored: false,
+            not_stored: match why {
+                Bypassed::NotStored(why) => why,
+                _ => None,
+            },
         };
         routed.told.set(Some(told));
         self.columns.local().metrics.outcomes.count(told.outcome());

@@ -1,7 +1,8 @@
-//! Answering PURGE: 200 once the order is on stable storage and holds on every column.
+//! Answering PURGE: 200 once the order is on stable storage and holds on every column. The log has a line of what it named.
 
 use super::SliceService;
-use crate::state::purge::Purge;
+use crate::limits::PURGE_LOGGED_BYTES_MAX;
+use crate::state::purge::{Purge, listed};
 use net::Exchange;
 use net::http1::Status;
 use runtime::io::Io;
@@ -16,6 +17,10 @@ impl<I: Io> SliceService<I> {
             }
             self.columns.local().metrics.purges.inc();
         }
+        let is_soft = purges.iter().any(|purge| purge.is_soft);
+        let names = listed(purges, PURGE_LOGGED_BYTES_MAX);
+        let peer = exchange.peer().map(tracing::field::display);
+        tracing::info!(%names, is_soft, peer, "purged");
         exchange.answer(Status::Ok, "application/json", b"{\"purged\":true}\n").await
     }
 }

@@ -5,6 +5,7 @@ use crate::config::Config;
 use crate::state::cache_control::CacheControl;
 use crate::state::fields::Fields;
 use crate::state::forward::{Bypassed, Line, why_bypassed};
+use crate::state::hops::Hops;
 use crate::state::key::CacheKey;
 use crate::state::plain::plain;
 use crate::state::purge::{Purge, purges_of};
@@ -48,6 +49,8 @@ pub enum Want {
     Pass(Bypassed),
     /// That things are forgotten.
     Purge(Vec<Purge>),
+    /// To be told what can be done here: an OPTIONS that goes no further.
+    Options,
     /// To be told that it is not taken.
     Refuse(Refusal),
 }
@@ -111,7 +114,16 @@ pub fn route(head: &Head<'_>, config: &Config, may_purge: bool) -> Result<Routed
     };
     let key = CacheKey { origin: format!("{}://{}", found.url.scheme(), found.url.authority()), ..key };
     let control = CacheControl::of_request(&fields);
-    let lines = lines_of(head);
+    let mut lines = lines_of(head);
+    if head.method == Method::Options || head.method_name == "TRACE" {
+        let hops = Hops::of(&fields);
+        match hops {
+            Hops::None if head.method == Method::Options => return routed(Want::Options, key, origin, lines),
+            Hops::None => return Err(Refusal::new(Status::NotImplemented, "TRACE is not answered here")),
+            Hops::Malformed => return Err(Refusal::new(Status::BadRequest, "Max-Forwards is one number")),
+            Hops::Any | Hops::Left(_) => hops.count(&mut lines),
+        }
+    }
     match why_bypassed(head.method, head.body, &fields, &control, config.patterns.hold(&key.path)) {
         Some(why) => routed(Want::Pass(why), key, origin, lines),
         None => {
@@ -159,10 +171,28 @@ mod tests {
     }
 
     #[test]
+    fn what_goes_no_further_is_answered_here() {
+        let options = routed("OPTIONS /a/x", "Max-Forwards: 0\r\n").map(|r| r.want);
+        assert!(matches!(options, Ok(Want::Options)), "{options:?}");
+        for line in ["OPTIONS /a/x", "TRACE /a/x"] {
+            let Ok(passed) = routed(line, "Max-Forwards: 7\r\n") else { panic!("{line} is passed") };
+            assert!(matches!(passed.want, Want::Pass(Bypassed::Method)), "{line}");
+            assert_eq!(passed.lines()[1].1, b"6", "{line}");
+        }
+        // Of other methods it says nothing.
+        let get = routed("POST /a/x", "Max-Forwards: 0\r\nContent-Length: 0\r\n");
+        assert!(get.is_ok_and(|get| get.lines()[1].1 == b"0"));
+    }
+
+    #[test]
     fn the_rest_is_refused() {
-        for (line, fields, status) in
-            [("GET /c", "", 404), ("GET /a/%zz", "", 400), ("PURGE /a", "X-Far: 1\r\n", 403)]
-        {
+        for (line, fields, status) in [
+            ("GET /c", "", 404),
+            ("GET /a/%zz", "", 400),
+            ("PURGE /a", "X-Far: 1\r\n", 403),
+            ("TRACE /a", "Max-Forwards: 0\r\n", 501),
+            ("OPTIONS /a", "Max-Forwards: one\r\n", 400),
+        ] {
             assert_eq!(routed(line, fields).err(), Some(status), "{line}");
         }
     }

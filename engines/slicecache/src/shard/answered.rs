@@ -8,13 +8,13 @@ use crate::live::{Known, Live, Slice, State};
 use crate::planted::{self, Bug};
 use crate::room::Taken;
 use crate::state::fields::Fields;
-use crate::state::fill::Fetch;
+use crate::state::fill::{Effect, Fetch, Why};
 use crate::state::forward::{Line, refreshed};
 use crate::state::freshness::{Exchanged, Freshness, NotStored};
 use crate::state::key::{Name, variant};
 use crate::state::object::Act;
 use crate::state::purge::{Entry, Verdict};
-use crate::state::subreply::Meaning;
+use crate::state::subreply::{Meaning, forbids};
 use bytes::Bytes;
 use net::http1::{HttpDate, Method};
 use runtime::io::Io;
@@ -28,6 +28,7 @@ impl<I: Io> Owner<I> {
             state.asked.status = Some(got.reply.head.status);
             let lines = self.lines_of(state, &got);
             let freshness = self.freshness(state, &lines, &got);
+            state.not_stored = freshness.err();
             state.next = freshness.ok().and_then(|_| self.next_known(state, lines, &got.meaning));
             let mut acts = Vec::new();
             if state.next.as_ref().is_some_and(|next| self.is_outdated(live, state, next)) {
@@ -42,8 +43,12 @@ impl<I: Io> Owner<I> {
             if acts.iter().any(|act| matches!(act, Act::Pass(_))) {
                 state.passes_until_s = self.now_s() + PASSES_S;
             }
+            let is_forbidden = matches!(got.meaning, Meaning::Refused(status) if forbids(status));
             self.act(live, state, acts, Some(got));
             state.next = None;
+            if is_forbidden {
+                self.record_again(live, state);
+            }
             self.drop_unknown(state);
         }
         self.maybe_release(live);
@@ -206,13 +211,18 @@ impl<I: Io> Owner<I> {
         self.effects(live, state, effects);
     }
 
-    /// A fetch brings no more.
-    pub(crate) fn on_fetch_failed(&self, live: &Rc<Live<I>>, fetch: Fetch) {
+    /// A fetch brings no more: the origin fails, or refuses.
+    pub(crate) fn on_fetch_failed(&self, live: &Rc<Live<I>>, fetch: Fetch, why: Why) {
         self.metrics.failures.inc();
         let state = &mut *live.state.borrow_mut();
         let mut effects = Vec::new();
         let (_, _, fill) = state.object.fill().expect("the fetch was not called off");
         fill.on_failed(fetch, &mut effects);
+        for effect in &mut effects {
+            if let Effect::End(_, ended) = effect {
+                *ended = why;
+            }
+        }
         self.effects(live, state, effects);
     }
 

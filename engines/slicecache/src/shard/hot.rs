@@ -29,6 +29,7 @@ const TOLD: Told = Told {
     forwarded: None,
     forwarded_status: None,
     is_collapsed: false,
+    is_stored: false,
     ttl_s: None,
     not_stored: None,
 };

@@ -11,6 +11,7 @@ use crate::state::forward::of_fetch;
 use crate::state::freshness::Use;
 use crate::state::key::{Name, unknown_variant, variant};
 use crate::state::object::{Act, Busy};
+use crate::state::purge::Verdict;
 use crate::state::ranges::Asked;
 use crate::state::slices::FirstRun;
 use crate::state::status::{Forwarded, Told};
@@ -52,7 +53,7 @@ impl<I: Io> Owner<I> {
         drop(opening);
         match opened {
             Some(waiting) => waiting.await,
-            None => Opened::Pass,
+            None => Opened::Pass(None),
         }
     }
 
@@ -65,7 +66,9 @@ impl<I: Io> Owner<I> {
                 let record = Box::pin(self.read_record(&ask.name, &ask.name)).await;
                 // Who came at the same time may have been answered: the object stands under its own name by now.
                 let learned = self.varies.borrow().get(&ask.name).cloned();
-                if let (None, Some(entry)) = (&learned, &record) {
+                if let (None, Some(entry)) = (&learned, &record)
+                    && self.verdict_of(entry) != Verdict::Gone
+                {
                     self.note_vary(ask.name, entry.vary.clone());
                 }
                 learned.or(record.map(|entry| entry.vary))
@@ -108,6 +111,14 @@ impl<I: Io> Owner<I> {
         live
     }
 
+    /// Why nothing is found: there is another variant, or, as far as is known, nothing.
+    fn miss(&self, live: &Live<I>, fields: &Fields<'_>) -> Forwarded {
+        let varies = self.varies.borrow();
+        let vary = varies.get(&live.primary).filter(|vary| !vary.is_empty());
+        let is_variant = |vary: &Vec<String>| live.name.get() == variant(&live.primary, vary, fields);
+        if vary.is_some_and(is_variant) { Forwarded::VaryMiss } else { Forwarded::UriMiss }
+    }
+
     /// `None`: the reader has left.
     fn arrive(
         &self,
@@ -129,12 +140,12 @@ impl<I: Io> Owner<I> {
         let (give, waiting) = Oneshot::new();
         if state.passes_now(self.now_s()) && !control.only_if_cached {
             self.readers.borrow_mut().remove(&reader);
-            give.set(Opened::Pass);
+            give.set(Opened::Pass(state.not_stored));
             return Some(waiting);
         }
         let is_kept = state.object.kept().is_some();
         let forwarded = match state.object.fill() {
-            None if !is_kept => Forwarded::UriMiss,
+            None if !is_kept => self.miss(live, &fields),
             _ if control.no_cache => Forwarded::Request,
             _ => Forwarded::Stale,
         };
@@ -193,6 +204,10 @@ impl<I: Io> Owner<I> {
             forwarded: forwarded.or(is_missing.then_some(Forwarded::Partial)),
             forwarded_status: forwarded.and(state.asked.status),
             is_collapsed,
+            // What is stale came of no answer; and what is not asked for often enough is not stored.
+            is_stored: (if forwarded.is_some() { good_for == Use::Fresh } else { is_missing })
+                && live.asked.get() >= self.config.uses_min
+                && live.is_current.get(),
             ttl_s: Some(freshness.ttl_s(now_s)),
             not_stored: None,
         };
@@ -243,6 +258,7 @@ impl<I: Io> Owner<I> {
             forwarded,
             forwarded_status: forwarded.and(state.asked.status),
             is_collapsed,
+            is_stored: forwarded.is_some() && good_for == Use::Fresh,
             ttl_s: Some(freshness.ttl_s(now_s)),
             not_stored: None,
         };
@@ -308,15 +324,10 @@ impl<I: Io> Owner<I> {
         self.give(state, reader, Opened::Refused(refused));
     }
 
-    /// The origin failed, or refused with a status of its own.
-    pub(super) fn fail(&self, state: &mut State, reader: Reader, status: Option<u16>) {
-        let refused = match status {
-            Some(status) => Refused { status, why: "the origin refuses" },
-            None => {
-                let why = "the origin does not answer";
-                state.failed.unwrap_or_else(|| Refused::new(Status::BadGateway, why))
-            }
-        };
+    /// The origin failed.
+    pub(super) fn fail(&self, state: &mut State, reader: Reader) {
+        let why = "the origin does not answer";
+        let refused = state.failed.unwrap_or_else(|| Refused::new(Status::BadGateway, why));
         self.refuse(state, reader, refused);
     }
 }

@@ -155,6 +155,7 @@ impl<I: Io> Owner<I> {
                 Verdict::Soft => live.state.borrow_mut().object.on_soft_purge(),
                 Verdict::Gone => {
                     self.forget(&live);
+                    self.varies.borrow_mut().remove(&live.primary);
                     let (me, digest) = (self.me(), record_digest(&live.primary, &live.name.get()));
                     self.spawn("slice-drop", async move { _ = me.delete(digest).await });
                     self.maybe_release(&live);

@@ -57,6 +57,8 @@ pub enum Why {
     Changed,
     /// The slice that it waits for could not be fetched.
     Failed,
+    /// The origin refuses to give it.
+    Refused,
 }
 
 /// What there is for a reader.

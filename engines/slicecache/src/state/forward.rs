@@ -7,6 +7,7 @@
 
 use super::cache_control::CacheControl;
 use super::fields::Fields;
+use super::freshness::NotStored;
 use net::http1::{BodyLength, Method};
 
 /// The fields of a client that a fetch carries. `vary_names` knows that no others are sent.
@@ -49,6 +50,8 @@ pub enum Bypassed {
     NoStore,
     /// The path is not among those that are sliced.
     Pattern,
+    /// What the origin has of it cannot be sliced or stored, lately at least; and why, if that is a rule for what is stored.
+    NotStored(Option<NotStored>),
 }
 
 /// Whether a request passes by the cache.

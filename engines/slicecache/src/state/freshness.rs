@@ -242,6 +242,12 @@ impl Freshness {
         Freshness { lifetime_s, ..self }
     }
 
+    /// To be asked about before it is served to anybody: the origin forbids it.
+    #[must_use]
+    pub fn forbidden(self) -> Freshness {
+        Freshness { lifetime_s: 0, must_revalidate: true, ..self }
+    }
+
     /// §4, §5.2.1: what it is good for at `now_s`, for a request with `control`.
     #[must_use]
     pub fn good_for(&self, control: &CacheControl, now_s: u64) -> Use {

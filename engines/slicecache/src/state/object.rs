@@ -16,7 +16,7 @@ use super::cache_control::CacheControl;
 use super::fill::{Effect, Fetch, Fill, Reader};
 use super::freshness::{Freshness, NotStored, Use};
 use super::slices::{Concurrency, FirstRun, SliceSize, Slices};
-use super::subreply::{Asked, Meaning};
+use super::subreply::{Asked, Meaning, forbids};
 use super::validator::Version;
 use crate::limits::{READERS_MAX, SLICES_MAX, WHOLE_BYTES_MAX};
 use std::ops::Range;
@@ -34,8 +34,8 @@ pub enum Act {
     RefuseOnlyIfCached(Reader),
     /// Pass this request through to the origin: there is nothing to slice.
     Pass(Reader),
-    /// 502 or 504, or the status with which the origin refused.
-    Fail(Reader, Option<u16>),
+    /// 502, 503 or 504: the origin fails.
+    Fail(Reader),
     /// The body of the answer fills these slices, as this fetch; bytes of it before and behind them are dropped.
     Adopt(Fetch, Range<u64>),
     /// The body of the answer is of no use.
@@ -206,7 +206,7 @@ impl Object {
             // Whether it is empty, and what else there is to know, its own answer says.
             (Meaning::Beyond(_), _) => self.maybe_ask(FirstRun::Whole, acts),
             (Meaning::Changed, _) => self.on_changed(acts),
-            (Meaning::Refused(status), _) => self.give_up(Some(status), acts),
+            (Meaning::Refused(status), _) => self.on_refused(status, acts),
             (Meaning::Retry(_), _) => panic!("a retry is the caller's, until it is one too many"),
             (Meaning::AskWhole(_) | Meaning::Relay | Meaning::Whole { .. }, _) => {
                 self.pass_all(acts);
@@ -246,7 +246,7 @@ impl Object {
     pub fn on_failed(&mut self, acts: &mut Vec<Act>) {
         assert!(self.is_asking, "nobody asked");
         self.is_asking = false;
-        self.give_up(None, acts);
+        self.give_up(acts);
         self.check();
     }
 
@@ -341,13 +341,22 @@ impl Object {
         acts.extend(self.waiting.drain(..).map(|waiting| Act::Pass(waiting.reader)));
     }
 
-    /// The origin fails or refuses: stale answers for those who may have them.
-    fn give_up(&mut self, status: Option<u16>, acts: &mut Vec<Act>) {
+    /// What the origin says is for those who asked, though the version may be as it was. One that it forbids now is not served
+    /// again, however stale it may be, until the origin says that it may be.
+    fn on_refused(&mut self, status: u16, acts: &mut Vec<Act>) {
+        if let Some(known) = self.known.as_mut().filter(|_| forbids(status)) {
+            known.freshness = known.freshness.forbidden();
+        }
+        acts.extend(self.waiting.drain(..).map(|waiting| Act::Pass(waiting.reader)));
+    }
+
+    /// The origin fails: stale answers for those who may have them.
+    fn give_up(&mut self, acts: &mut Vec<Act>) {
         let (is_known, is_kept) = (self.known.is_some(), self.kept.is_some());
         acts.extend(self.waiting.drain(..).map(|waiting| match waiting {
             Waiting { reader, if_error: true } if is_known => Act::Answer(reader, Use::Stale),
             Waiting { reader, if_error: true } if is_kept => Act::AnswerKept(reader, Use::Stale),
-            Waiting { reader, .. } => Act::Fail(reader, status),
+            Waiting { reader, .. } => Act::Fail(reader),
         }));
     }
 

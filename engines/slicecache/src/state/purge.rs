@@ -101,6 +101,39 @@ pub fn purges_of(path: &str, query: Option<&str>, fields: &Fields<'_>) -> Result
     Ok(Vec::from([purge(names)]))
 }
 
+/// What orders name, on one line of at most `bytes_max` bytes; of what has no place there is the number, of what is too long the
+/// beginning.
+#[must_use]
+pub fn listed(orders: &[Purge], bytes_max: usize) -> String {
+    // For ` …` and the number of those that are left out.
+    let room = bytes_max.saturating_sub(32);
+    let mut text = String::new();
+    for (at, order) in orders.iter().enumerate() {
+        // Quoted, with escapes for all that could end a line or speak to a terminal.
+        let name = match &order.names {
+            Names::All => "everything".to_owned(),
+            Names::Target(target) => format!("path {target:?}"),
+            Names::Prefix(prefix) => format!("prefix {prefix:?}"),
+            Names::Tag(tag) => format!("tag {tag:?}"),
+        };
+        let comma = if text.is_empty() { "" } else { ", " };
+        if text.len() + comma.len() + name.len() <= room {
+            text.extend([comma, &name]);
+            continue;
+        }
+        if text.is_empty() {
+            text.extend(name.chars().scan(0, |sum, c| {
+                *sum += c.len_utf8();
+                (*sum <= room).then_some(c)
+            }));
+            text.push_str(" …");
+        }
+        let left = orders.len() - at - usize::from(at == 0);
+        return if left == 0 { text } else { format!("{text} and {left} more") };
+    }
+    text
+}
+
 fn flag(fields: &Fields<'_>, name: &str) -> Result<bool, BadPurge> {
     match fields.joined(name).as_deref() {
         None | Some(b"0" | b"false") => Ok(false),

@@ -71,6 +71,8 @@ pub struct Told {
     pub forwarded_status: Option<u16>,
     /// It waited for a question that somebody else's request had asked.
     pub is_collapsed: bool,
+    /// What the origin sent for it is stored, or about to be.
+    pub is_stored: bool,
     /// Of what is stored.
     pub ttl_s: Option<i64>,
     /// Why the answer is not stored, if it came from the origin.
@@ -118,7 +120,7 @@ impl Told {
                 if let Some(status) = self.forwarded_status {
                     text.push_str(&format!("; fwd-status={status}"));
                 }
-                text.push_str(if self.is_stored() { "; stored" } else { "" });
+                text.push_str(if self.is_stored { "; stored" } else { "" });
                 text.push_str(if self.is_collapsed { "; collapsed" } else { "" });
             }
         }
@@ -129,11 +131,6 @@ impl Told {
             text.extend(["; detail=", detail(why)]);
         }
         appended(before, &text)
-    }
-
-    fn is_stored(&self) -> bool {
-        let is_passed = matches!(self.forwarded, Some(Forwarded::Bypass | Forwarded::Method));
-        self.not_stored.is_none() && !is_passed
     }
 }
 
@@ -181,6 +178,7 @@ mod tests {
         forwarded: None,
         forwarded_status: None,
         is_collapsed: false,
+        is_stored: false,
         ttl_s: Some(30),
         not_stored: None,
     };
@@ -191,8 +189,12 @@ mod tests {
 
     #[test]
     fn what_is_told() {
-        let forwarded =
-            |forwarded, status| Told { forwarded: Some(forwarded), forwarded_status: Some(status), ..HIT };
+        let forwarded = |forwarded, status| Told {
+            is_stored: true,
+            forwarded: Some(forwarded),
+            forwarded_status: Some(status),
+            ..HIT
+        };
         let table = [
             (HIT, "HIT 3/3", "basalt; hit; ttl=30"),
             (Told { is_stale: true, ttl_s: Some(-5), ..HIT }, "STALE 3/3", "basalt; hit; ttl=-5"),
@@ -219,6 +221,7 @@ mod tests {
             (
                 Told {
                     ttl_s: None,
+                    is_stored: false,
                     not_stored: Some(NotStored::SetCookie),
                     ..forwarded(Forwarded::Bypass, 200)
                 },
@@ -226,9 +229,24 @@ mod tests {
                 "basalt; fwd=bypass; fwd-status=200; detail=SET-COOKIE",
             ),
             (
-                Told { ttl_s: None, forwarded_status: None, ..forwarded(Forwarded::Method, 200) },
+                Told {
+                    ttl_s: None,
+                    is_stored: false,
+                    forwarded_status: None,
+                    ..forwarded(Forwarded::Method, 200)
+                },
                 "BYPASS",
                 "basalt; fwd=method",
+            ),
+            (
+                Told {
+                    is_stored: false,
+                    forwarded_status: None,
+                    is_stale: true,
+                    ..forwarded(Forwarded::Stale, 0)
+                },
+                "STALE 3/3",
+                "basalt; fwd=stale; ttl=30",
             ),
             (
                 forwarded(Forwarded::Request, 304),

@@ -79,7 +79,8 @@ pub enum Meaning {
     Changed,
     /// The answer is for the client: a redirect, an error, or anything else that is no object of which parts are stored.
     Relay,
-    /// The origin refuses this request, which says nothing of the version: it fails and is not tried again.
+    /// The origin refuses this request, which says nothing of the version: it is not tried again, and its clients are given the
+    /// origin's own answer.
     Refused(u16),
     /// It may go better another time.
     Retry(Fault),
@@ -109,15 +110,26 @@ pub fn meaning(asked: &Asked, replied: &Replied<'_>) -> Meaning {
         // §13.1.1: If-Match or If-Unmodified-Since did not hold.
         412 if known.is_some() => Meaning::Changed,
         416 => unsatisfied(asked, replied),
-        500..=599 => {
-            Meaning::Retry(Fault::Status { status: replied.status, retry_after_s: retry_after_s(replied) })
+        status if is_failure(status) => {
+            Meaning::Retry(Fault::Status { status, retry_after_s: retry_after_s(replied) })
         }
         _ if matches!(asked, Asked::First(_)) => Meaning::Relay,
-        // The origin is up and will not give it now: a slice's request fails, the version may be as it was.
-        401 | 403 | 407 | 408 | 425 | 429 | 431 | 451 => Meaning::Refused(replied.status),
+        // The origin is up and will not give it now: the version may be as it was.
+        401 | 403 | 407 | 408 | 425 | 429 | 431 | 451 | 501 | 505..=599 => Meaning::Refused(replied.status),
         // Gone, moved, or something else.
         _ => Meaning::Changed,
     }
+}
+
+/// RFC 5861 §4: an origin that fails, for which what is stale may stand in. Any other error is an answer (RFC 9111 §4.3.3).
+fn is_failure(status: u16) -> bool {
+    matches!(status, 500 | 502..=504)
+}
+
+/// Whether a refusal is about the object: the origin forbids it.
+#[must_use]
+pub fn forbids(status: u16) -> bool {
+    matches!(status, 401 | 403 | 407 | 451)
 }
 
 fn partial(asked: &Asked, replied: &Replied<'_>) -> Meaning {

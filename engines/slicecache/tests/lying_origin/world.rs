@@ -181,7 +181,7 @@ impl World {
                     self.clients.remove(&reader);
                     self.seen.passed += 1;
                 }
-                Act::Fail(reader, _) => {
+                Act::Fail(reader) => {
                     self.clients.remove(&reader);
                     self.seen.failed += 1;
                 }
@@ -226,7 +226,7 @@ impl World {
                 self.clients.remove(&reader);
                 match why {
                     Why::Changed => self.seen.cut += 1,
-                    Why::Failed => self.seen.failed += 1,
+                    Why::Failed | Why::Refused => self.seen.failed += 1,
                 }
             }
         }

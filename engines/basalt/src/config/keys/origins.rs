@@ -206,16 +206,17 @@ pub(super) const KEYS: &[Key] = &[
     },
     Key {
         name: "slice-ttl",
-        value_name: "TIME",
+        value_name: "TIME|none",
         kind: Kind::Text,
         default: "preset",
-        help: "How long an answer is fresh whose origin does not say, such as 90s or 7d; 1h without a preset",
+        help: "How long an answer is fresh whose origin does not say, such as 90s; none: a tenth of its age, 1d at most; 1h without a preset",
         heading: HEADING,
         set: |settings, values| {
             let text = one(values)?;
             settings.slice.ttl_s = match text {
                 slice::OF_PRESET => None,
-                text => Some(parse_time_ms(text)? / 1000),
+                "none" => Some(None),
+                text => Some(Some(parse_time_ms(text)? / 1000)),
             };
             Ok(())
         },

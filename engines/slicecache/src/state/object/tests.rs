@@ -109,13 +109,41 @@ fn stale_if_error() {
     arrive(&mut object, 1, 125);
     assert_eq!(of(|acts| object.on_failed(acts)), [Act::Answer(1, Use::Stale)]);
     arrive(&mut object, 2, 131);
-    assert_eq!(of(|acts| object.on_failed(acts)), [Act::Fail(2, None)]);
+    assert_eq!(of(|acts| object.on_failed(acts)), [Act::Fail(2)]);
     arrive(&mut object, 3, 125);
+    // RFC 5861 §4 lists 500, 502, 503 and 504: an origin that says anything else does not fail.
     let refused = of(|acts| object.on_answer(Meaning::Refused(429), Ok(fresh(125)), acts));
-    assert_eq!(refused, [Act::Answer(3, Use::Stale)]);
+    assert_eq!(refused, [Act::Pass(3)]);
     let mut unknown = Object::new(SLICING);
     arrive(&mut unknown, 1, 100);
-    assert_eq!(of(|acts| unknown.on_failed(acts)), [Act::Fail(1, None)]);
+    assert_eq!(of(|acts| unknown.on_failed(acts)), [Act::Fail(1)]);
+}
+
+#[test]
+fn what_the_origin_forbids_is_not_served_stale_until_it_is_allowed_again() {
+    let takes_anything = CacheControl {
+        max_stale_s: Some(u64::MAX),
+        stale_if_error_s: Some(u64::MAX),
+        ..CacheControl::default()
+    };
+    for (status, is_forbidden) in
+        [(401, true), (403, true), (407, true), (451, true), (425, false), (429, false), (501, false)]
+    {
+        let mut object = known(&[0]);
+        arrive(&mut object, 1, 120);
+        let acts = of(|acts| object.on_answer(Meaning::Refused(status), Ok(fresh(120)), acts));
+        assert_eq!(acts, [Act::Pass(1)], "{status}");
+        let acts = of(|acts| object.on_arrived(2, &takes_anything, first(), 120, acts).expect("few"));
+        let stale = Act::Answer(2, Use::Stale);
+        let expected = if is_forbidden { [revalidate()] } else { [stale] };
+        assert_eq!(acts, expected, "{status}");
+        if is_forbidden {
+            assert_eq!(of(|acts| object.on_failed(acts)), [Act::Fail(2)], "{status}");
+            arrive(&mut object, 3, 120);
+            let acts = of(|acts| object.on_answer(Meaning::NotModified, Ok(fresh(120)), acts));
+            assert_eq!(acts, [Act::DropBody, Act::Answer(3, Use::Fresh)], "{status}");
+        }
+    }
 }
 
 #[test]
@@ -280,7 +308,7 @@ proptest! {
             for act in acts {
                 match act {
                     Act::Ask(what) => prop_assert!(asked.replace(what).is_none(), "two questions"),
-                    Act::Answer(reader, _) | Act::Pass(reader) | Act::Fail(reader, _) => {
+                    Act::Answer(reader, _) | Act::Pass(reader) | Act::Fail(reader) => {
                         let at = untold.iter().position(|other| *other == reader);
                         untold.remove(at.expect("somebody who waits"));
                         if let Act::Answer(..) = act {

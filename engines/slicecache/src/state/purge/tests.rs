@@ -176,3 +176,22 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_is_logged_is_one_short_line() {
+    let tag = |text: &str| Purge { names: Names::Tag(text.to_owned()), is_soft: false };
+    let of = |names| Purge { names, is_soft: false };
+    assert_eq!(listed(&[tag("films"), tag("a\nb\u{1b}")], 99), "tag \"films\", tag \"a\\nb\\u{1b}\"");
+    let others = [of(Names::All), of(Names::Target("/a?b".into())), of(Names::Prefix("/a/".into()))];
+    assert_eq!(listed(&others, 99), "everything, path \"/a?b\", prefix \"/a/\"");
+    let many: Vec<Purge> = (10..74).map(|at| tag(&format!("t{at}"))).collect();
+    assert_eq!(listed(&many, 63), "tag \"t10\", tag \"t11\", tag \"t12\" and 61 more");
+    let long = [tag(&"ä".repeat(5000)), tag("b")];
+    let text = listed(&long, 100);
+    assert!(text.len() <= 100 && text.starts_with("tag \"ää") && text.ends_with("ä … and 1 more"), "{text}");
+    for bytes_max in 40..2000 {
+        assert!(
+            listed(&many, bytes_max).len() <= bytes_max && listed(&long[..1], bytes_max).len() <= bytes_max
+        );
+    }
+}

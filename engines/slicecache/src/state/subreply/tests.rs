@@ -148,6 +148,7 @@ fn answers_to_a_run_of_a_version() {
         ("403", Refused(403)),
         ("429 | Retry-After: 5", Refused(429)),
         ("502", status(502, None)),
+        ("511", Refused(511)),
     ];
     for (text, expected) in table {
         assert_eq!(means(&second(), text), expected, "{text}");
@@ -174,8 +175,18 @@ fn answers_to_a_revalidation() {
         ("412", Changed),
         ("404", Changed),
         ("301 | Location: /b", Changed),
+        ("401", Refused(401)),
         ("403", Refused(403)),
+        ("425", Refused(425)),
+        ("429", Refused(429)),
+        ("451", Refused(451)),
+        ("501", Refused(501)),
+        ("505", Refused(505)),
+        ("599", Refused(599)),
         ("500", status(500, None)),
+        ("502", status(502, None)),
+        ("503 | Retry-After: 5", status(503, Some(5))),
+        ("504", status(504, None)),
     ];
     for (text, expected) in table {
         assert_eq!(means(&revalidation(), text), expected, "{text}");
