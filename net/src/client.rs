@@ -13,6 +13,7 @@
 //! 2. At most five redirects, only to http(s), never from https to http.
 //! 3. Retrying is the caller's, who knows what a retry may cost; one exception: a kept connection that turns out to be closed
 //!    before a byte of the answer came is replaced by a new one, once.
+//! 4. Bytes behind an answer are not the next one: `pool` says how that is seen.
 
 mod ask;
 mod pool;
@@ -275,7 +276,7 @@ impl<I: Io> Client<I> {
                 while !me.inner.deadlines.is_empty() {
                     me.inner.io.sleep(SWEEP_NS).await;
                     me.inner.deadlines.sweep(me.now_ns());
-                    me.inner.pool.close_late();
+                    me.inner.pool.close_spoilt();
                 }
                 me.inner.sweeping.set(false);
             });

@@ -2,7 +2,7 @@
 //!
 //! Invariants
 //! 1. A body that ends early is an error, never a shorter body.
-//! 2. A connection goes back to the pool only after the last byte of a body whose end both sides know.
+//! 2. A connection goes back to the pool only after the last byte of a body whose end both sides know, and not with bytes behind it.
 
 use super::pool::{Host, Link};
 use super::url::Url;
@@ -274,7 +274,8 @@ impl<I: Io> Reply<I> {
         }
     }
 
-    /// The last byte was read: the connection may serve the next request, unless bytes follow that nobody asked for.
+    /// The last byte was read: the connection may serve the next request, unless bytes follow that nobody asked for. Those that were
+    /// received with the answer are seen here, others by the pool when it looks at the connection.
     fn maybe_give_back(&mut self) {
         if !self.has_ended() {
             return;
