@@ -137,6 +137,10 @@ impl<I: Io> SliceService<I> {
             match length {
                 Length::Unknown => exchange.send_piece(&buf[..count]).await?,
                 _ if count > 0 => exchange.send(&buf[..count]).await?,
+        if length == Length::Unknown && !reply.has_received() {
+            // Who listens to a stream wants to know that it is there.
+            exchange.send(&[]).await?;
+        }
                 _ => {}
             }
             read.map_err(|e| io::Error::other(e.to_string()))?;
