@@ -4,6 +4,7 @@
 mod access;
 mod admission;
 mod answers;
+mod breaker;
 mod clients;
 mod hostile;
 mod hot;

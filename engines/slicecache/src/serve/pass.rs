@@ -12,9 +12,9 @@ use crate::state::fields::Fields;
 use crate::state::forward::{Bypassed, Line, of_passed_answer, of_passed_request};
 use crate::state::freshness::invalidates;
 use crate::state::status::{Forwarded, Told, via};
-use crate::upstream::{Closed, Upstream, is_trouble};
+use crate::upstream::{Closed, Upstream, is_trouble, is_trouble_of};
 use net::Exchange;
-use net::client::{Ask, ClientError, Reply, Url};
+use net::client::{Ask, ClientError, Reply};
 use net::exchange::Length;
 use net::http1::{Method, ReplyLength, Status};
 use runtime::io::Io;
@@ -41,13 +41,22 @@ impl<I: Io> SliceService<I> {
             }
         };
         let answered = self.ask_origin(routed, upstream, exchange).await?;
-        // A client that spoils its body says nothing of the origin.
-        if !matches!(&answered, Err(refused) if refused.status < 500) {
-            turn.on_outcome(answered.as_ref().is_ok_and(|reply| !is_trouble(reply.head.status)));
+        let is_well = match &answered {
+            Ok(reply) => Some(!is_trouble(reply.head.status)),
+            Err(Unpassed::ByOrigin(e)) => Some(!is_trouble_of(e)),
+            // A client that spoils its body says nothing of the origin.
+            Err(Unpassed::ByClient(_)) => None,
+        };
+        if let Some(is_well) = is_well {
+            turn.on_outcome(is_well);
         }
         let reply = match answered {
             Ok(reply) => reply,
-            Err(refused) => return self.refuse(refused, exchange).await,
+            Err(Unpassed::ByClient(refused)) => return self.refuse(refused, exchange).await,
+            Err(Unpassed::ByOrigin(e)) => {
+                tracing::debug!(origin = %upstream.url.without_query(), error = %e, "a request could not be passed");
+                return self.refuse(refused(&e), exchange).await;
+            }
         };
         if invalidates(routed.method, reply.head.status) {
             exchange.wait_for(self.columns.invalidate(routed.key.name(), routed.key.target())).await?;
@@ -60,7 +69,7 @@ impl<I: Io> SliceService<I> {
         routed: &Routed,
         upstream: &Rc<Upstream<I>>,
         exchange: &mut Exchange<'_, I>,
-    ) -> io::Result<Result<Reply<I>, Refused>> {
+    ) -> io::Result<Result<Reply<I>, Unpassed>> {
         let fields = Fields::of_pairs(routed.lines());
         let mut lines = of_passed_request(&fields);
         let before = fields.joined("via");
@@ -68,10 +77,10 @@ impl<I: Io> SliceService<I> {
         let url = upstream.url_of(&routed.key.target());
         let ask = Ask { method: &routed.method_name, url: &url, fields: &lines };
         match exchange.body_length() {
-            Some(0) => Ok(exchange.wait_for(upstream.client.ask(&ask)).await?.map_err(|e| refused(&url, &e))),
+            Some(0) => Ok(exchange.wait_for(upstream.client.ask(&ask)).await?.map_err(Unpassed::ByOrigin)),
             length => match exchange.wait_for(upstream.client.begin(&ask, length)).await? {
-                Ok(sending) => self.send_body(sending, &url, exchange).await,
-                Err(e) => Ok(Err(refused(&url, &e))),
+                Ok(sending) => self.send_body(sending, exchange).await,
+                Err(e) => Ok(Err(Unpassed::ByOrigin(e))),
             },
         }
     }
@@ -79,9 +88,8 @@ impl<I: Io> SliceService<I> {
     async fn send_body(
         &self,
         mut sending: net::client::Sending<I>,
-        url: &Url,
         exchange: &mut Exchange<'_, I>,
-    ) -> io::Result<Result<Reply<I>, Refused>> {
+    ) -> io::Result<Result<Reply<I>, Unpassed>> {
         let owner = self.columns.local();
         let Some(mut buf) = owner.buffer(PASSED_PIECE_BYTES).await else {
             return Err(io::ErrorKind::OutOfMemory.into());
@@ -92,10 +100,10 @@ impl<I: Io> SliceService<I> {
             let Ok(count) = read else {
                 // The origin was not told the end: it takes nothing of it for a request.
                 exchange.close_after();
-                return Ok(Err(match exchange.is_late() {
+                return Ok(Err(Unpassed::ByClient(match exchange.is_late() {
                     true => Refused::new(Status::RequestTimeout, "the body took too long"),
                     false => Refused::new(Status::BadRequest, "the body is malformed or cut short"),
-                }));
+                })));
             };
             if sending.write(&buf[..count]).await.is_err() {
                 // It may have answered before it was told everything.
@@ -106,7 +114,7 @@ impl<I: Io> SliceService<I> {
                 break;
             }
         }
-        Ok(exchange.wait_for(sending.finish()).await?.map_err(|e| refused(url, &e)))
+        Ok(exchange.wait_for(sending.finish()).await?.map_err(Unpassed::ByOrigin))
     }
 
     async fn relay(
@@ -127,6 +135,10 @@ impl<I: Io> SliceService<I> {
         if is_bodiless || exchange.is_head() || length == Length::Known(0) {
             return exchange.send(&[]).await;
         }
+        if length == Length::Unknown && !reply.has_received() {
+            // Who listens to a stream wants to know that it is there.
+            exchange.send(&[]).await?;
+        }
         let owner = self.columns.local();
         let Some(mut buf) = owner.buffer(PASSED_PIECE_BYTES).await else {
             return Err(io::ErrorKind::OutOfMemory.into());
@@ -137,10 +149,6 @@ impl<I: Io> SliceService<I> {
             match length {
                 Length::Unknown => exchange.send_piece(&buf[..count]).await?,
                 _ if count > 0 => exchange.send(&buf[..count]).await?,
-        if length == Length::Unknown && !reply.has_received() {
-            // Who listens to a stream wants to know that it is there.
-            exchange.send(&[]).await?;
-        }
                 _ => {}
             }
             read.map_err(|e| io::Error::other(e.to_string()))?;
@@ -189,9 +197,14 @@ impl<I: Io> SliceService<I> {
     }
 }
 
+/// Whose doing it is that a request could not be passed.
+enum Unpassed {
+    ByClient(Refused),
+    ByOrigin(ClientError),
+}
+
 /// What a client is told of a request that could not be passed.
-fn refused(url: &Url, e: &ClientError) -> Refused {
-    tracing::debug!(url = %url.without_query(), error = %e, "a request could not be passed");
+fn refused(e: &ClientError) -> Refused {
     match e {
         ClientError::Timeout(_) => Refused::new(Status::GatewayTimeout, "the origin took too long"),
         ClientError::Connect(..) => Refused::new(Status::BadGateway, "the origin cannot be reached"),
