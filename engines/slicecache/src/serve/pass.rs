@@ -72,8 +72,8 @@ impl<I: Io> SliceService<I> {
     ) -> io::Result<Result<Reply<I>, Unpassed>> {
         let fields = Fields::of_pairs(routed.lines());
         let mut lines = of_passed_request(&fields);
-        let before = fields.joined("via");
-        lines.push((b"Via".to_vec(), via(routed.version, before.as_deref())));
+        let (before, received) = (fields.joined("via"), exchange.protocol().trim_start_matches("HTTP/"));
+        lines.push((b"Via".to_vec(), via(received, before.as_deref())));
         let url = upstream.url_of(&routed.key.target());
         let ask = Ask { method: &routed.method_name, url: &url, fields: &lines };
         match exchange.body_length() {
@@ -190,7 +190,7 @@ impl<I: Io> SliceService<I> {
             if let Some(date) = &date {
                 out = out.header("date", date);
             }
-            out.header("via", &via("1.1", fields.joined("via").as_deref()))
+            out.header("via", &via(reply.head.version(), fields.joined("via").as_deref()))
                 .header("cache-status", &told.cache_status(fields.joined("cache-status").as_deref()))
                 .header("x-cache", told.x_cache().as_bytes())
         });
