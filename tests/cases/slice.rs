@@ -22,6 +22,7 @@ mod rfc9111;
 mod secure;
 mod streams;
 mod surplus;
+mod turns;
 mod upkeep;
 mod whole;
 

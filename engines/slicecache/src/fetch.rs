@@ -296,11 +296,12 @@ struct Unanswered<I: Io> {
     last: Option<Got<I>>,
 }
 
-/// Whether a request may go before others: of a small object all slices do, of others what tells whether they are small.
+/// Whether a request may go before others: all for a small object do, and the first for one of which nothing is known, unless the place
+/// that it asks for lies in large ones only.
 fn is_small(asked: &Asked) -> bool {
     match asked {
-        Asked::First(_) | Asked::Revalidation(..) => true,
-        Asked::Run(_, version) => version.size <= SMALL_BYTES_MAX,
+        Asked::First(first) => first.start() < SMALL_BYTES_MAX,
+        Asked::Revalidation(_, version) | Asked::Run(_, version) => version.size <= SMALL_BYTES_MAX,
     }
 }
 

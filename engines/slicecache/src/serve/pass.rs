@@ -7,7 +7,7 @@
 use super::SliceService;
 use super::route::Routed;
 use crate::api::Refused;
-use crate::limits::PASSED_PIECE_BYTES;
+use crate::limits::{PASSED_PIECE_BYTES, SMALL_BYTES_MAX};
 use crate::state::fields::Fields;
 use crate::state::forward::{Bypassed, Line, of_passed_answer, of_passed_request};
 use crate::state::freshness::invalidates;
@@ -30,7 +30,9 @@ impl<I: Io> SliceService<I> {
     ) -> io::Result<()> {
         let owner = self.columns.local();
         let upstream = &owner.upstreams[routed.origin];
-        let mut turn = match exchange.wait_for(upstream.turn(true)).await? {
+        // Of what comes back nothing is known; of what goes out its length, or that somebody has much to say.
+        let is_small = exchange.body_length().is_some_and(|bytes| bytes <= SMALL_BYTES_MAX);
+        let mut turn = match exchange.wait_for(upstream.turn(is_small)).await? {
             Ok(turn) => turn,
             Err(closed) => {
                 let why = match closed {
