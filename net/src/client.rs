@@ -9,10 +9,11 @@
 //! | `ask` | requests in the caller's own words: any method and fields, a body, no redirects followed |
 //!
 //! Invariants
-//! 1. Every wait has a deadline: connecting with TLS, the head, each 64 KiB of a body.
+//! 1. Every wait has a deadline: connecting with TLS, the head, each 64 KiB of a body, each byte of one that is passed on as it comes.
 //! 2. At most five redirects, only to http(s), never from https to http.
 //! 3. Retrying is the caller's, who knows what a retry may cost; one exception: a kept connection that turns out to be closed
 //!    before a byte of the answer came is replaced by a new one, once.
+//! 4. Bytes behind an answer are not the next one: `pool` says how that is seen.
 
 mod ask;
 mod pool;
@@ -42,7 +43,7 @@ use stream::Stream;
 pub const CONNECT_WAIT_NS: u64 = 30_000_000_000;
 /// From a request to the end of its answer's head.
 pub const HEAD_WAIT_NS: u64 = 30_000_000_000;
-/// For each 64 KiB of a body.
+/// For each 64 KiB of a body; for anything of one that is passed on as it comes.
 pub const BODY_WAIT_NS: u64 = 30_000_000_000;
 /// Redirects followed.
 pub const REDIRECTS_MAX: usize = 5;
@@ -275,7 +276,7 @@ impl<I: Io> Client<I> {
                 while !me.inner.deadlines.is_empty() {
                     me.inner.io.sleep(SWEEP_NS).await;
                     me.inner.deadlines.sweep(me.now_ns());
-                    me.inner.pool.close_late();
+                    me.inner.pool.close_spoilt();
                 }
                 me.inner.sweeping.set(false);
             });

@@ -132,6 +132,15 @@ impl<C: Conn> Conn for Transport<C> {
         }
     }
 
+    fn is_quiet(&mut self) -> bool {
+        match self {
+            Transport::Plain(conn) => conn.is_quiet(),
+            Transport::Tls(secure) => {
+                secure.used == secure.plain.len() && !secure.has_ended && secure.conn.is_quiet()
+            }
+        }
+    }
+
     fn peer(&self) -> Option<std::net::SocketAddr> {
         match self {
             Transport::Plain(conn) => conn.peer(),

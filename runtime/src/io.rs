@@ -186,6 +186,9 @@ pub trait Conn: 'static {
         from: usize,
         len: usize,
     ) -> impl Future<Output = io::Result<()>>;
+    /// Whether nothing came that was not taken, and the peer has neither ended nor broken the stream, as far as that can be seen
+    /// without waiting. Takes nothing.
+    fn is_quiet(&mut self) -> bool;
     /// Says that nothing more is sent; what was sent still arrives.
     fn end_sending(&mut self);
     /// Who is at the other end, where that is known.

@@ -113,6 +113,7 @@ checks!(
     streams::a_hangup_ends_a_receive,
     streams::a_hangup_ends_a_send,
     streams::who_leaves_bytes_unread_resets,
+    streams::it_is_seen_whether_anything_came,
     streams::nobody_listens_is_refused,
     machine::sleepers_wake_in_order,
     machine::tasks_take_turns,

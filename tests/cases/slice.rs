@@ -4,6 +4,7 @@
 mod access;
 mod admission;
 mod answers;
+mod breaker;
 mod clients;
 mod hostile;
 mod hot;
@@ -21,6 +22,9 @@ mod random;
 mod rfc9111;
 mod secure;
 mod status;
+mod streams;
+mod surplus;
+mod turns;
 mod upkeep;
 mod whole;
 

@@ -104,6 +104,21 @@ impl Wire for StreamOwned<ServerConnection, TcpStream> {
     }
 }
 
+/// TLS as a server of this machine speaks it, and the certificate that it shows as PEM.
+pub fn tls_config() -> (Arc<ServerConfig>, String) {
+    let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
+    let made = rcgen::generate_simple_self_signed(names).expect("a certificate");
+    let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).expect("a key");
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key)
+        .expect("the key is the certificate's");
+    (Arc::new(config), made.cert.pem())
+}
+
 impl Origin {
     /// Speaks http.
     pub fn start() -> Self {
@@ -112,17 +127,8 @@ impl Origin {
 
     /// Speaks https; the certificate that it shows comes back as PEM.
     pub fn start_tls() -> (Self, String) {
-        let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
-        let made = rcgen::generate_simple_self_signed(names).expect("a certificate");
-        let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).expect("a key");
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .expect("versions")
-            .with_no_client_auth()
-            .with_single_cert(vec![made.cert.der().clone()], key)
-            .expect("the key is the certificate's");
-        (Self::start_as(Some(Arc::new(config))), made.cert.pem())
+        let (config, pem) = tls_config();
+        (Self::start_as(Some(config)), pem)
     }
 
     fn start_as(tls: Option<Arc<ServerConfig>>) -> Self {

@@ -1,8 +1,11 @@
 //! An origin that answers as a test's own function says: any bytes, from what was asked. Only requests that came whole count.
 //! Called by cases that look at what reaches an origin, word by word.
 
-use std::io::{self, BufRead, BufReader, Write};
+use crate::origin::tls_config;
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
@@ -47,7 +50,7 @@ impl Asked {
     }
 }
 
-type Says = dyn Fn(&Asked) -> Vec<u8> + Send + Sync;
+type Says = dyn Fn(&Asked, &mut dyn Write) -> io::Result<()> + Send + Sync;
 
 /// A running origin. It ends with the test's process.
 #[derive(Clone)]
@@ -55,19 +58,52 @@ pub struct Scripted {
     /// Where it listens.
     pub addr: SocketAddr,
     asked: Arc<Mutex<Vec<Asked>>>,
+    connections: Arc<AtomicUsize>,
+    tls: Option<Arc<ServerConfig>>,
     says: Arc<Says>,
 }
 
 impl Scripted {
     /// Answers with the bytes that `says` gives; none: it closes.
     pub fn start(says: impl Fn(&Asked) -> Vec<u8> + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+        Self::start_saying(move |asked, to| match says(asked) {
+            answer if answer.is_empty() => Err(io::ErrorKind::ConnectionAborted.into()),
+            answer => to.write_all(&answer),
+        })
+    }
+
+    /// Has `says` write each answer, when and in which pieces it likes; an error: it closes.
+    pub fn start_saying(
+        says: impl Fn(&Asked, &mut dyn Write) -> io::Result<()> + Send + Sync + 'static,
+    ) -> Self {
+        Self::start_at((Ipv4Addr::LOCALHOST, 0).into(), None, Arc::new(says))
+    }
+
+    /// As [`Scripted::start_saying`], over TLS; the certificate that it shows comes back as PEM.
+    pub fn start_tls(
+        says: impl Fn(&Asked, &mut dyn Write) -> io::Result<()> + Send + Sync + 'static,
+    ) -> (Self, String) {
+        let (config, pem) = tls_config();
+        (Self::start_at((Ipv4Addr::LOCALHOST, 0).into(), Some(config), Arc::new(says)), pem)
+    }
+
+    /// As [`Scripted::start_saying`], at an address of the caller's.
+    pub fn start_on(
+        addr: SocketAddr,
+        says: impl Fn(&Asked, &mut dyn Write) -> io::Result<()> + Send + Sync + 'static,
+    ) -> Self {
+        Self::start_at(addr, None, Arc::new(says))
+    }
+
+    fn start_at(addr: SocketAddr, tls: Option<Arc<ServerConfig>>, says: Arc<Says>) -> Self {
+        let listener = TcpListener::bind(addr).expect("a port");
         let addr = listener.local_addr().expect("bound");
-        let origin = Self { addr, asked: Arc::default(), says: Arc::new(says) };
+        let origin = Self { addr, asked: Arc::default(), connections: Arc::default(), tls, says };
         let me = origin.clone();
         thread::spawn(move || {
             for stream in listener.incoming() {
                 let (me, stream) = (me.clone(), stream.expect("accepted"));
+                me.connections.fetch_add(1, Relaxed);
                 // Clients come and go as they like.
                 thread::spawn(move || me.serve(stream).ok());
             }
@@ -77,7 +113,12 @@ impl Scripted {
 
     /// Its URL.
     pub fn url(&self) -> String {
-        format!("http://{}", self.addr)
+        format!("{}://{}", if self.tls.is_some() { "https" } else { "http" }, self.addr)
+    }
+
+    /// Connections accepted.
+    pub fn connections(&self) -> usize {
+        self.connections.load(Relaxed)
     }
 
     /// All requests so far.
@@ -90,9 +131,19 @@ impl Scripted {
         self.asked().into_iter().filter(|asked| asked.target() == target).collect()
     }
 
-    fn serve(&self, mut stream: TcpStream) -> io::Result<()> {
+    fn serve(&self, stream: TcpStream) -> io::Result<()> {
         stream.set_nodelay(true)?;
-        let mut input = BufReader::new(stream.try_clone()?);
+        match &self.tls {
+            None => self.converse(stream),
+            Some(config) => {
+                let tls = ServerConnection::new(config.clone()).expect("a valid configuration");
+                self.converse(StreamOwned::new(tls, stream))
+            }
+        }
+    }
+
+    fn converse(&self, wire: impl Read + Write) -> io::Result<()> {
+        let mut input = BufReader::new(wire);
         loop {
             let head = read_head(&mut input)?;
             let mut asked = Asked { head, body: Vec::new(), before: 0 };
@@ -102,11 +153,8 @@ impl Scripted {
                 asked.before = all.len();
                 all.push(asked.clone());
             }
-            let answer = (self.says)(&asked);
-            if answer.is_empty() {
-                return Ok(());
-            }
-            stream.write_all(&answer)?;
+            (self.says)(&asked, input.get_mut())?;
+            input.get_mut().flush()?;
         }
     }
 }

@@ -20,7 +20,7 @@ use crate::state::retry::{Fault, Tries};
 use crate::state::slices::range_field;
 use crate::state::status::via;
 use crate::state::subreply::{Asked, Meaning, Replied, meaning};
-use crate::upstream::{Closed, Turn, Upstream, fault_of, is_trouble};
+use crate::upstream::{Closed, Turn, Upstream, fault_of, is_trouble, is_trouble_of};
 use net::client::{Ask, Reply};
 use net::http1::Status;
 use runtime::buffer::Buffer;
@@ -150,7 +150,7 @@ impl<I: Io> Owner<I> {
         let reply = match reply {
             Ok(reply) => reply,
             Err(e) => {
-                turn.on_outcome(false);
+                turn.on_outcome(!is_trouble_of(&e));
                 tracing::debug!(url = %url.without_query(), error = %e, "no answer");
                 return Err(Failed::Fault(fault_of(&e), None));
             }
@@ -297,11 +297,12 @@ struct Unanswered<I: Io> {
     last: Option<Got<I>>,
 }
 
-/// Whether a request may go before others: of a small object all slices do, of others what tells whether they are small.
+/// Whether a request may go before others: all for a small object do, and the first for one of which nothing is known, unless the place
+/// that it asks for lies in large ones only.
 fn is_small(asked: &Asked) -> bool {
     match asked {
-        Asked::First(_) | Asked::Revalidation(..) => true,
-        Asked::Run(_, version) => version.size <= SMALL_BYTES_MAX,
+        Asked::First(first) => first.start() < SMALL_BYTES_MAX,
+        Asked::Revalidation(_, version) | Asked::Run(_, version) => version.size <= SMALL_BYTES_MAX,
     }
 }
 

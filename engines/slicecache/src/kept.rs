@@ -4,22 +4,27 @@
 //! Invariants
 //! 1. One is at most [`KEPT_BYTES_MAX`] of body long, all of a column are [`KEPT_BYTES_ALL_MAX`] with their fields; what has no room is
 //!    not kept.
-//! 2. An error that a client's own fields may have provoked is kept for clients that send the same.
+//! 2. Nobody waits longer than [`KEPT_WAIT_NS`] for the end of a body; one that has no end in sight, or would be of no use later, is
+//!    not waited for.
+//! 3. An error that a client's own fields may have provoked is kept for clients that send the same.
 
 use crate::fetch::Got;
-use crate::limits::{KEPT_BYTES_ALL_MAX, KEPT_BYTES_MAX, PASSED_PIECE_BYTES};
+use crate::limits::{KEPT_BYTES_ALL_MAX, KEPT_BYTES_MAX, KEPT_WAIT_NS, PASSED_PIECE_BYTES};
 use crate::live::{Live, State};
 use crate::shard::Owner;
 use crate::state::fields::Fields;
 use crate::state::forward::Line;
+use crate::state::freshness::Freshness;
 use crate::state::key::unknown_variant;
 use crate::state::purge::Generation;
 use crate::state::subreply::may_keep;
 use bytes::Bytes;
 use runtime::io::Io;
 use std::cell::Cell;
+use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 
 /// Bytes of a column's memory for answers that are kept.
 #[derive(Clone, Default)]
@@ -72,11 +77,15 @@ pub(crate) struct Body {
 }
 
 impl<I: Io> Owner<I> {
-    /// Reads the body of an answer that may be kept whole. `None`: it may not, it is too large, or it broke off.
+    /// Reads the body of an answer that may be kept whole. `None`: it may not, it is too large or too slow, or it broke off.
     pub(crate) async fn keep(&self, live: &Live<I>, got: &mut Got<I>) -> Option<Body> {
         if !self.may_be_kept(live, got) {
             return None;
         }
+        within(&self.io, KEPT_WAIT_NS, self.read_whole(got)).await?
+    }
+
+    async fn read_whole(&self, got: &mut Got<I>) -> Option<Body> {
         let mut buf = self.buffer(PASSED_PIECE_BYTES).await?;
         let mut body = Vec::new();
         while !got.reply.has_ended() {
@@ -97,9 +106,11 @@ impl<I: Io> Owner<I> {
 
     fn may_be_kept(&self, live: &Live<I>, got: &Got<I>) -> bool {
         let state = live.state.borrow();
-        let fields = Fields::of_reply(&got.reply.head);
-        may_keep(&got.meaning, &fields, got.reply.length())
-            && self.freshness(&state, &self.lines_of(&state, got), got).is_ok()
+        let (fields, length) = (Fields::of_reply(&got.reply.head), got.reply.length());
+        // A body that may go on for ever is waited for only if it can be served again without asking.
+        let is_of_use = |freshness: Freshness| length.is_some() || freshness.may_be_served_unasked();
+        may_keep(&got.meaning, &fields, length)
+            && self.freshness(&state, &self.lines_of(&state, got), got).is_ok_and(is_of_use)
             && !(got.reply.head.status >= 400 && may_be_provoked(live, &state))
     }
 
@@ -132,6 +143,16 @@ impl<I: Io> Owner<I> {
         }
         self.maybe_release(live);
     }
+}
+
+/// What `work` gives, unless that takes longer than `wait_ns`; it is dropped then.
+async fn within<I: Io, T>(io: &I, wait_ns: u64, work: impl Future<Output = T>) -> Option<T> {
+    let (mut work, mut late) = (std::pin::pin!(work), std::pin::pin!(io.sleep(wait_ns)));
+    std::future::poll_fn(|cx| match work.as_mut().poll(cx) {
+        Poll::Ready(done) => Poll::Ready(Some(done)),
+        Poll::Pending => late.as_mut().poll(cx).map(|()| None),
+    })
+    .await
 }
 
 /// Whether other clients would have been answered otherwise: the object does not stand under all that its fetch carried.

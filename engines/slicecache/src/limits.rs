@@ -75,6 +75,10 @@ pub const WHOLE_BYTES_MAX: u64 = SLICE_BYTES_MAX;
 /// The largest answer that is kept whole in memory: errors, redirects, what has no validator or no stated length.
 pub const KEPT_BYTES_MAX: usize = 64 << 10;
 
+/// How long, from the head of such an answer on, all who wait for it wait for the end of its body: what takes longer goes to each as it
+/// comes.
+pub const KEPT_WAIT_NS: u64 = 1_000_000_000;
+
 /// All such answers of one column, their fields among them.
 pub const KEPT_BYTES_ALL_MAX: u64 = 4 << 20;
 

@@ -134,7 +134,7 @@ pub struct Turn<I: Io> {
 }
 
 impl<I: Io> Turn<I> {
-    /// How it went: well unless the origin seems to be in trouble (see [`is_trouble`]).
+    /// How it went: well unless the origin seems to be in trouble (see [`is_trouble`] and [`is_trouble_of`]).
     pub fn on_outcome(&mut self, is_well: bool) {
         let now_ns = self.upstream.io.now_ns();
         if let Some(passed) = self.passed.take() {
@@ -158,6 +158,18 @@ impl<I: Io> Drop for Turn<I> {
 #[must_use]
 pub fn is_trouble(status: u16) -> bool {
     matches!(status, 502..=504)
+}
+
+/// The same of a request without an answer: an origin that cannot be reached, is silent or breaks off is in trouble; one that says what
+/// we do not understand is there.
+#[must_use]
+pub fn is_trouble_of(error: &ClientError) -> bool {
+    match error {
+        ClientError::Connect(..) | ClientError::Timeout(_) | ClientError::Lost(_) | ClientError::Short => {
+            true
+        }
+        ClientError::Malformed(_) | ClientError::Redirect(_) => false,
+    }
 }
 
 /// What an error of the client is to those who may try again.

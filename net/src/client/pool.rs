@@ -3,6 +3,8 @@
 //! Invariants
 //! 1. At most `idle_per_host_max` wait for one host and `idle_max` in all; one more is closed, the oldest first.
 //! 2. One that waits longer than `idle_wait_ns` is hung up on by the deadline sweeper and closed at its next look.
+//! 3. One on which anything has come since its last answer ended is never used again, whether it came with that answer or while it
+//!    waited: it would be taken for the answer to the next request (RFC 9112 §6.3). Nor is one that its peer has closed.
 
 use super::stream::Stream;
 use super::{Limits, Url};
@@ -37,6 +39,13 @@ pub(super) struct Link<I: Io> {
     pub(super) guard: Guard,
 }
 
+impl<I: Io> Link<I> {
+    /// It was not hung up on, by us or its peer, and nothing has come that nobody asked for.
+    fn is_usable(&mut self) -> bool {
+        !self.guard.is_late() && self.stream.is_quiet()
+    }
+}
+
 pub(super) struct Pool<I: Io> {
     limits: Limits,
     /// Oldest first.
@@ -48,12 +57,16 @@ impl<I: Io> Pool<I> {
         Pool { limits, idle: RefCell::new(Vec::new()) }
     }
 
-    /// The connection to `host` that waited the shortest.
+    /// The connection to `host` that waited the shortest and is of use.
     pub(super) fn take(&self, host: &Host) -> Option<Link<I>> {
-        self.close_late();
         let mut idle = self.idle.borrow_mut();
-        let at = idle.iter().rposition(|(h, _)| h == host)?;
-        Some(idle.remove(at).1)
+        loop {
+            let at = idle.iter().rposition(|(h, _)| h == host)?;
+            let mut link = idle.remove(at).1;
+            if link.is_usable() {
+                return Some(link);
+            }
+        }
     }
 
     pub(super) fn put(&self, host: Host, link: Link<I>, now_ns: u64) {
@@ -75,8 +88,8 @@ impl<I: Io> Pool<I> {
         self.idle.borrow().len()
     }
 
-    /// Closes those that were hung up on.
-    pub(super) fn close_late(&self) {
-        self.idle.borrow_mut().retain(|(_, link)| !link.guard.is_late());
+    /// Closes those that are of no use any more.
+    pub(super) fn close_spoilt(&self) {
+        self.idle.borrow_mut().retain_mut(|(_, link)| link.is_usable());
     }
 }

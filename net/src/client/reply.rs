@@ -2,7 +2,7 @@
 //!
 //! Invariants
 //! 1. A body that ends early is an error, never a shorter body.
-//! 2. A connection goes back to the pool only after the last byte of a body whose end both sides know.
+//! 2. A connection goes back to the pool only after the last byte of a body whose end both sides know, and not with bytes behind it.
 
 use super::pool::{Host, Link};
 use super::url::Url;
@@ -12,7 +12,7 @@ use runtime::buffer::Buffer;
 use runtime::io::{Hangup, Io};
 use std::io;
 
-/// Received pieces of a body move the deadline: slower than this in 30 s is dead.
+/// Received pieces of a body move the deadline: slower than this in 30 s is dead, unless it is passed on as it comes.
 const STEP_BYTES: usize = 64 << 10;
 
 enum Body {
@@ -99,7 +99,13 @@ impl<I: Io> Reply<I> {
         (at - from, Ok(()), buf)
     }
 
-    /// As [`Reply::read`], but gives what has come as soon as anything has, at most `most` bytes. None: the body has ended.
+    /// Whether more was received than was read: the next read need not wait.
+    pub fn has_received(&self) -> bool {
+        self.used < self.ahead.len()
+    }
+
+    /// As [`Reply::read`], but gives what has come as soon as anything has, at most `most` bytes. None: the body has ended. A stream
+    /// may be as slow as it likes: the deadline is for silence, and a caller who keeps others waiting has one of his own.
     pub async fn read_some(
         &mut self,
         mut buf: Buffer,
@@ -274,7 +280,8 @@ impl<I: Io> Reply<I> {
         }
     }
 
-    /// The last byte was read: the connection may serve the next request, unless bytes follow that nobody asked for.
+    /// The last byte was read: the connection may serve the next request, unless bytes follow that nobody asked for. Those that were
+    /// received with the answer are seen here, others by the pool when it looks at the connection.
     fn maybe_give_back(&mut self) {
         if !self.has_ended() {
             return;

@@ -46,6 +46,14 @@ impl<I: Io> Stream<I> {
         }
     }
 
+    /// Whether nothing has come that was not read, and the peer has not ended; looks without waiting.
+    pub(super) fn is_quiet(&mut self) -> bool {
+        match self {
+            Stream::Plain(conn) => conn.is_quiet(),
+            Stream::Tls(conn, session) => session.is_quiet() && conn.is_quiet(),
+        }
+    }
+
     /// Appends what comes next to `into`; false at the end of the stream.
     pub(super) async fn more(&mut self, into: &mut Vec<u8>) -> io::Result<bool> {
         let before = into.len();

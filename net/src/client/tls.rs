@@ -10,6 +10,9 @@ use std::io::{self, Read, Write};
 use std::path::Path;
 use std::sync::Arc;
 
+/// RFC 8446 §5.1: type, version, length.
+const RECORD_HEADER_BYTES: usize = 5;
+
 /// The certificate authorities that origins are checked against. Clones share them.
 #[derive(Clone)]
 pub struct Trust {
@@ -60,6 +63,7 @@ impl Trust {
 pub(super) struct Session {
     tls: Box<ClientConnection>,
     outgoing: Vec<u8>,
+    records: Records,
 }
 
 impl Session {
@@ -67,7 +71,7 @@ impl Session {
         let name = ServerName::try_from(host.to_owned())
             .map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e.to_string()))?;
         let tls = ClientConnection::new(trust.config.clone(), name).map_err(tls_error)?;
-        Ok(Session { tls: Box::new(tls), outgoing: Vec::new() })
+        Ok(Session { tls: Box::new(tls), outgoing: Vec::new(), records: Records::default() })
     }
 
     pub(super) fn is_handshaking(&self) -> bool {
@@ -89,6 +93,7 @@ impl Session {
 
     /// Ciphertext that arrived; empty is the end of the stream. What is decrypted must be read before more comes.
     pub(super) fn arrived(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        self.records.note(bytes);
         loop {
             let before = bytes.len();
             self.tls.read_tls(&mut bytes)?;
@@ -105,6 +110,15 @@ impl Session {
         }
     }
 
+    /// Whether all that arrived was read, no record of it is begun only, and the peer has not said goodbye.
+    pub(super) fn is_quiet(&mut self) -> bool {
+        let is_read = self
+            .tls
+            .process_new_packets()
+            .is_ok_and(|state| state.plaintext_bytes_to_read() == 0 && !state.peer_has_closed());
+        is_read && self.records.is_between()
+    }
+
     /// Decrypted bytes: `None` when more ciphertext is needed, 0 at the end that the peer signed. A stream that was cut
     /// without is an error, so that nobody shortens a body.
     pub(super) fn read(&mut self, into: &mut [u8]) -> io::Result<Option<usize>> {
@@ -116,6 +130,63 @@ impl Session {
     }
 }
 
+/// Where in the peer's stream of records we are: rustls does not tell of one that it holds a part of.
+#[derive(Default)]
+struct Records {
+    /// Bytes of a header that have come; the last two of the five are the length of what follows.
+    header: usize,
+    length: usize,
+    /// Bytes that are still to come behind the header.
+    left: usize,
+}
+
+impl Records {
+    fn note(&mut self, mut bytes: &[u8]) {
+        while let [first, rest @ ..] = bytes {
+            if self.left > 0 {
+                let taken = self.left.min(bytes.len());
+                self.left -= taken;
+                bytes = &bytes[taken..];
+                continue;
+            }
+            self.header += 1;
+            self.length = (self.length << 8 | usize::from(*first)) & 0xffff;
+            bytes = rest;
+            if self.header == RECORD_HEADER_BYTES {
+                (self.header, self.left) = (0, self.length);
+            }
+        }
+    }
+
+    fn is_between(&self) -> bool {
+        self.header == 0 && self.left == 0
+    }
+}
+
 fn tls_error(e: rustls::Error) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("TLS: {e}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_known_where_a_record_ends() {
+        let mut stream = Vec::new();
+        let mut ends = vec![0];
+        for length in [0_usize, 1, 255, 256, 16_640] {
+            stream.extend([23, 3, 3, (length >> 8) as u8, length as u8]);
+            stream.resize(stream.len() + length, 0xff);
+            ends.push(stream.len());
+        }
+        for step in [1, 2, 7, 300, stream.len()] {
+            let (mut records, mut at) = (Records::default(), 0);
+            for piece in stream.chunks(step) {
+                records.note(piece);
+                at += piece.len();
+                assert_eq!(records.is_between(), ends.contains(&at), "{at} by {step}");
+            }
+        }
+    }
 }

@@ -50,6 +50,8 @@ pub enum ReplyError {
 pub struct ReplyHead {
     /// The status code, 100 to 999.
     pub status: u16,
+    /// The minor version of HTTP/1 that it is of.
+    pub minor_version: u8,
     /// How the body of an answer to GET is framed.
     pub length: ReplyLength,
     /// Whether the connection can carry another request once the body is read.
@@ -61,6 +63,12 @@ pub struct ReplyHead {
 }
 
 impl ReplyHead {
+    /// The version as Via names it (RFC 9110 §7.6.3).
+    #[must_use]
+    pub fn version(&self) -> &'static str {
+        if self.minor_version == 0 { "1.0" } else { "1.1" }
+    }
+
     /// Value of the only field line of that name, in any case. Two are none: nobody knows which one holds.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&[u8]> {
@@ -125,7 +133,7 @@ fn complete(bytes: &[u8], reply: &httparse::Response<'_, '_>) -> Result<ReplyHea
     }
     let is_bodiless = status < 200 || matches!(status, 204 | 304);
     let (length, keep_alive) = framing.conclude_reply(minor_version, is_bodiless)?;
-    Ok(ReplyHead { status, length, keep_alive, len_bytes: bytes.len(), fields })
+    Ok(ReplyHead { status, minor_version, length, keep_alive, len_bytes: bytes.len(), fields })
 }
 
 /// A bare LF is a line end to some and not to others.

@@ -309,6 +309,22 @@ impl Conn for RingConn {
         Ok(())
     }
 
+    fn is_quiet(&mut self) -> bool {
+        if self.leftover.is_some() {
+            return false;
+        }
+        let mut byte = [0; 1];
+        let seen = recv(&*self.socket, &mut byte[..], RecvFlags::PEEK | RecvFlags::DONTWAIT);
+        if !matches!(seen, Err(rustix::io::Errno::AGAIN)) {
+            return false;
+        }
+        // What a receive under way had taken out of the socket before the call has completed by its end.
+        self.receive.as_ref().is_none_or(|receive| {
+            self.ring.look();
+            !receive.has_next()
+        })
+    }
+
     fn end_sending(&mut self) {
         let _ = shutdown(&*self.socket, Shutdown::Write);
     }

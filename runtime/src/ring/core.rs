@@ -356,6 +356,14 @@ impl Ring {
         count
     }
 
+    /// Takes in what has completed, between turns of the driver.
+    pub(super) fn look(&self) {
+        if self.has_completions() && self.reap() > 0 {
+            // Tasks may be ready by it.
+            self.note_spawned();
+        }
+    }
+
     fn complete(&self, slots: &mut [Slot], index: u32, cqe: Cqe, more: bool) {
         let slot = &mut slots[index as usize];
         match slot {
@@ -468,6 +476,11 @@ impl Multi {
     /// As [`Multi::poll_next`], awaited.
     pub async fn next(&mut self) -> Option<Cqe> {
         std::future::poll_fn(|cx| self.poll_next(cx)).await
+    }
+
+    /// Whether a completion waits to be taken.
+    pub fn has_next(&self) -> bool {
+        matches!(&self.ring.slots.borrow()[self.slot as usize], Slot::Multi { queue, .. } if !queue.is_empty())
     }
 
     /// Asks the kernel to end it; completions that came before are still delivered.

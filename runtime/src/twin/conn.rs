@@ -269,6 +269,12 @@ impl Conn for TwinConn {
         self.send(head, &pages[from..from + len]).await
     }
 
+    fn is_quiet(&mut self) -> bool {
+        let (incoming, outgoing) = (self.incoming.borrow(), self.outgoing.borrow());
+        let is_over = incoming.ended || incoming.reset || incoming.deaf || outgoing.reset || outgoing.shut;
+        incoming.arrived.is_empty() && !is_over
+    }
+
     fn end_sending(&mut self) {
         shut(&self.world, &self.outgoing);
     }

@@ -105,6 +105,45 @@ pub async fn a_hangup_ends_a_send<I: Io>(place: Rc<Place<I>>) {
     assert_eq!(sent.expect_err("hung up on").kind(), ErrorKind::BrokenPipe);
 }
 
+/// Sends `bytes`, and waits until they are there.
+async fn bring<I: Io>(place: &Place<I>, near: &mut I::Conn, bytes: &[u8]) {
+    near.send(bytes, &[]).await.expect("sent");
+    place.io.sleep(20_000_000).await;
+}
+
+pub async fn it_is_seen_whether_anything_came<I: Io>(place: Rc<Place<I>>) {
+    for receives_by_itself in [false, true] {
+        let (mut near, mut far) = pair(&place).await;
+        assert!(far.is_quiet(), "nothing was sent");
+        bring(&place, &mut near, b"first").await;
+        assert!(!far.is_quiet() && !far.is_quiet(), "looking takes nothing");
+        if receives_by_itself {
+            let mut got = Vec::new();
+            while got.len() < 5 {
+                got.extend_from_slice(far.recv().await.expect("received").as_ref());
+            }
+        } else {
+            let buf = place.io.buffer(5).expect("memory");
+            assert_eq!(far.recv_into(buf, 0, 5).await.0.expect("received"), 5);
+        }
+        assert!(far.is_quiet(), "all was taken");
+        bring(&place, &mut near, b"second").await;
+        assert!(!far.is_quiet(), "something came");
+        // A part of it: the rest may be in memory by now.
+        let buf = place.io.buffer(6).expect("memory");
+        let (count, buf) = far.recv_into(buf, 0, 2).await;
+        assert!(count.expect("received") == 2 && !far.is_quiet(), "more was sent");
+        let (count, _) = far.recv_into(buf, 0, 4).await;
+        assert!(count.expect("received") == 4 && far.is_quiet(), "and nothing behind it");
+        drop(near);
+        place.io.sleep(20_000_000).await;
+        assert!(!far.is_quiet(), "the peer is gone");
+    }
+    let (_near, mut far) = pair(&place).await;
+    far.hangup()(Hangup::Both);
+    assert!(!far.is_quiet(), "hung up on");
+}
+
 pub async fn who_leaves_bytes_unread_resets<I: Io>(place: Rc<Place<I>>) {
     let (mut near, mut far) = pair(&place).await;
     near.send(b"unread", &[]).await.expect("sent");

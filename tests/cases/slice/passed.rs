@@ -1,11 +1,14 @@
 //! What is not cached goes through: other methods with their bodies, what is private, paths that are not sliced.
 
 use super::{MIB, get, object, proxy, word};
+use std::process::Command;
+use std::time::Duration;
+use tests::command;
 use tests::content;
 use tests::http::{Request, chunked};
 use tests::node::{Node, Setup};
 use tests::origin::{Object, Origin};
-use tests::scripted::{Scripted, answer};
+use tests::scripted::{Asked, Scripted, answer, honest};
 
 #[test]
 fn bodies_go_through_both_ways() {
@@ -127,4 +130,40 @@ fn what_may_be_forwarded_no_more_is_answered_here() {
     }
     node.slice().call(&Request::new("OPTIONS", "/any")).must_be(200);
     assert_eq!(origin.asked_for("/any")[0].field("max-forwards"), None);
+}
+
+/// RFC 9110 §7.6.3: Via names the protocol in which a message was received.
+#[test]
+fn via_says_in_what_version_a_message_came() {
+    let origin = Scripted::start(|asked: &Asked| {
+        let answer =
+            honest(asked, "\"1\"", "Cache-Control: max-age=3600\r\nVia: 1.1 before\r\n", b"what it is");
+        match asked.target() {
+            "/old" => [b"HTTP/1.0", &answer[8..]].concat(),
+            _ => answer,
+        }
+    });
+    let mut node = Setup::new().origin(&origin.url()).start();
+    let url = |node: &Node, path: &str| format!("http://{}{path}", node.setup.slice);
+    for (how, said) in [("--http2-prior-knowledge", "2.0"), ("--http1.1", "1.1"), ("--http1.0", "1.0")] {
+        let fields = ["-H", "Cookie: a=b", "-H", "Via: 1.1 client"];
+        let mut curl = Command::new("curl");
+        let curl = curl.args(["-sS", "--max-time", "30", how]).args(fields).arg(url(&node, "/passed"));
+        command::run(curl, Duration::from_secs(60)).must_succeed();
+        let asked = origin.asked().pop().expect("asked");
+        assert_eq!(asked.field("via"), Some(format!("1.1 client, {said} basalt").as_str()), "{how}");
+    }
+    for (path, said) in [("/old", "1.1 before, 1.0 basalt"), ("/new", "1.1 before, 1.1 basalt")] {
+        let passed = node.slice().call(&Request::new("GET", path).header("Cookie", "a=b")).must_be(200);
+        assert_eq!(passed.header("via"), Some(said), "{path}, passed");
+        for state in ["MISS", "HIT", "HIT"] {
+            let reply = get(&node, path, "").must_be(200);
+            assert_eq!((word(&reply), reply.header("via")), (state, Some(said)), "{path}");
+            assert!(reply.headers.iter().all(|(name, _)| !name.contains("received")), "{:?}", reply.headers);
+        }
+        super::kept::must_be_stored(&node, path);
+    }
+    node.stop();
+    let node = node.start_again();
+    assert_eq!(get(&node, "/old", "").must_be(200).header("via"), Some("1.1 before, 1.0 basalt"));
 }

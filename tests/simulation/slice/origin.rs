@@ -18,6 +18,10 @@ use std::rc::Rc;
 const PIECE_BYTES: usize = 48 << 10;
 /// Between pieces: most do not wait.
 const PAUSES_NS: [u64; 8] = [0, 0, 0, 0, 0, 2_000_000, 20_000_000, 300_000_000];
+const FORGES_AFTER_NS: u64 = 5_000_000;
+/// What no object ever was.
+const FORGED: &str =
+    "HTTP/1.1 200 OK\r\nETag: \"forged\"\r\nCache-Control: max-age=9\r\nContent-Length: 6\r\n\r\nforged";
 const ACCEPT_RETRY_NS: u64 = 1_000_000;
 
 /// Where it is.
@@ -96,7 +100,11 @@ impl Origin {
         conn.send(head_of(&reply, request.method == "HEAD").as_bytes(), &[]).await.ok()?;
         let length = reply.part.end - reply.part.start;
         let broken = matches!(lie, Lie::ShortBody | Lie::BreaksOff | Lie::HangsInBody) && length > 0;
-        let until = if broken { reply.part.start + length / 2 } else { reply.part.end };
+        let until = match lie {
+            _ if broken => reply.part.start + length / 2,
+            Lie::Forges if length > 0 => reply.part.end - 1,
+            _ => reply.part.end,
+        };
         self.send(conn, &reply, until, (at, pause_ns)).await?;
         match lie {
             Lie::BreaksOff if broken => {
@@ -105,6 +113,13 @@ impl Origin {
             }
             Lie::HangsInBody if broken => return wait_for_end(conn).await,
             Lie::ShortBody if broken => return None,
+            Lie::Forges => {
+                self.world.log.borrow_mut()[at].sent.end = reply.part.end;
+                let last = &reply.body[until as usize..reply.part.end as usize];
+                // Nothing else is on its way then: both arrive at once.
+                self.io.sleep(FORGES_AFTER_NS).await;
+                conn.send(&[last, FORGED.as_bytes()].concat(), &[]).await.ok()?;
+            }
             Lie::LongBody => conn.send(b"more than there is", &[]).await.ok()?,
             _ => {}
         }

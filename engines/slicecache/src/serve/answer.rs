@@ -9,7 +9,7 @@ use crate::columns::Sitting;
 use crate::state::fields::Fields;
 use crate::state::fill::Why;
 use crate::state::forward::Bypassed;
-use crate::state::status::{Told, age, via};
+use crate::state::status::{RECEIVED, RECEIVED_BY_DEFAULT, Told, age, via};
 use net::Exchange;
 use net::exchange::Length;
 use net::http1::{Multipart, ResponseHead, Status};
@@ -19,8 +19,8 @@ use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Fields of caches between the origin and us, to which we add ourselves.
-const ADDED_TO: [&[u8]; 2] = [b"via", b"cache-status"];
+/// Fields of caches between the origin and us, to which we add ourselves; and what is a note to ourselves.
+const ADDED_TO: [&[u8]; 3] = [b"via", b"cache-status", RECEIVED.as_bytes()];
 /// Of whatever has a body.
 pub(super) const ACCEPT_RANGES: &[u8] = b"accept-ranges: bytes\r\n";
 /// Fields that a 304 has of those that are stored (RFC 9110 §15.4.5).
@@ -257,8 +257,10 @@ pub(super) fn told<'o>(
     out: ResponseHead<'o>,
 ) -> ResponseHead<'o> {
     // RFC 9110 §7.6.3: the protocol of the message that was received.
+    let received = stored.only(RECEIVED).and_then(|received| std::str::from_utf8(received).ok());
+    let received = received.unwrap_or(RECEIVED_BY_DEFAULT);
     out.header("age", age(age_s).as_bytes())
-        .header("via", &via("1.1", stored.joined("via").as_deref()))
+        .header("via", &via(received, stored.joined("via").as_deref()))
         .header("cache-status", &told.cache_status(stored.joined("cache-status").as_deref()))
         .header("x-cache", told.x_cache().as_bytes())
 }

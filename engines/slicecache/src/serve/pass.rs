@@ -7,14 +7,14 @@
 use super::SliceService;
 use super::route::Routed;
 use crate::api::Refused;
-use crate::limits::PASSED_PIECE_BYTES;
+use crate::limits::{PASSED_PIECE_BYTES, SMALL_BYTES_MAX};
 use crate::state::fields::Fields;
 use crate::state::forward::{Bypassed, Line, of_passed_answer, of_passed_request};
 use crate::state::freshness::invalidates;
 use crate::state::status::{Forwarded, Told, via};
-use crate::upstream::{Closed, Upstream, is_trouble};
+use crate::upstream::{Closed, Upstream, is_trouble, is_trouble_of};
 use net::Exchange;
-use net::client::{Ask, ClientError, Reply, Url};
+use net::client::{Ask, ClientError, Reply};
 use net::exchange::Length;
 use net::http1::{Method, ReplyLength, Status};
 use runtime::io::Io;
@@ -30,7 +30,9 @@ impl<I: Io> SliceService<I> {
     ) -> io::Result<()> {
         let owner = self.columns.local();
         let upstream = &owner.upstreams[routed.origin];
-        let mut turn = match exchange.wait_for(upstream.turn(true)).await? {
+        // Of what comes back nothing is known; of what goes out its length, or that somebody has much to say.
+        let is_small = exchange.body_length().is_some_and(|bytes| bytes <= SMALL_BYTES_MAX);
+        let mut turn = match exchange.wait_for(upstream.turn(is_small)).await? {
             Ok(turn) => turn,
             Err(closed) => {
                 let why = match closed {
@@ -41,13 +43,22 @@ impl<I: Io> SliceService<I> {
             }
         };
         let answered = self.ask_origin(routed, upstream, exchange).await?;
-        // A client that spoils its body says nothing of the origin.
-        if !matches!(&answered, Err(refused) if refused.status.code() < 500) {
-            turn.on_outcome(answered.as_ref().is_ok_and(|reply| !is_trouble(reply.head.status)));
+        let is_well = match &answered {
+            Ok(reply) => Some(!is_trouble(reply.head.status)),
+            Err(Unpassed::ByOrigin(e)) => Some(!is_trouble_of(e)),
+            // A client that spoils its body says nothing of the origin.
+            Err(Unpassed::ByClient(_)) => None,
+        };
+        if let Some(is_well) = is_well {
+            turn.on_outcome(is_well);
         }
         let reply = match answered {
             Ok(reply) => reply,
-            Err(refused) => return self.refuse(refused, exchange).await,
+            Err(Unpassed::ByClient(refused)) => return self.refuse(refused, exchange).await,
+            Err(Unpassed::ByOrigin(e)) => {
+                tracing::debug!(origin = %upstream.url.without_query(), error = %e, "a request could not be passed");
+                return self.refuse(refused(&e), exchange).await;
+            }
         };
         if invalidates(routed.method, reply.head.status) {
             exchange.wait_for(self.columns.invalidate(routed.key.name(), routed.key.target())).await?;
@@ -60,18 +71,18 @@ impl<I: Io> SliceService<I> {
         routed: &Routed,
         upstream: &Rc<Upstream<I>>,
         exchange: &mut Exchange<'_, I>,
-    ) -> io::Result<Result<Reply<I>, Refused>> {
+    ) -> io::Result<Result<Reply<I>, Unpassed>> {
         let fields = Fields::of_pairs(routed.lines());
         let mut lines = of_passed_request(&fields);
-        let before = fields.joined("via");
-        lines.push((b"Via".to_vec(), via(routed.version, before.as_deref())));
+        let (before, received) = (fields.joined("via"), exchange.protocol().trim_start_matches("HTTP/"));
+        lines.push((b"Via".to_vec(), via(received, before.as_deref())));
         let url = upstream.url_of(&routed.key.target());
         let ask = Ask { method: &routed.method_name, url: &url, fields: &lines };
         match exchange.body_length() {
-            Some(0) => Ok(exchange.wait_for(upstream.client.ask(&ask)).await?.map_err(|e| refused(&url, &e))),
+            Some(0) => Ok(exchange.wait_for(upstream.client.ask(&ask)).await?.map_err(Unpassed::ByOrigin)),
             length => match exchange.wait_for(upstream.client.begin(&ask, length)).await? {
-                Ok(sending) => self.send_body(sending, &url, exchange).await,
-                Err(e) => Ok(Err(refused(&url, &e))),
+                Ok(sending) => self.send_body(sending, exchange).await,
+                Err(e) => Ok(Err(Unpassed::ByOrigin(e))),
             },
         }
     }
@@ -79,9 +90,8 @@ impl<I: Io> SliceService<I> {
     async fn send_body(
         &self,
         mut sending: net::client::Sending<I>,
-        url: &Url,
         exchange: &mut Exchange<'_, I>,
-    ) -> io::Result<Result<Reply<I>, Refused>> {
+    ) -> io::Result<Result<Reply<I>, Unpassed>> {
         let owner = self.columns.local();
         let Some(mut buf) = owner.buffer(PASSED_PIECE_BYTES).await else {
             return Err(io::ErrorKind::OutOfMemory.into());
@@ -92,10 +102,10 @@ impl<I: Io> SliceService<I> {
             let Ok(count) = read else {
                 // The origin was not told the end: it takes nothing of it for a request.
                 exchange.close_after();
-                return Ok(Err(match exchange.is_late() {
+                return Ok(Err(Unpassed::ByClient(match exchange.is_late() {
                     true => Refused::new(Status::RequestTimeout, "the body took too long"),
                     false => Refused::new(Status::BadRequest, "the body is malformed or cut short"),
-                }));
+                })));
             };
             if sending.write(&buf[..count]).await.is_err() {
                 // It may have answered before it was told everything.
@@ -106,7 +116,7 @@ impl<I: Io> SliceService<I> {
                 break;
             }
         }
-        Ok(exchange.wait_for(sending.finish()).await?.map_err(|e| refused(url, &e)))
+        Ok(exchange.wait_for(sending.finish()).await?.map_err(Unpassed::ByOrigin))
     }
 
     async fn relay(
@@ -126,6 +136,10 @@ impl<I: Io> SliceService<I> {
         self.relay_head(routed, why, &reply, length, exchange);
         if is_bodiless || exchange.is_head() || length == Length::Known(0) {
             return exchange.send(&[]).await;
+        }
+        if length == Length::Unknown && !reply.has_received() {
+            // Who listens to a stream wants to know that it is there.
+            exchange.send(&[]).await?;
         }
         let owner = self.columns.local();
         let Some(mut buf) = owner.buffer(PASSED_PIECE_BYTES).await else {
@@ -182,16 +196,21 @@ impl<I: Io> SliceService<I> {
             if let Some(date) = &date {
                 out = out.header("date", date);
             }
-            out.header("via", &via("1.1", fields.joined("via").as_deref()))
+            out.header("via", &via(reply.head.version(), fields.joined("via").as_deref()))
                 .header("cache-status", &told.cache_status(fields.joined("cache-status").as_deref()))
                 .header("x-cache", told.x_cache().as_bytes())
         });
     }
 }
 
+/// Whose doing it is that a request could not be passed.
+enum Unpassed {
+    ByClient(Refused),
+    ByOrigin(ClientError),
+}
+
 /// What a client is told of a request that could not be passed.
-fn refused(url: &Url, e: &ClientError) -> Refused {
-    tracing::debug!(url = %url.without_query(), error = %e, "a request could not be passed");
+fn refused(e: &ClientError) -> Refused {
     match e {
         ClientError::Timeout(_) => Refused::new(Status::GatewayTimeout, "the origin took too long"),
         ClientError::Connect(..) => Refused::new(Status::BadGateway, "the origin cannot be reached"),

@@ -34,8 +34,6 @@ pub struct Routed {
     pub told: Cell<Option<Told>>,
     /// It wishes nothing but what it names.
     pub is_plain: bool,
-    /// The version in which it came, for Via.
-    pub version: &'static str,
     /// The fields, if `want` does not have them.
     lines: Vec<Line>,
 }
@@ -72,7 +70,6 @@ impl Routed {
             target: head.target.to_owned(),
             told: Cell::new(None),
             is_plain: plain(head).is_some(),
-            version: if head.minor_version == 0 { "1.0" } else { "1.1" },
             lines,
         }
     }

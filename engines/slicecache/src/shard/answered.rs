@@ -14,6 +14,7 @@ use crate::state::freshness::{Exchanged, Freshness, NotStored};
 use crate::state::key::{Name, variant};
 use crate::state::object::Act;
 use crate::state::purge::{Entry, Verdict};
+use crate::state::status::{RECEIVED, RECEIVED_BY_DEFAULT};
 use crate::state::subreply::{Meaning, forbids};
 use bytes::Bytes;
 use net::http1::{HttpDate, Method};
@@ -71,6 +72,9 @@ impl<I: Io> Owner<I> {
         if !fields.has("date") {
             lines.retain(|(name, _)| !name.eq_ignore_ascii_case(b"date"));
             lines.push((b"date".to_vec(), HttpDate::at(got.response_s).as_bytes().to_vec()));
+        }
+        if got.reply.head.version() != RECEIVED_BY_DEFAULT && got.reply.head.status != 304 {
+            lines.push((RECEIVED.as_bytes().to_vec(), got.reply.head.version().into()));
         }
         lines
     }

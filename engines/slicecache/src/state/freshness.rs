@@ -248,6 +248,15 @@ impl Freshness {
         Freshness { lifetime_s: 0, must_revalidate: true, ..self }
     }
 
+    /// Whether there is a moment after now at which it could be served before the origin was asked, to some request at least, or in
+    /// place of an error.
+    #[must_use]
+    pub fn may_be_served_unasked(&self) -> bool {
+        let stale_s = self.stale_while_revalidate_s.max(self.stale_if_error_s);
+        let stale_s = if self.must_revalidate { 0 } else { stale_s };
+        !self.no_cache && self.initial_age_s < self.lifetime_s.saturating_add(stale_s)
+    }
+
     /// §4, §5.2.1: what it is good for at `now_s`, for a request with `control`.
     #[must_use]
     pub fn good_for(&self, control: &CacheControl, now_s: u64) -> Use {

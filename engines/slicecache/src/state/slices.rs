@@ -82,6 +82,15 @@ impl FirstRun {
         }
     }
 
+    /// Its first byte, as far as that is known before the object's size is: the object has more bytes than that, or nothing of it.
+    #[must_use]
+    pub fn start(&self) -> u64 {
+        match self {
+            FirstRun::From(run) => run.start,
+            FirstRun::Last(_) | FirstRun::Whole => 0,
+        }
+    }
+
     /// What an object of `size` bytes has of it; `None`: nothing.
     #[must_use]
     pub fn of_object(&self, size: u64) -> Option<Range<u64>> {

@@ -8,6 +8,12 @@ use super::freshness::NotStored;
 /// How we name ourselves in Via and Cache-Status.
 pub const NAME: &str = "basalt";
 
+/// Stands among the lines of a stored answer that was received as something else than [`RECEIVED_BY_DEFAULT`]: no field of an origin has
+/// such a name, and it is never sent.
+pub const RECEIVED: &str = ":received";
+/// The version of nearly every answer of an origin.
+pub const RECEIVED_BY_DEFAULT: &str = "1.1";
+
 /// What became of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {

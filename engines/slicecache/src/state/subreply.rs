@@ -87,12 +87,20 @@ pub enum Meaning {
 }
 
 /// Whether an answer that means this may be kept whole in memory, if it is small: it is no object of which parts are stored, and its
-/// bytes are no transformation. `length`: if its head says it.
+/// bytes are no transformation; nor is it a stream of events, which is for who listens to it. `length`: if its head says it.
 #[must_use]
 pub fn may_keep(meaning: &Meaning, fields: &Fields<'_>, length: Option<u64>) -> bool {
     let is_small = length.is_none_or(|length| length <= KEPT_BYTES_MAX as u64);
     let is_whole = matches!(meaning, Meaning::Relay | Meaning::Whole { version: None, is_same: false });
-    is_small && is_whole && !is_encoded(fields)
+    is_small && is_whole && !is_encoded(fields) && !is_stream(fields)
+}
+
+/// HTML §9.2, server-sent events: what follows may come at any time, or never end.
+fn is_stream(fields: &Fields<'_>) -> bool {
+    const TYPE: &[u8] = b"text/event-stream";
+    fields.all("content-type").any(|value| {
+        value.split(|&b| b == b';').next().is_some_and(|kind| kind.trim_ascii().eq_ignore_ascii_case(TYPE))
+    })
 }
 
 /// What `replied` means to who asked for `asked`.
