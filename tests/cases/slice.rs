@@ -19,6 +19,7 @@ mod poison;
 mod random;
 mod rfc9111;
 mod secure;
+mod stuck;
 mod upkeep;
 mod whole;
 
