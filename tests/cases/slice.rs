@@ -17,6 +17,7 @@ mod origins;
 mod passed;
 mod poison;
 mod random;
+mod retries;
 mod rfc9111;
 mod secure;
 mod stuck;
