@@ -12,6 +12,7 @@ use crate::state::ranges::Answer;
 use crate::state::status::Told;
 use bytes::Bytes;
 use net::http1::{Method, Status};
+use runtime::call::Kind;
 use runtime::metrics::Snapshot;
 use runtime::resident::Resident;
 use runtime::tier::{Digest, Object, Pinned};
@@ -40,8 +41,8 @@ pub enum Request {
     Open(Reader, Arc<Ask>),
     /// What comes next for a reader, who has sent so many bytes of what it was given.
     Next(Reader, u64),
-    /// A reader is gone.
-    Leave(Reader),
+    /// These readers are gone.
+    Leave(Vec<Reader>),
     /// What was given of a slice in the tier could not be read.
     Lost(Reader, Digest),
     /// An answer to an unsafe method said that what is stored of this name no longer holds (RFC 9111 §4.4).
@@ -58,6 +59,24 @@ pub enum Request {
     Health(usize, bool),
     /// Counts, for the ops listener.
     Scrape,
+}
+
+impl Request {
+    /// How soon it is answered.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        match self {
+            // They wait for an origin, or for the disk.
+            Request::Open(..) | Request::Next(..) | Request::Invalidate(_) | Request::Order(_) => Kind::Long,
+            Request::Leave(_)
+            | Request::Lost(..)
+            | Request::Disown(_)
+            | Request::Apply(_)
+            | Request::Known
+            | Request::Health(..)
+            | Request::Scrape => Kind::Prompt,
+        }
+    }
 }
 
 /// The owner's answer.

@@ -1,17 +1,22 @@
 //! The owners of all columns, as seen from one: requests go to the owner of their object, directly or through the mesh.
 //!
-//! Called by `serve`. Invariant: a reader's owner hears that it is over, or of its leaving.
+//! Called by `serve`. Invariants
+//! 1. A reader's owner hears that it is over, or of its leaving.
+//! 2. What is told arrives: it waits for its turn for as long as that takes, and no request that waits for an origin takes that.
+
+mod leaving;
 
 use crate::api::{Ask, Opened, Refused, Reply, Request, Step};
-use crate::limits::{MEMORY_RETRY_NS, MEMORY_TRIES_MAX};
+use crate::limits::{PURGES_WAITING_MAX, SITTING_MAX};
 use crate::live::shard_of;
 use crate::planted::{self, Bug};
 use crate::shard::{Owner, PURGE_SHARD};
-use crate::state::fill::{Reader, Why};
+use crate::state::fill::Reader;
 use crate::state::key::Name;
 use crate::state::purge::{Names, Numbered, Purge};
+use leaving::Leaving;
 use net::http1::Status;
-use runtime::call::{CallBusy, Caller, Letter, Respond};
+use runtime::call::{Caller, Letter, Respond};
 use runtime::io::Io;
 use runtime::mesh::Port;
 use runtime::metrics::Snapshot;
@@ -35,6 +40,9 @@ pub struct Columns<I: Io> {
     caller: Caller<Request, Reply>,
     next_reader: Cell<u32>,
     readers: RefCell<BTreeSet<Reader>>,
+    /// By column.
+    leaving: RefCell<Vec<Leaving>>,
+    purging: Cell<usize>,
     me: Weak<Columns<I>>,
 }
 
@@ -49,8 +57,8 @@ impl<I: Io> Columns<I> {
         assert!(map.columns() <= 1 << (32 - COUNT_BITS), "{} columns", map.columns());
         let answering = owner.clone();
         let handle = move |request, respond: Respond<Request, Reply>| match request {
-            Request::Leave(reader) => {
-                answering.leave(reader);
+            Request::Leave(readers) => {
+                readers.into_iter().for_each(|reader| answering.leave(reader));
                 respond.answer(Reply::Noted);
             }
             Request::Lost(reader, digest) => {
@@ -62,11 +70,16 @@ impl<I: Io> Columns<I> {
                 respond.answer(Reply::Noted);
             }
             request => {
+                // It may leave before its task has begun.
+                if let Request::Open(reader, _) = &request {
+                    answering.expect(*reader);
+                }
                 let owner = answering.clone();
                 answering.spawn("slice-owner", async move { respond.answer(answer(&owner, request).await) });
             }
         };
         let (caller, inbox) = Caller::connect(port, handle);
+        let leaving = RefCell::new((0..map.columns()).map(|_| Leaving::default()).collect());
         let columns = Rc::new_cyclic(|me| Columns {
             here,
             map,
@@ -74,6 +87,8 @@ impl<I: Io> Columns<I> {
             caller,
             next_reader: Cell::new(0),
             readers: RefCell::default(),
+            leaving,
+            purging: Cell::new(0),
             me: me.clone(),
         });
         (columns, inbox)
@@ -93,10 +108,10 @@ impl<I: Io> Columns<I> {
             return Ok(());
         }
         for numbered in self.owner.read_purges().await? {
-            self.tell_all(Arc::new(numbered)).await?;
+            self.tell_all(&Arc::new(numbered)).await;
         }
         for column in 0..self.map.columns() {
-            self.ask(column, || Request::Known).await;
+            self.ask(column, Request::Known).await;
         }
         Ok(())
     }
@@ -104,30 +119,34 @@ impl<I: Io> Columns<I> {
     /// Purges: on every column and on stable storage when this returns.
     ///
     /// # Errors
-    /// It is not: nothing was purged.
+    /// It could not be written down: nothing was purged.
     pub async fn purge(&self, purge: Purge) -> Result<(), String> {
+        if self.purging.get() >= PURGES_WAITING_MAX {
+            return Err("too many purges wait to be written down".to_owned());
+        }
+        self.purging.set(self.purging.get() + 1);
         let me = self.me.upgrade().expect("it is being called");
         let (done, outcome) = Oneshot::new();
         // A task of its own: a client that goes away must not leave it half told.
         self.owner.spawn("slice-purge", async move {
             let column = me.map.owner(PURGE_SHARD);
-            done.set(match me.ask(column, || Request::Order(purge.clone())).await {
-                Some(Reply::Ordered(Ok(numbered))) => me.tell_all(numbered).await,
-                Some(Reply::Ordered(Err(why))) => Err(why),
-                _ => Err("too many requests wait for another column".to_owned()),
-            });
+            let Reply::Ordered(ordered) = me.ask(column, Request::Order(purge)).await else {
+                unreachable!("an order has its own reply")
+            };
+            if let Ok(numbered) = &ordered {
+                me.tell_all(numbered).await;
+            }
+            me.purging.set(me.purging.get() - 1);
+            done.set(ordered.map(drop));
         });
         outcome.await
     }
 
-    async fn tell_all(&self, numbered: Arc<Numbered>) -> Result<(), String> {
+    async fn tell_all(&self, numbered: &Arc<Numbered>) {
         let columns = if planted::is(Bug::PurgeOnOneColumn) { 1 } else { self.map.columns() };
         for column in 0..columns {
-            if self.ask(column, || Request::Apply(numbered.clone())).await.is_none() {
-                return Err(format!("column {column} has not heard of it"));
-            }
+            self.ask(column, Request::Apply(numbered.clone())).await;
         }
-        Ok(())
     }
 
     /// What is stored of an object no longer holds.
@@ -137,12 +156,12 @@ impl<I: Io> Columns<I> {
         // A task of its own, as a purge is.
         self.owner.spawn("slice-invalidate", async move {
             let column = me.map.owner(shard_of(&name));
-            let reply = me.ask(column, || Request::Invalidate(name)).await;
-            if matches!(reply, Some(Reply::Invalidated(true))) {
+            let reply = me.ask(column, Request::Invalidate(name)).await;
+            if matches!(reply, Reply::Invalidated(true)) {
                 let purge = Purge { names: Names::Target(target), is_soft: false };
                 if let Err(why) = me.purge(purge).await {
                     tracing::warn!(%why, "what an unsafe method changed may be served again after the next start");
-                    me.ask(column, || Request::Disown(name)).await;
+                    me.ask(column, Request::Disown(name)).await;
                 }
             }
             done.set(());
@@ -154,7 +173,7 @@ impl<I: Io> Columns<I> {
     pub async fn scrape(&self) -> Vec<Snapshot> {
         let mut snapshots = Vec::with_capacity(self.map.columns());
         for column in 0..self.map.columns() {
-            if let Some(Reply::Snapshot(snapshot)) = self.ask(column, || Request::Scrape).await {
+            if let Reply::Snapshot(snapshot) = self.ask(column, Request::Scrape).await {
                 snapshots.push(*snapshot);
             }
         }
@@ -181,20 +200,30 @@ impl<I: Io> Columns<I> {
         self.map.columns()
     }
 
-    /// Asks a column; waits while too much is under way. `None`: for too long.
-    pub(crate) async fn ask(&self, column: usize, request: impl Fn() -> Request) -> Option<Reply> {
-        if column == self.here {
-            return Some(answer(&self.owner, request()).await);
+    /// Asks a column. It waits for its turn to do so, which comes: for what is prompt soon, for what waits for an origin when others
+    /// have waited long enough.
+    pub(crate) async fn ask(&self, column: usize, request: Request) -> Reply {
+        match column == self.here {
+            true => answer(&self.owner, request).await,
+            false => self.caller.call_in_turn(request.kind(), column, request).await,
         }
-        let mut request = request();
-        for _ in 0..MEMORY_TRIES_MAX {
-            match self.caller.call(column, request) {
-                Ok(reply) => return Some(reply.await),
-                Err(CallBusy(back)) => request = back,
+    }
+
+    /// A reader of another column's object is gone. Its number is free only when the owner knows.
+    fn tell_left(&self, column: usize, reader: Reader) {
+        if !self.leaving.borrow_mut()[column].add(reader) {
+            return;
+        }
+        let me = self.me.upgrade().expect("it is being called");
+        self.owner.spawn("slice-leave", async move {
+            loop {
+                let next = me.leaving.borrow_mut()[column].next();
+                let Some(left) = next else { return };
+                me.ask(column, Request::Leave(left.clone())).await;
+                let mut readers = me.readers.borrow_mut();
+                left.iter().for_each(|reader| _ = readers.remove(reader));
             }
-            self.owner.io.sleep(MEMORY_RETRY_NS).await;
-        }
-        None
+        });
     }
 }
 
@@ -203,8 +232,8 @@ async fn answer<I: Io>(owner: &Rc<Owner<I>>, request: Request) -> Reply {
         Request::Open(reader, ask) => Reply::Opened(owner.open(reader, ask).await),
         Request::Next(reader, taken) => Reply::Step(owner.next(reader, taken).await),
         Request::Order(purge) => Reply::Ordered(owner.write_purge(purge).await.map(Arc::new)),
-        Request::Leave(reader) => {
-            owner.leave(reader);
+        Request::Leave(readers) => {
+            readers.into_iter().for_each(|reader| owner.leave(reader));
             Reply::Noted
         }
         Request::Lost(reader, digest) => {
@@ -243,19 +272,20 @@ pub struct Sitting<I: Io> {
 impl<I: Io> Sitting<I> {
     /// What to answer.
     pub async fn open(&mut self, ask: &Arc<Ask>) -> Opened {
+        let (reader, columns) = (self.reader, &self.columns);
+        if columns.readers.borrow().len() > SITTING_MAX {
+            let why = "too many requests wait for another column";
+            return Opened::Refused(Refused::new(Status::ServiceUnavailable, why));
+        }
         self.is_over = false;
-        let reader = self.reader;
-        let opened = if self.column == self.columns.here {
-            self.columns.owner.open(reader, ask.clone()).await
+        let opened = if self.column == columns.here {
+            columns.owner.expect(reader);
+            columns.owner.open(reader, ask.clone()).await
         } else {
             // Boxed, as all that is rare or long on this way: a request moves its whole future several times.
-            match Box::pin(self.columns.ask(self.column, || Request::Open(reader, ask.clone()))).await {
-                Some(Reply::Opened(opened)) => opened,
-                Some(_) => unreachable!("an open has its own reply"),
-                None => {
-                    let why = "too many requests wait for another column";
-                    Opened::Refused(Refused::new(Status::ServiceUnavailable, why))
-                }
+            match Box::pin(columns.ask(self.column, Request::Open(reader, ask.clone()))).await {
+                Reply::Opened(opened) => opened,
+                _ => unreachable!("an open has its own reply"),
             }
         };
         self.is_over = !matches!(&opened, Opened::Answer(head) if head.is_read());
@@ -265,10 +295,8 @@ impl<I: Io> Sitting<I> {
     /// What comes next, once `taken` bytes of what was given before are sent.
     pub async fn next(&mut self, taken: u64) -> Step {
         let reader = self.reader;
-        let step = match self.columns.ask(self.column, || Request::Next(reader, taken)).await {
-            Some(Reply::Step(step)) => step,
-            Some(_) => unreachable!("a next has its own reply"),
-            None => return Step::Ended(Why::Failed),
+        let Reply::Step(step) = self.columns.ask(self.column, Request::Next(reader, taken)).await else {
+            unreachable!("a next has its own reply")
         };
         self.is_over = matches!(step, Step::Done | Step::Ended(_));
         step
@@ -277,26 +305,19 @@ impl<I: Io> Sitting<I> {
     /// What was given of a file could not be read.
     pub async fn lost(&self, digest: Digest) {
         let reader = self.reader;
-        self.columns.ask(self.column, || Request::Lost(reader, digest)).await;
+        self.columns.ask(self.column, Request::Lost(reader, digest)).await;
     }
 }
 
 impl<I: Io> Drop for Sitting<I> {
     fn drop(&mut self) {
-        let (columns, column, reader) = (self.columns.clone(), self.column, self.reader);
-        if self.is_over {
-            columns.readers.borrow_mut().remove(&reader);
-        } else if column == columns.here {
-            columns.owner.leave(reader);
-            columns.readers.borrow_mut().remove(&reader);
-        } else {
-            let owner = columns.owner.clone();
-            owner.spawn("slice-leave", async move {
-                // Its number is free only when the owner knows.
-                if columns.ask(column, || Request::Leave(reader)).await.is_some() {
-                    columns.readers.borrow_mut().remove(&reader);
-                }
-            });
+        let (columns, column, reader) = (&self.columns, self.column, self.reader);
+        if !self.is_over && column != columns.here {
+            return columns.tell_left(column, reader);
         }
+        if !self.is_over {
+            columns.owner.leave(reader);
+        }
+        columns.readers.borrow_mut().remove(&reader);
     }
 }

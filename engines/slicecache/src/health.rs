@@ -37,8 +37,7 @@ impl<I: Io> Columns<I> {
 
     async fn tell_health(&self, origin: usize, is_up: bool) {
         for column in 0..self.count() {
-            // A column that is too busy to hear it goes on as before, and hears of the next change.
-            self.ask(column, || Request::Health(origin, is_up)).await;
+            self.ask(column, Request::Health(origin, is_up)).await;
         }
     }
 

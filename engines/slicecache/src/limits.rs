@@ -26,6 +26,13 @@ pub const AHEAD_SLICES_MAX: usize = SUBREQUESTS_MAX as usize;
 /// Readers of one object at a time; one more is told "busy".
 pub const READERS_MAX: usize = 65_535;
 
+/// Readers whose clients one column has, those that have left and whose owner has not heard of it among them: more than it has requests.
+/// One more is told "busy".
+pub const SITTING_MAX: usize = 65_536;
+
+/// Readers of whose leaving an owner is told at a time.
+pub const LEAVES_AT_ONCE: usize = 64;
+
 /// Requests that wait for a connection to one origin.
 pub const TURNS_WAITING_MAX: usize = 4096;
 
@@ -54,7 +61,7 @@ pub const OBJECTS_MAX: usize = 8192;
 /// Objects of which a column remembers on which fields their answers depend.
 pub const VARIES_MAX: usize = 65_536;
 
-/// How often, and after how long a wait each, memory is asked for again, and a full lane to another column: ten seconds in all.
+/// How often, and after how long a wait each, memory is asked for again: ten seconds in all.
 pub const MEMORY_TRIES_MAX: usize = 5000;
 /// See [`MEMORY_TRIES_MAX`].
 pub const MEMORY_RETRY_NS: u64 = 2_000_000;
@@ -109,6 +116,9 @@ pub const PURGE_NAME_BYTES_MAX: usize = 8 << 10;
 
 /// Purges that are told apart; beyond it the oldest half becomes one purge of everything before it.
 pub const PURGE_RULES_MAX: usize = 65_536;
+
+/// Purges of one column's clients, gone or not, that are not yet on stable storage and known everywhere; one more is told "busy".
+pub const PURGES_WAITING_MAX: usize = 4096;
 
 /// Objects of which what is stored is not believed, since it could be neither deleted nor purged; beyond it nothing that is stored
 /// is.

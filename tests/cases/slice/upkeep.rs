@@ -17,14 +17,14 @@ fn metrics(node: &Node) -> Exposition {
 }
 
 /// Of all series, or of those with a label of this value.
-fn metric(node: &Node, name: &str, label: &str) -> u64 {
+pub(super) fn metric(node: &Node, name: &str, label: &str) -> u64 {
     let is_wanted = |labels: &tests::exposition::Labels| {
         label.is_empty() || labels.iter().any(|(_, value)| value == label)
     };
     metrics(node).sum(name, is_wanted) as u64
 }
 
-fn within(what: &str, holds: impl Fn() -> bool) {
+pub(super) fn within(what: &str, holds: impl Fn() -> bool) {
     let begin = Instant::now();
     while !holds() {
         assert!(begin.elapsed() < Duration::from_secs(20), "{what}");

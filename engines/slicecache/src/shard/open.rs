@@ -42,9 +42,13 @@ impl<I: Io> Drop for Opening<'_, I> {
 }
 
 impl<I: Io> Owner<I> {
-    /// What a request is answered. It ends early with `Pass` when its reader has left: nobody hears of that.
-    pub async fn open(&self, reader: Reader, ask: Arc<Ask>) -> Opened {
+    /// A reader is about to open: from here on it may leave.
+    pub fn expect(&self, reader: Reader) {
         self.readers.borrow_mut().insert(reader, Place::Opening(false));
+    }
+
+    /// What a request is answered whose reader is expected. It ends early with `Pass` when that has left: nobody hears of that.
+    pub async fn open(&self, reader: Reader, ask: Arc<Ask>) -> Opened {
         let opening = Opening { owner: self, reader };
         self.learning.until(|| self.knows_purges.get()).await;
         let live = self.find(&ask).await;

@@ -1,7 +1,7 @@
 //! Readers under way: what comes next for them, from memory as it comes or from the tier; how they leave. Called by `columns`.
 
 use super::{Owner, Place};
-use crate::api::Step;
+use crate::api::{Opened, Step};
 use crate::limits::{MEMORY_RETRY_NS, MEMORY_TRIES_MAX};
 use crate::live::{Live, State};
 use crate::state::fill::{Next, Reader, Source, Why};
@@ -211,7 +211,9 @@ impl<I: Io> Owner<I> {
         {
             let state = &mut *live.state.borrow_mut();
             self.readers.borrow_mut().remove(&reader);
-            if state.waiting.remove(&reader).is_some() {
+            if let Some(waits) = state.waiting.remove(&reader) {
+                // Its request may come from another column, and stays there until it is answered.
+                waits.give.set(Opened::Pass);
                 state.object.on_left(reader);
             }
             let mut effects = Vec::new();

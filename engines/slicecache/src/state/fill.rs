@@ -17,11 +17,13 @@
 //! 5. When the version ends, everybody who reads it ends, and nothing of it is left.
 
 mod fetching;
+mod here;
 mod reading;
 mod wants;
 
 use super::slices::Slices;
 use crate::limits::{AHEAD_SLICES_MAX, RESPONSE_BYTES_MAX};
+use here::Here;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
 use wants::Wants;
@@ -118,6 +120,8 @@ pub struct Fill {
     ahead_max: usize,
     /// Those that are not missing.
     slots: BTreeMap<u64, Slot>,
+    /// Those that are held or whole.
+    here: Here,
     /// Those in memory: coming and whole.
     buffered: BTreeSet<u64>,
     readers: BTreeMap<Reader, Reading>,
@@ -141,9 +145,9 @@ impl Fill {
         let ahead_max = runs_max.min(AHEAD_SLICES_MAX).min(in_memory.saturating_sub(1));
         let slots: BTreeMap<u64, Slot> = held.into_iter().map(|slice| (slice, Slot::Held)).collect();
         assert!(runs_max > 0 && slots.keys().all(|slice| *slice < slices.count()));
-        let (readers, runs) = (BTreeMap::new(), BTreeMap::new());
+        let (here, readers, runs) = (slots.keys().copied().collect(), BTreeMap::new(), BTreeMap::new());
         let (buffered, waiting, wants) = (BTreeSet::new(), BTreeSet::new(), Wants::default());
-        Fill { slices, runs_max, ahead_max, slots, buffered, readers, waiting, runs, wants, next_fetch }
+        Fill { slices, runs_max, ahead_max, slots, here, buffered, readers, waiting, runs, wants, next_fetch }
     }
 
     /// The slices.
@@ -181,6 +185,7 @@ impl Fill {
     pub fn on_lost(&mut self, slice: u64, effects: &mut Vec<Effect>) {
         if self.slots.get(&slice) == Some(&Slot::Held) {
             self.slots.remove(&slice);
+            self.here.remove(slice);
             self.wants.file(slice, true);
             self.pump(effects);
         }
@@ -212,6 +217,7 @@ impl Fill {
 
     fn forget(&mut self, slice: u64, effects: &mut Vec<Effect>) {
         self.slots.remove(&slice);
+        self.here.remove(slice);
         self.buffered.remove(&slice);
         self.wants.file(slice, true);
         effects.push(Effect::Forget(slice));

@@ -1,5 +1,6 @@
 //! The invariants of `fill`, all of them, from its maps. Called after each event where debug assertions are on.
 
+use super::here::Here;
 use super::{Fill, Slot};
 
 pub fn check(fill: &Fill) {
@@ -27,6 +28,8 @@ fn runs(fill: &Fill) {
 fn memory(fill: &Fill) {
     let in_memory = fill.slots.iter().filter(|(_, slot)| **slot != Slot::Held).map(|(slice, _)| slice);
     assert!(in_memory.eq(fill.buffered.iter()));
+    let here = fill.slots.iter().filter(|(_, slot)| matches!(slot, Slot::Held | Slot::Whole { .. }));
+    assert_eq!(here.map(|(slice, _)| *slice).collect::<Here>(), fill.here);
     assert!(fill.wants.is_filed_right(|slice| !fill.slots.contains_key(&slice)));
     if let Some((0, slice)) = fill.wants.first() {
         let is_full = fill.runs.len() == fill.runs_max;

@@ -28,6 +28,7 @@ impl Fill {
         for slice in self.slices.holding(&(from..at)) {
             if self.slices.bytes(slice).end <= at {
                 self.slots.insert(slice, Slot::Whole { is_storing: true });
+                self.here.add(slice);
                 self.wants.trust(slice);
                 effects.push(Effect::Store(slice));
             }

@@ -1,26 +1,42 @@
 //! The readers' side of `fill`: who reads what, what there is for them, where they stand, who is woken.
 
-use super::{Busy, Effect, Fill, Next, Reader, Reading, Slot, Source};
+use super::{Busy, Effect, Fill, Next, Reader, Reading, Run, Slot, Source};
 use crate::limits::READERS_MAX;
-use std::collections::BTreeSet;
 use std::ops::Range;
 
 impl Fill {
     /// Of the slices that `parts` need: how many are held or in memory, and how many there are.
     #[must_use]
     pub fn counts(&self, parts: &[Range<u64>]) -> (u64, u64) {
-        let needed: BTreeSet<u64> = parts.iter().flat_map(|part| self.slices.holding(part)).collect();
-        let here = needed
-            .iter()
-            .filter(|slice| matches!(self.slots.get(slice), Some(Slot::Held | Slot::Whole { .. })));
-        (here.count() as u64, needed.len() as u64)
+        let is_here = |slot: &&Slot| matches!(slot, Slot::Held | Slot::Whole { .. });
+        let each = |some: Range<u64>| self.slots.range(some).filter(|(_, slot)| is_here(slot)).count() as u64;
+        let needed = self.needed(parts);
+        let here = needed.iter().map(|some| self.here.count(some.clone(), each)).sum();
+        (here, needed.iter().map(|some| some.end - some.start).sum())
     }
 
     /// Whether a slice that `parts` need is on its way already.
     #[must_use]
     pub fn any_comes(&self, parts: &[Range<u64>]) -> bool {
-        let mut needed = parts.iter().flat_map(|part| self.slices.holding(part));
-        needed.any(|slice| matches!(self.slots.get(&slice), Some(Slot::Coming(_))))
+        let comes = |run: &Run| self.slices.holding(&(run.at..run.bytes.end));
+        let needs = |coming: Range<u64>| {
+            parts.iter().map(|part| self.slices.holding(part)).any(|needed| overlap(&needed, &coming))
+        };
+        self.runs.values().map(comes).any(needs)
+    }
+
+    /// The slices that `parts` need, each once.
+    fn needed(&self, parts: &[Range<u64>]) -> Vec<Range<u64>> {
+        let mut of_parts: Vec<Range<u64>> = parts.iter().map(|part| self.slices.holding(part)).collect();
+        of_parts.sort_unstable_by_key(|slices| slices.start);
+        let mut needed: Vec<Range<u64>> = Vec::with_capacity(of_parts.len());
+        for slices in of_parts {
+            match needed.last_mut() {
+                Some(last) if slices.start <= last.end => last.end = last.end.max(slices.end),
+                _ => needed.push(slices),
+            }
+        }
+        needed
     }
 
     /// The slice that holds all of a range and is in the tier.
@@ -141,4 +157,8 @@ impl Fill {
             effects.push(Effect::Wake(reader));
         }
     }
+}
+
+fn overlap(a: &Range<u64>, b: &Range<u64>) -> bool {
+    a.start < b.end && b.start < a.end
 }

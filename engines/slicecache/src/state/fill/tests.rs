@@ -4,8 +4,9 @@
 
 use super::super::slices::SliceSize;
 use super::*;
-use crate::limits::{READERS_MAX, SLICE_BYTES_MIN};
+use crate::limits::{READERS_MAX, SLICE_BYTES_MIN, SLICES_MAX};
 use proptest::prelude::*;
+use std::time::{Duration, Instant};
 
 const S: u64 = SLICE_BYTES_MIN;
 
@@ -120,6 +121,35 @@ fn a_slice_that_is_lost_is_fetched_again() {
     assert_eq!(fill.next(1), Next::Bytes(0, 5..S, Source::Tier));
     assert_eq!(of(|e| fill.on_lost(0, e)), [Effect::Start(9, 0..S)]);
     assert_eq!((fill.next(1), fill.counts(&[0..1, S..S + 1])), (Next::Wait, (1, 2)));
+}
+
+/// What is needed of an answer, slice by slice.
+fn one_by_one(fill: &Fill, parts: &[Range<u64>]) -> ((u64, u64), bool) {
+    let needed: BTreeSet<u64> = parts.iter().flat_map(|part| fill.slices.holding(part)).collect();
+    let slots = || needed.iter().filter_map(|slice| fill.slots.get(slice));
+    let here = slots().filter(|slot| matches!(slot, Slot::Held | Slot::Whole { .. })).count();
+    ((here as u64, needed.len() as u64), slots().any(|slot| matches!(slot, Slot::Coming(_))))
+}
+
+#[test]
+fn an_answer_costs_the_same_whatever_slices_its_origin_claims_and_however_many_are_held() {
+    let slices = Slices::new(SLICES_MAX * S, SliceSize::Fixed(S));
+    let held = SLICES_MAX / 2..SLICES_MAX / 2 + (1 << 20);
+    for held in [0..0, held] {
+        let count = held.end - held.start;
+        let mut fill = Fill::new(slices, 4, held, 0);
+        fill.read(1, vec![S..slices.size], &mut Vec::new()).expect("few");
+        let parts = [5..slices.size - 5, 0..1, 7 * S..slices.size];
+        let ask = |_| {
+            let begin = Instant::now();
+            assert_eq!(fill.counts(&parts), (count, SLICES_MAX));
+            assert!(fill.any_comes(&parts) && !fill.any_comes(&[0..S, 5 * S..slices.size]));
+            begin.elapsed()
+        };
+        // Others work on this machine too.
+        let took = (0..5).map(ask).min().expect("five");
+        assert!(took < Duration::from_millis(5), "{took:?}");
+    }
 }
 
 #[test]
@@ -367,6 +397,7 @@ fn play(fill: &mut Fill, world: &mut World, steps: Vec<Step>, size: u64, runs_ma
                     at(a).min(at(b))..at(a).max(at(b)) + 1
                 };
                 let parts: Vec<Range<u64>> = ends.into_iter().map(part).collect();
+                assert_eq!((fill.counts(&parts), fill.any_comes(&parts)), one_by_one(fill, &parts));
                 world.readers.insert(reader, parts.clone().into());
                 world.apply(of(|e| fill.read(reader, parts, e).expect("few")), runs_max);
             }
