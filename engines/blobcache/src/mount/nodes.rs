@@ -346,7 +346,7 @@ impl<I: Io> Owner<I> {
         let opens = &mut *nodes.opens.borrow_mut();
         let is_known = match version {
             Some(version) => opens.has_backing(node, version),
-            None => is_packed || opens.at(now_ns).source(node).is_some(),
+            None => !opens.is_making(node) && (is_packed || opens.at(now_ns).source(node).is_some()),
         };
         if !is_known {
             return None;
@@ -357,7 +357,8 @@ impl<I: Io> Owner<I> {
             Decided::Backed(id) => OpenAs::Backed(id),
             Decided::MakeBacking | Decided::Wait => unreachable!("it has what it needs"),
         };
-        assert!(stale.is_none(), "an id of the file as it is is not stale");
+        // Of a file that is gone: what the handle will be read from was opened before.
+        nodes.close(stale);
         nodes.inodes.borrow_mut().open(node);
         Some(opened)
     }
