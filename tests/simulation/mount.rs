@@ -2,6 +2,7 @@
 //! is the tier, the engine and its HTTP listener, by which blobs come and go.
 
 mod opens;
+mod sizes;
 
 use crate::boot::{self, blob_addr};
 use crate::client::{Client, Reply as Answered};

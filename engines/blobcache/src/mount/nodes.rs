@@ -8,6 +8,7 @@
 //! 2. A node whose unverified bytes the kernel was given turns into a verified one when its fetch ends well, and is retired when
 //!    it does not: the next lookup gets another node, whose page cache is empty.
 //! 3. A handle that is open when its blob is deleted can be read to its end: what it is read from is opened before.
+//! 4. What a node is read from has the node's size: one that an origin gave another size than the blob has is not read.
 
 pub use super::inodes::nodes_within;
 
@@ -339,7 +340,7 @@ impl<I: Io> Owner<I> {
 
     /// A handle, if nothing has to be found out for it.
     fn open_now(&self, nodes: &Nodes<I>, node: u64, passthrough: bool, now_ns: u64) -> Option<OpenAs> {
-        let inode = nodes.usable(node).ok().filter(|inode| !inode.is_unverified)?;
+        let inode = nodes.usable(node).ok().filter(|inode| !inode.is_unverified && self.fits(inode))?;
         let file = self.tier.file(&inode.digest);
         let is_packed = file.is_none() && self.tier.whole_size(&inode.digest).is_some();
         let version = file.filter(|_| passthrough).map(|(_, version)| version);
@@ -375,6 +376,10 @@ impl<I: Io> Owner<I> {
             if inode.is_unverified {
                 self.settle(nodes, node)?;
             }
+            if !self.fits(&inode) {
+                nodes.retire(node, self.io().now_ns());
+                return Err(Failure::Stale);
+            }
             let file = self.tier.file(&inode.digest).filter(|_| passthrough);
             let version = file.as_ref().map(|&(_, version)| version);
             let (decided, stale) = nodes.opens.borrow_mut().at(self.io().now_ns()).open(node, version);
@@ -395,7 +400,7 @@ impl<I: Io> Owner<I> {
                 }
                 Decided::Cached => {
                     nodes.inodes.borrow_mut().open(node);
-                    if let Err(failure) = self.find_source(nodes, node, &inode.digest, until_ns).await {
+                    if let Err(failure) = self.find_source(nodes, node, &inode, until_ns).await {
                         nodes.release(node, self.io().now_ns());
                         return Err(failure);
                     }
@@ -410,15 +415,21 @@ impl<I: Io> Owner<I> {
         &self,
         nodes: &Nodes<I>,
         node: u64,
-        digest: &Digest,
+        inode: &Inode,
         until_ns: u64,
     ) -> Result<(), Failure> {
+        let digest = &inode.digest;
         // A packed blob is cheap to find again; should it be deleted, `before_delete` keeps it.
         let is_packed = self.tier.whole_size(digest).is_some() && self.tier.file(digest).is_none();
         if is_packed || nodes.source(node, self.io().now_ns()).is_some() {
             return Ok(());
         }
-        self.resolve(nodes, node, digest, until_ns).await.map(|_| ())
+        self.resolve(nodes, node, inode, until_ns).await.map(|_| ())
+    }
+
+    /// Whether the blob, if it is stored, has the size of the node.
+    fn fits(&self, inode: &Inode) -> bool {
+        self.tier.size(&inode.digest).is_none_or(|size| size == inode.size)
     }
 
     /// A blob is about to be deleted: handles that are open on it keep what they are read from.
@@ -427,6 +438,7 @@ impl<I: Io> Owner<I> {
             let Some(node) = nodes.open_node(digest) else { continue };
             if let Ok(Some(found)) = self.tier.get(digest).await
                 && !matches!(found, Found::Object(_))
+                && nodes.inode(node).is_some_and(|inode| inode.size == found.size())
             {
                 self.keep_source(nodes, node, Source::Held(found));
             }
