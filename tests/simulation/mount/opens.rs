@@ -1,7 +1,9 @@
-//! Files that the kernel is given, while their blobs go.
+//! Files that the kernel is given, while their blobs go and while those who open them give up.
 
 use super::*;
 use std::io;
+use std::pin::pin;
+use std::task::{Context, Waker};
 
 const OPEN: Operation<'static> = Operation::Open { flags: 0, kill_suid_sgid: false };
 const SIZE_BYTES: usize = 300_000;
@@ -69,4 +71,59 @@ fn a_file_whose_blob_is_deleted_while_the_kernel_is_given_it_is_opened_when_it_w
         kernels[0].forget(node, 1).await;
         assert_eq!(held(&kernels), [0; 4]);
     });
+}
+
+#[test]
+fn who_is_interrupted_while_the_kernel_is_given_a_file_leaves_nothing() {
+    for opener in 0..2 {
+        rig(22, 2, PASSED).run(async move |io, kernels| {
+            let digest = put(&io, &content::bytes(1, SIZE_BYTES)).await;
+            let node = kernels[0].must_find(&digest).await.node;
+            let kernel = &kernels[opener];
+            let answer = kernel.answer(node, OPEN).await;
+            {
+                let interrupted = pin!(kernel.mount.on_backing(answer, Ok(7)));
+                // The kernel has it, or is told EINTR instead.
+                let _ = interrupted.poll(&mut Context::from_waker(Waker::noop()));
+            }
+            io.sleep(SECOND_NS).await;
+            let [_, _, handles, backings] = held(&kernels);
+            assert_eq!((handles, backings), (0, 1), "opened by column {opener}");
+            assert!(matches!(kernel.open(node).await, Got::Opened(Opened { backing_id: 7, .. })));
+            kernel.release(node).await;
+            kernel.forget(node, 1).await;
+            assert_eq!(held(&kernels), [0; 4]);
+        });
+    }
+}
+
+/// More opens than a column may have calls under way wait for the one that cannot say that it is done.
+#[test]
+fn opens_that_wait_for_each_other_end() {
+    const OPENS: usize = 1100;
+    for opener in 0..2 {
+        rig(23, 2, PASSED).run(async move |io, kernels| {
+            let digest = put(&io, &content::bytes(1, SIZE_BYTES)).await;
+            let node = kernels[0].must_find(&digest).await.node;
+            let kernel = &kernels[opener];
+            let first = kernel.answer(node, OPEN).await;
+            let ended = Rc::new(Cell::new(0));
+            for _ in 0..OPENS {
+                let (ended, kernel) = (ended.clone(), kernel.clone());
+                io.spawn("open", async move {
+                    drop(kernel.open(node).await);
+                    ended.set(ended.get() + 1);
+                });
+            }
+            io.sleep(SECOND_NS).await;
+            let (mount, ended_first) = (kernel.mount.clone(), ended.clone());
+            io.spawn("first", async move {
+                drop(mount.on_backing(first, Ok(7)).await);
+                ended_first.set(ended_first.get() + 1);
+            });
+            io.sleep(100 * SECOND_NS).await;
+            assert_eq!(ended.get(), OPENS + 1, "opened by column {opener}");
+            assert!(matches!(kernel.open(node).await, Got::Opened(_) | Got::Nothing));
+        });
+    }
 }

@@ -13,6 +13,7 @@
 pub use super::inodes::nodes_within;
 
 use super::ask::{CONNECTIONS_MAX, Entered, NodeReply, NodeRequest, OpenAs};
+use super::deadline::within;
 use super::failure::Failure;
 use super::inodes::{For, Inode, Inodes};
 use super::opens::{Decided, Idle, Opens};
@@ -396,7 +397,9 @@ impl<I: Io> Owner<I> {
                 Decided::Wait => {
                     let (give, made) = Oneshot::new();
                     nodes.making.borrow_mut().entry(node).or_default().push(give);
-                    made.await;
+                    // Not for ever: the one who makes it may wait for room to say so, which those who wait here take.
+                    let is_made = within(self.io(), until_ns, made).await;
+                    is_made.ok_or_else(|| Failure::io("the kernel was not given its file in time"))?;
                 }
                 Decided::Cached => {
                     nodes.inodes.borrow_mut().open(node);

@@ -162,8 +162,20 @@ impl<I: Io> Mount<I> {
         }
     }
 
-    /// What came of [`Answer::backing_file`]: the kernel gets the file if it could be given it, else us.
+    /// What came of [`Answer::backing_file`]: the kernel gets the file if it could be given it, else us. May be dropped.
     pub async fn on_backing(self: &Rc<Self>, answer: Answer<I>, made: std::io::Result<i32>) -> Answer<I> {
+        let asked = answer.asked();
+        // In a task of its own, as in `finish`: the owner must hear of the id, and of the handle that nobody takes.
+        let (give, opened) = Oneshot::new();
+        let me = self.clone();
+        self.io().spawn("mount-backing", async move { give.set(me.backed(answer, made).await) });
+        match within(self.io(), asked.at_ns + DEADLINE_NS, opened).await {
+            Some(opened) => opened,
+            None => self.failed(asked, 0, &Failure::io("no answer in time")),
+        }
+    }
+
+    async fn backed(self: &Rc<Self>, answer: Answer<I>, made: std::io::Result<i32>) -> Answer<I> {
         let (asked, passthrough) = (answer.asked(), false);
         let until_ns = asked.at_ns + DEADLINE_NS;
         let (node, version) = answer.take_making().expect("a backing id was asked for");
@@ -181,7 +193,7 @@ impl<I: Io> Mount<I> {
                 }
                 let open = NodeRequest::Open { node, passthrough, until_ns };
                 let what = Wait::Owner(owner, open, Wanted::Handle(node));
-                self.finish(Later { asked, until_ns, what }).await
+                self.wait(asked, until_ns, what).await
             }
         }
     }
