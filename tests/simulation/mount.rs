@@ -1,6 +1,7 @@
 //! The mount's answers on columns of the twin: what the kernel would ask, put to any column, without a kernel. The node around it
 //! is the tier, the engine and its HTTP listener, by which blobs come and go.
 
+mod arrivals;
 mod opens;
 mod sizes;
 
@@ -87,6 +88,7 @@ fn send(answer: Answer<TwinIo>) -> Got {
 #[derive(Clone)]
 struct Kernel {
     mount: Rc<Mount<TwinIo>>,
+    io: TwinIo,
 }
 
 impl Kernel {
@@ -218,7 +220,7 @@ async fn set_up(
         prune: Rc::new(|_| {}),
     };
     let options = Options { connection: 0, kind, looks: LOOKS, rung: "none", hooks };
-    let kernel = Kernel { mount: Mount::new(columns.clone(), options) };
+    let kernel = Kernel { mount: Mount::new(columns.clone(), options), io: io.clone() };
     kernels.borrow_mut().insert(column.index, kernel);
     let server = Server::new(&io, BlobService::new(columns, &limits), net::Limits::default());
     let mut listener = io.listen(blob_addr()).map_err(|e| e.to_string())?;

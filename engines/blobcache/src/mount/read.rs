@@ -25,7 +25,7 @@ use std::rc::Rc;
 /// The most bytes of one read from disk: what a request may ask for, if it begins where a block does.
 const READ_BYTES_MAX: usize = 1 << 20;
 /// Until memory or a disk that is busy is tried again.
-const BUSY_NS: u64 = 2_000_000;
+pub(super) const BUSY_NS: u64 = 2_000_000;
 const EXTENT: u64 = EXTENT_BYTES as u64;
 
 impl<I: Io> Owner<I> {
