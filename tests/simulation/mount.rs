@@ -2,6 +2,7 @@
 //! is the tier, the engine and its HTTP listener, by which blobs come and go.
 
 mod arrivals;
+mod lines;
 mod opens;
 mod sizes;
 

@@ -287,12 +287,15 @@ impl<I: Io> Owner<I> {
                 }
             }
             NodeRequest::Open { node, passthrough, until_ns } => {
-                NodeReply::Opened(self.open(nodes, node, passthrough, until_ns).await)
+                let digest = nodes.inode(node).map(|inode| inode.digest);
+                let opened = self.open(nodes, node, passthrough, until_ns).await;
+                NodeReply::Opened(opened.map_err(|e| e.of(digest.as_ref())))
             }
             NodeRequest::Read(read) => {
                 let digest = nodes.inode(read.node).map(|inode| inode.digest);
                 let data = self.read(nodes, read).await;
-                NodeReply::Data(data.map_err(|e| digest.map_or(e.clone(), |digest| e.of(&digest))))
+                // A reader can do nothing about a node that is not to be used any more.
+                NodeReply::Data(data.map_err(|e| Failure::io(e).of(digest.as_ref())))
             }
             _ => unreachable!("answered at once"),
         }

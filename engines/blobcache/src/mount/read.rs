@@ -33,7 +33,10 @@ impl<I: Io> Owner<I> {
     pub(super) fn read_now(&self, nodes: &Nodes<I>, mut read: Read) -> Result<NodeReply, NodeRequest> {
         let inode = match nodes.usable(read.node) {
             Ok(inode) => inode,
-            Err(failure) => return Ok(NodeReply::Data(Err(failure))),
+            Err(failure) => {
+                let digest = nodes.inode(read.node).map(|inode| inode.digest);
+                return Ok(NodeReply::Data(Err(Failure::io(failure).of(digest.as_ref()))));
+            }
         };
         read.range = clipped(&read.range, inode.size);
         if read.range.is_empty() {
