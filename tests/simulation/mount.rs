@@ -1,8 +1,13 @@
 //! The mount's answers on columns of the twin: what the kernel would ask, put to any column, without a kernel. The node around it
 //! is the tier, the engine and its HTTP listener, by which blobs come and go.
 
+mod arrivals;
+mod lines;
+mod opens;
+mod sizes;
+
 use crate::boot::{self, blob_addr};
-use crate::client::Client;
+use crate::client::{Client, Reply as Answered};
 use crate::origin;
 use basalt::node::{self, DirPlan, Opened as Disks};
 use blobcache::api::{Reply as OwnerReply, Request as OwnerRequest};
@@ -37,7 +42,8 @@ const LIMIT_NS: u64 = 3600 * 1_000_000_000;
 const SECOND_NS: u64 = 1_000_000_000;
 const LOOKS: Looks = Looks { uid: 1, gid: 2, time: Timestamp { seconds: 3, nanoseconds: 4 } };
 
-type Mounts = Rc<RefCell<BTreeMap<usize, Rc<Mount<TwinIo>>>>>;
+/// What a kernel on each column asks.
+type Kernels = Rc<RefCell<BTreeMap<usize, Kernel>>>;
 type Closed = Rc<RefCell<Vec<i32>>>;
 
 /// What was answered.
@@ -83,6 +89,7 @@ fn send(answer: Answer<TwinIo>) -> Got {
 #[derive(Clone)]
 struct Kernel {
     mount: Rc<Mount<TwinIo>>,
+    io: TwinIo,
 }
 
 impl Kernel {
@@ -171,14 +178,14 @@ fn name(digest: &Digest) -> String {
 struct Rig {
     twin: Twin,
     node: Node,
-    mounts: Mounts,
+    kernels: Kernels,
     closed: Closed,
 }
 
 async fn set_up(
     column: Column<TwinIo>,
     (disks, recovered, port): (Vec<DiskPlan>, Recovered, Port<Letter<OwnerRequest, OwnerReply>>),
-    (kind, mounts, closed): (Kind, Mounts, Closed),
+    (kind, kernels, closed): (Kind, Kernels, Closed),
     map: ShardMap,
 ) -> Result<Body, String> {
     let io = column.io.clone();
@@ -214,7 +221,8 @@ async fn set_up(
         prune: Rc::new(|_| {}),
     };
     let options = Options { connection: 0, kind, looks: LOOKS, rung: "none", hooks };
-    mounts.borrow_mut().insert(column.index, Mount::new(columns.clone(), options));
+    let kernel = Kernel { mount: Mount::new(columns.clone(), options), io: io.clone() };
+    kernels.borrow_mut().insert(column.index, kernel);
     let server = Server::new(&io, BlobService::new(columns, &limits), net::Limits::default());
     let mut listener = io.listen(blob_addr()).map_err(|e| e.to_string())?;
     Ok(Box::pin(async move {
@@ -252,8 +260,8 @@ fn rig(seed: u64, columns: usize, kind: Kind) -> Rig {
     let bells: Vec<_> = (0..columns).map(|_| Arc::new(Doorbell::new().expect("an eventfd"))).collect();
     let parts = recovered.into_iter().zip(letters(&bells)).map(Some).collect::<Vec<_>>();
     let parts = Rc::new(RefCell::new(parts));
-    let (mounts, closed) = (Mounts::default(), Closed::default());
-    let shown = (kind, mounts.clone(), closed.clone());
+    let (kernels, closed) = (Kernels::default(), Closed::default());
+    let shown = (kind, kernels.clone(), closed.clone());
     let mut node = twin.start(columns, COLUMN_BYTES, move |column: Column<TwinIo>| {
         let (recovered, port) = parts.borrow_mut()[column.index].take().expect("once");
         set_up(column, (disks.clone(), recovered, port), shown.clone(), map)
@@ -263,7 +271,7 @@ fn rig(seed: u64, columns: usize, kind: Kind) -> Rig {
         assert_eq!(node.failure(), None);
         node.is_running()
     });
-    Rig { twin, node, mounts, closed }
+    Rig { twin, node, kernels, closed }
 }
 
 impl Rig {
@@ -272,9 +280,9 @@ impl Rig {
         self,
         test: impl FnOnce(TwinIo, Vec<Kernel>) -> F,
     ) -> T {
-        let kernels = self.mounts.borrow().values().map(|mount| Kernel { mount: mount.clone() }).collect();
+        let kernels = self.kernels.borrow().values().cloned().collect();
         let done = self.twin.run(LIMIT_NS, test(self.twin.outside(), kernels));
-        self.mounts.borrow_mut().clear();
+        self.kernels.borrow_mut().clear();
         boot::stop(&self.twin, self.node);
         done
     }
@@ -300,6 +308,7 @@ fn held(kernels: &[Kernel]) -> [u64; 4] {
 }
 
 const CACHED: Kind = Kind::Handles { passthrough: false };
+const PASSED: Kind = Kind::Handles { passthrough: true };
 const SIZES: [usize; 8] = [0, 1, 5000, 65_536, 65_537, 300_001, 4 << 20, 9_000_001];
 
 async fn look_at(kernel: &Kernel, content: &[u8], digest: &Digest, seed: usize) {
@@ -430,7 +439,7 @@ fn handles_read_to_the_end_when_their_blob_is_deleted() {
 
 #[test]
 fn the_kernel_is_given_a_file_once_and_until_it_is_gone() {
-    let rig = rig(6, 2, Kind::Handles { passthrough: true });
+    let rig = rig(6, 2, PASSED);
     let closed = rig.closed.clone();
     rig.run(async move |io, kernels| {
         let digest = put(&io, &content::bytes(1, 300_000)).await;
@@ -477,12 +486,16 @@ fn the_kernel_is_given_a_file_once_and_until_it_is_gone() {
     });
 }
 
+/// What comes of ordering what the origin has, if the node stays for so long.
+async fn order(io: &TwinIo, order: serde_json::Value) -> Option<Answered> {
+    let order = order.to_string();
+    let fields = format!("Content-Length: {}\r\n", order.len());
+    Client::new(io.clone()).call("POST /blobs/fetch?ttl=60s", &fields, order.as_bytes()).await.ok()
+}
+
 /// Fetched once, and expired by now: it is to come again.
 async fn expired(io: &TwinIo) -> Digest {
-    let order = format!("{{\"url\":\"{}\"}}", origin::url());
-    let fields = format!("Content-Length: {}\r\n", order.len());
-    let reply = Client::new(io.clone()).call("POST /blobs/fetch?ttl=60s", &fields, order.as_bytes()).await;
-    let reply = reply.expect("an answer");
+    let reply = order(io, serde_json::json!({ "url": origin::url() })).await.expect("an answer");
     assert_eq!(reply.status, 201);
     io.sleep(90 * SECOND_NS).await;
     let body: serde_json::Value = serde_json::from_slice(&reply.body).expect("json");

@@ -9,6 +9,7 @@
 //! | `near` | pages that were answered of late, on any column |
 //! | `ask`, `data`, `failure` | what travels between columns |
 //! | `wait`, `listing` | what cannot be answered at once; pages of directories |
+//! | `lines` | pure: what has its line in the log |
 //! | `answer`, `deadline` | the reply and what undoes it; waiting, but not for ever |
 //!
 //! Called by whoever serves a connection, on any column: request → [`Mount::begin`] → an [`Answer`], or a [`Later`] for
@@ -36,6 +37,7 @@ mod data;
 mod deadline;
 mod failure;
 mod inodes;
+mod lines;
 mod listing;
 mod near;
 pub mod nodes;
@@ -59,6 +61,7 @@ use ask::{First, NodeRequest, Read};
 use data::Data;
 use fuse_lowlevel::{Opened, Operation, Reply, Request, StatFs};
 use inodes::{is_small, shard_of};
+use lines::{About, Lines};
 use listing::Page;
 use near::Near;
 use nodes::Hooks;
@@ -66,7 +69,7 @@ use runtime::io::Io;
 use runtime::resident::Observed;
 use runtime::shards::Shard;
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use tree::Named;
 use wait::{Wait, Wanted, cached, xattr};
@@ -77,9 +80,6 @@ pub const DEADLINE_NS: u64 = 40_000_000_000;
 const OWNER_SLACK_NS: u64 = 1_000_000_000;
 /// Until a column that is busy is asked again.
 const BUSY_NS: u64 = 1_000_000;
-/// A node whose failure was logged is not logged again for so long; of so many nodes.
-const QUIET_NS: u64 = 10_000_000_000;
-const QUIET_MAX: usize = 64;
 /// Of statfs(2).
 const STAT_BLOCK_BYTES: u64 = 4096;
 const NAME_BYTES_MAX: u32 = 255;
@@ -120,8 +120,7 @@ pub struct Mount<I: Io> {
     near: RefCell<Near<Observed>>,
     /// Handles given out here without asking.
     opened_total: Cell<u64>,
-    /// Nodes whose failures were logged, and when.
-    logged: RefCell<VecDeque<(u64, u64)>>,
+    lines: RefCell<Lines>,
 }
 
 /// What a request needs.
@@ -155,7 +154,7 @@ impl<I: Io> Mount<I> {
             requests,
             near: RefCell::default(),
             opened_total: Cell::new(0),
-            logged: RefCell::default(),
+            lines: RefCell::default(),
         })
     }
 
@@ -197,7 +196,7 @@ impl<I: Io> Mount<I> {
             Operation::GetAttr { .. } => Timed::GetAttr,
             _ => Timed::Other,
         };
-        let asked = Asked { at_ns: self.io().now_ns(), timed };
+        let asked = Asked { at_ns: self.io().now_ns(), timed, about: About::Node(request.node) };
         let body = if request.operation.modifies() {
             Err(libc::EROFS)
         } else {
@@ -225,6 +224,7 @@ impl<I: Io> Mount<I> {
                 Named::Directory(found) => reply(Reply::Entry(self.directory_entry(found))),
                 Named::Blob(digest) => {
                     let lookup = NodeRequest::Lookup(digest, until_ns);
+                    let asked = Asked { about: About::Blob(digest), ..asked };
                     Sorted::Begun(self.ask(asked, digest.shard(), lookup, Wanted::Entry))
                 }
                 Named::Nothing => reply(Reply::NoEntry(tree::NEGATIVE_TIMEOUT)),

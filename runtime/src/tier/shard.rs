@@ -84,6 +84,17 @@ pub enum Found {
     Object(Object),
 }
 
+impl Found {
+    /// Its size in bytes.
+    pub fn size(&self) -> u64 {
+        match self {
+            Found::Packed(bytes) | Found::Read(bytes) => bytes.len() as u64,
+            Found::Pinned(pinned) => pinned.len as u64,
+            Found::Object(object) => object.size,
+        }
+    }
+}
+
 /// A packed object in pinned pages.
 #[derive(Clone, Debug)]
 pub struct Pinned {

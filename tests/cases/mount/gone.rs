@@ -4,11 +4,11 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use tests::content::{self, Digest};
-use tests::fuse::{self, Client, Mounted, name_of};
+use tests::fuse::{self, Client, MountPoint, Mounted, name_of};
 use tests::http::Request;
 
 use super::listing::store;
-use super::{put, text};
+use super::{metrics, put, text};
 
 const RUNGS: [&str; 4] = ["auto", "uring", "clone", "thread"];
 /// For so long the kernel believes a name.
@@ -54,6 +54,44 @@ fn a_deleted_name_is_gone_for_everybody_after_five_seconds() {
         let clients = watch(&mounted, &digests);
         digests.iter().for_each(|digest| assert_eq!(mounted.node.client().delete(digest), 204));
         must_see_it_go(clients, Instant::now(), NAMES_BELIEVED + SLACK, rung);
+    }
+}
+
+/// Asks for a name that is not there, twice, and says how long after the first time the second one was.
+const TWICE: &str = r#"
+import os, sys, time
+begin = time.monotonic()
+for pause in 0, float(sys.argv[2]):
+    time.sleep(pause)
+    try:
+        os.stat(sys.argv[1])
+        raise AssertionError("it is there")
+    except FileNotFoundError:
+        pass
+print(time.monotonic() - begin)
+"#;
+
+/// LOOKUPs of a name that is not there, asked for twice with so much time between them; how long it was.
+fn lookups_of_none(mounted: &Mounted, point: &MountPoint, seed: u64, pause: &str) -> (f64, f64) {
+    let path = point.blob(&Digest::of(&content::bytes(seed, 100)));
+    // Its directories are believed from now on, for longer than this takes.
+    fuse::tool("sh", &["-c", "echo 2 >/proc/sys/vm/drop_caches; stat \"$1\"", "sh", text(&point.blobs())]);
+    let before = metrics::requests(&mounted.node, Some("lookup"));
+    let took = fuse::must_hold(TWICE, &[text(&path), pause]).trim().parse().expect("seconds");
+    (metrics::requests(&mounted.node, Some("lookup")) - before, took)
+}
+
+#[test]
+fn a_missing_name_is_believed_to_be_missing_for_two_seconds() {
+    let Some(mounted) = Mounted::start("auto") else { return };
+    for (n, point) in (0..).zip(mounted.points()) {
+        // On a machine that is busy it may take longer than it is to.
+        let soon = (10 * n..10 * n + 5).map(|seed| lookups_of_none(&mounted, point, seed, "1.2"));
+        let (lookups, took) = soon.min_by(|a, b| a.1.total_cmp(&b.1)).expect("five");
+        assert!(took < 1.9, "too slow to see what is believed: {took} s");
+        assert_eq!(lookups, 1.0, "asked again after {took} s");
+        let (lookups, took) = lookups_of_none(&mounted, point, 10 * n + 5, "2.2");
+        assert_eq!(lookups, 2.0, "not asked again after {took} s");
     }
 }
 

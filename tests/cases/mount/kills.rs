@@ -8,7 +8,7 @@ use tests::content::{self, Rng};
 use tests::fuse::{self, Client, GONE_DEADLINE, MountPoint, Mounted};
 use tests::scale;
 
-use super::{put_all, text};
+use super::{metrics, put_all, text};
 
 /// Kills on each rung, unless `BASALT_MOUNT_KILLS` says otherwise: a hundred in all.
 const KILLS: u64 = 20;
@@ -66,6 +66,7 @@ fn must_survive_killed_readers(rung: &str) {
     let mut rng = Rng::new(seed);
     put_all(&mounted.node, &[60_000, 300_000, 24 << 20]);
     let mounted = mounted.restart();
+    let held = metrics::held(&mounted.node);
     let fds = format!("/proc/{}/fd", mounted.node.pid());
     let descriptors = || fs::read_dir(&fds).expect("the node runs").count();
     let before = descriptors();
@@ -89,6 +90,7 @@ fn must_survive_killed_readers(rung: &str) {
         assert!(begin.elapsed() < GONE_DEADLINE, "{rung}: {before} descriptors, then {}", descriptors());
         std::thread::sleep(Duration::from_millis(50));
     }
+    metrics::must_come_down_to(held, &mounted.node, rung);
 }
 
 #[test]

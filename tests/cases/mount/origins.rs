@@ -13,7 +13,7 @@ use tests::fuse::{self, Client, GONE_DEADLINE, MountPoint, Mounted, name_of};
 use tests::http::Request;
 use tests::origin::{Fault, Object, Origin};
 
-use super::text;
+use super::{metrics, text};
 
 /// The daemon gives up before the kernel's own limit; the promise is 40 s, on machines that have time.
 const EIO_DEADLINE: Duration = Duration::from_secs(60);
@@ -91,13 +91,40 @@ fn must_be_read_while_it_arrives(rung: &str, interval: &str) {
         let said = fuse::tool("sha256sum", &[text(&point.blob(&digest))]);
         assert!(said.starts_with(name_of(&digest)), "{rung}: {said}");
     }
+    if rung == "passthrough" {
+        must_be_handed_over(&mounted, &digest);
+    }
     let parts = SIZE_BYTES.div_ceil(4 << 20) as u32;
     assert_eq!(origin.total("/slow"), parts, "fetched once, however many read");
+}
+
+/// Once the last handle of those who read it from us is gone, the kernel reads the file by itself.
+fn must_be_handed_over(mounted: &Mounted, digest: &Digest) {
+    let path = mounted.rw.blob(digest);
+    let read = || {
+        let said = fuse::tool("sha256sum", &[text(&path)]);
+        assert!(said.starts_with(name_of(digest)), "{said}");
+    };
+    let begin = Instant::now();
+    while metrics::held(&mounted.node)[3] != ("backing_ids", 1.0) {
+        assert!(begin.elapsed() < GONE_DEADLINE, "it is not given to the kernel");
+        read();
+    }
+    // What was read from us is not to be what it reads now.
+    fuse::tool("sh", &["-c", "echo 3 >/proc/sys/vm/drop_caches"]);
+    let before = metrics::requests(&mounted.node, Some("read"));
+    read();
+    assert_eq!(metrics::requests(&mounted.node, Some("read")), before, "the daemon was asked to read");
 }
 
 #[test]
 fn a_blob_is_read_while_it_arrives_by_default() {
     must_be_read_while_it_arrives("auto", "0");
+}
+
+#[test]
+fn a_blob_is_read_while_it_arrives_and_then_by_the_kernel() {
+    must_be_read_while_it_arrives("passthrough", "0");
 }
 
 #[test]

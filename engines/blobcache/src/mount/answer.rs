@@ -6,6 +6,7 @@
 use super::Mount;
 use super::ask::NodeRequest;
 use super::data::Data;
+use super::lines::About;
 use crate::metrics::mount::Timed;
 use fuse_lowlevel::Reply;
 use runtime::io::Io;
@@ -47,6 +48,7 @@ pub(super) enum Held {
 pub(super) struct Asked {
     pub at_ns: u64,
     pub timed: Timed,
+    pub about: About,
 }
 
 /// The answer to one request.

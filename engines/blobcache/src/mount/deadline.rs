@@ -1,4 +1,4 @@
-//! Waiting, but not for ever. Called by `read`, `origin` and `mount` itself.
+//! Waiting, but not for ever. Called by `nodes`, `origin` and `wait`.
 
 use runtime::io::Io;
 use std::future::{Future, poll_fn};

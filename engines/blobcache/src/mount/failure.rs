@@ -30,11 +30,13 @@ impl Failure {
         }
     }
 
-    /// Of this blob: the log line names it.
-    pub fn of(self, digest: &Digest) -> Failure {
-        match self {
-            Failure::Io(why) if !why.contains(&digest.to_string()) => Failure::Io(format!("{digest}: {why}")),
-            other => other,
+    /// Of this blob, if it is known: the log line names it.
+    pub fn of<'d>(self, digest: impl Into<Option<&'d Digest>>) -> Failure {
+        match (self, digest.into()) {
+            (Failure::Io(why), Some(digest)) if !why.contains(&digest.to_string()) => {
+                Failure::Io(format!("{digest}: {why}"))
+            }
+            (other, _) => other,
         }
     }
 

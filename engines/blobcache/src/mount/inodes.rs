@@ -2,12 +2,13 @@
 //!
 //! Called by `nodes`, on the column that owns the digests. A node id is `counter << 9 | small << 8 | shard`: the
 //! shard says which column owns it, `small` that its blob is packed when it is stored; no id is used twice in a connection's
-//! life. Content never changes under its digest, so that a node's size
-//! holds for as long as the node does, whatever becomes of the blob.
+//! life. Content never changes under its digest, so that a stored blob's size
+//! holds for as long as its node does, whatever becomes of the blob. What an origin says may be wrong: a node has one size all
+//! its life, and a blob that turns out to have another one gets another node.
 //!
 //! Invariants
 //! 1. A node is known as long as the kernel has looked it up or holds it open, and not longer (FORGET may overtake RELEASE).
-//! 2. At most one node of a digest can be looked up; others of it are retired and only wait to be forgotten.
+//! 2. At most one node of a digest can be looked up; others of it are retired, or of another size, and only wait to be forgotten.
 //! 3. There are at most `max` nodes; listings may fill one half of them, so that names can be looked up beside them.
 
 use runtime::tier::{Digest, PACKED_BYTES_MAX};
@@ -113,14 +114,15 @@ impl Inodes {
         self.opens
     }
 
-    /// Counts a lookup of a blob and gives its node; `None`: the table is full.
+    /// Counts a lookup of a blob and gives its node; `None`: the table is full. One of another size has its name no more.
     pub fn enter(&mut self, digest: Digest, size: u64, why: For) -> Option<u64> {
         if let Some(&node) = self.by_digest.get(&digest) {
             let slot = self.by_node.get_mut(&node).expect("a digest names a node that is known");
-            assert_eq!(slot.inode.size, size, "{digest} has two sizes");
-            slot.lookups += 1;
-            self.lookups += 1;
-            return Some(node);
+            if slot.inode.size == size {
+                slot.lookups += 1;
+                self.lookups += 1;
+                return Some(node);
+            }
         }
         let max = match why {
             For::Name => self.max,
@@ -183,10 +185,15 @@ impl Inodes {
         self.opens -= opens;
         let Slot { inode, lookups: 0, opens: 0 } = *slot.get() else { return false };
         slot.remove();
-        if !inode.is_retired {
-            self.by_digest.remove(&inode.digest);
-        }
+        self.unname(node, &inode.digest);
         true
+    }
+
+    /// The node is not to be looked up any more, if it can be.
+    fn unname(&mut self, node: u64, digest: &Digest) {
+        if self.by_digest.get(digest) == Some(&node) {
+            self.by_digest.remove(digest);
+        }
     }
 
     /// The kernel is given bytes that are not verified yet, or those that it was given are verified now.
@@ -198,11 +205,10 @@ impl Inodes {
 
     /// The kernel may have pages of it that are not the blob's: the next lookup gets another node.
     pub fn retire(&mut self, node: u64) {
-        if let Some(slot) = self.by_node.get_mut(&node)
-            && !slot.inode.is_retired
-        {
+        if let Some(slot) = self.by_node.get_mut(&node) {
             slot.inode.is_retired = true;
-            self.by_digest.remove(&slot.inode.digest);
+            let digest = slot.inode.digest;
+            self.unname(node, &digest);
         }
     }
 
@@ -226,7 +232,8 @@ mod tests {
 
     #[derive(Clone, Debug)]
     enum Step {
-        Enter(u8, bool),
+        /// A digest, whether it is of a listing, and a size.
+        Enter(u8, bool, u64),
         /// Of the n-th node ever given.
         Forget(usize, u64),
         Open(usize),
@@ -237,7 +244,7 @@ mod tests {
 
     fn step() -> impl Strategy<Value = Step> {
         prop_oneof![
-            8 => (0..12u8, any::<bool>()).prop_map(|(d, listing)| Step::Enter(d, listing)),
+            8 => (0..12u8, any::<bool>(), 7..9u64).prop_map(|(d, listing, size)| Step::Enter(d, listing, size)),
             6 => (0..20usize, 1..4u64).prop_map(|(n, count)| Step::Forget(n, count)),
             2 => (0..20usize).prop_map(Step::Open),
             2 => (0..20usize).prop_map(Step::Release),
@@ -246,16 +253,27 @@ mod tests {
         ]
     }
 
+    #[derive(Clone, Copy)]
+    struct Node {
+        digest: u8,
+        size: u64,
+        lookups: u64,
+        opens: u64,
+        is_retired: bool,
+        /// A later one has its name.
+        is_replaced: bool,
+    }
+
     /// Naive: every node ever given with its counts, in a list.
     #[derive(Default)]
     struct Model {
-        nodes: BTreeMap<u64, (u8, u64, u64, bool)>,
+        nodes: BTreeMap<u64, Node>,
         given: Vec<u64>,
     }
 
     impl Model {
         fn drop_unused(&mut self) {
-            self.nodes.retain(|_, &mut (_, lookups, opens, _)| lookups + opens > 0);
+            self.nodes.retain(|_, node| node.lookups + node.opens > 0);
         }
     }
 
@@ -266,11 +284,13 @@ mod tests {
             (!model.given.is_empty()).then(|| model.given[model.given.len() - 1 - n % model.given.len()])
         };
         match *step {
-            Step::Enter(d, listing) => {
-                let known = model.nodes.iter().find(|(_, n)| n.0 == d && !n.3).map(|(&node, _)| node);
+            Step::Enter(digest, listing, size) => {
+                let is_named = |n: &Node| n.digest == digest && !n.is_retired && !n.is_replaced;
+                let known =
+                    model.nodes.iter().find(|(_, n)| is_named(n) && n.size == size).map(|(&node, _)| node);
                 let most = if listing { MAX / 2 } else { MAX };
                 let why = if listing { For::Listing } else { For::Name };
-                let got = table.enter(digest(d), u64::from(d), why);
+                let got = table.enter(Digest([digest; 32]), size, why);
                 match known {
                     Some(node) => assert_eq!(got, Some(node)),
                     None => assert_eq!(got.is_some(), model.nodes.len() < most),
@@ -278,17 +298,20 @@ mod tests {
                 if let Some(node) = got {
                     if known.is_none() {
                         assert!(!model.given.contains(&node), "node {node} is used twice");
-                        assert!(node >= BLOB_NODE_MIN && shard_of(node) == d);
+                        assert!(node >= BLOB_NODE_MIN && shard_of(node) == digest);
                         model.given.push(node);
+                        model.nodes.values_mut().filter(|n| is_named(n)).for_each(|n| n.is_replaced = true);
                     }
-                    model.nodes.entry(node).or_insert((d, 0, 0, false)).1 += 1;
+                    let (lookups, opens, is_retired, is_replaced) = (0, 0, false, false);
+                    let new = Node { digest, size, lookups, opens, is_retired, is_replaced };
+                    model.nodes.entry(node).or_insert(new).lookups += 1;
                 }
             }
             Step::Forget(n, count) => {
                 let Some(node) = nth(model, n) else { return };
                 let before = model.nodes.len();
                 if let Some(known) = model.nodes.get_mut(&node) {
-                    known.1 -= count.min(known.1);
+                    known.lookups -= count.min(known.lookups);
                 }
                 model.drop_unused();
                 assert_eq!(table.forget(node, count), model.nodes.len() < before);
@@ -296,13 +319,13 @@ mod tests {
             Step::Open(n) => {
                 let Some(node) = nth(model, n).filter(|node| model.nodes.contains_key(node)) else { return };
                 table.open(node);
-                model.nodes.get_mut(&node).expect("just seen").2 += 1;
+                model.nodes.get_mut(&node).expect("just seen").opens += 1;
             }
             Step::Release(n) => {
                 let Some(node) = nth(model, n) else { return };
                 let before = model.nodes.len();
                 if let Some(known) = model.nodes.get_mut(&node) {
-                    known.2 -= known.2.min(1);
+                    known.opens -= known.opens.min(1);
                 }
                 model.drop_unused();
                 assert_eq!(table.release(node), model.nodes.len() < before);
@@ -311,7 +334,7 @@ mod tests {
                 let Some(node) = nth(model, n) else { return };
                 table.retire(node);
                 if let Some(known) = model.nodes.get_mut(&node) {
-                    known.3 = true;
+                    known.is_retired = true;
                 }
             }
             Step::Clear => {
@@ -323,16 +346,19 @@ mod tests {
 
     fn assert_equal(table: &Inodes, model: &Model) {
         assert_eq!(table.len(), model.nodes.len());
-        assert_eq!(table.lookups(), model.nodes.values().map(|n| n.1).sum::<u64>());
-        assert_eq!(table.opens(), model.nodes.values().map(|n| n.2).sum::<u64>());
+        assert_eq!(table.lookups(), model.nodes.values().map(|n| n.lookups).sum::<u64>());
+        assert_eq!(table.opens(), model.nodes.values().map(|n| n.opens).sum::<u64>());
         for node in &model.given {
-            let expected = model.nodes.get(node).map(|&(d, _, _, is_retired)| Inode {
-                digest: digest(d),
-                size: u64::from(d),
-                is_retired,
+            let expected = model.nodes.get(node).map(|n| Inode {
+                digest: digest(n.digest),
+                size: n.size,
+                is_retired: n.is_retired,
                 is_unverified: false,
             });
             assert_eq!(table.get(*node), expected);
+            let is_named = model.nodes.get(node).is_some_and(|n| !n.is_retired && !n.is_replaced);
+            let named = model.nodes.get(node).and_then(|n| table.node_of(&digest(n.digest)));
+            assert_eq!(named == Some(*node), is_named);
         }
     }
 

@@ -8,10 +8,12 @@
 //! 2. A node whose unverified bytes the kernel was given turns into a verified one when its fetch ends well, and is retired when
 //!    it does not: the next lookup gets another node, whose page cache is empty.
 //! 3. A handle that is open when its blob is deleted can be read to its end: what it is read from is opened before.
+//! 4. What a node is read from has the node's size: one that an origin gave another size than the blob has is not read.
 
 pub use super::inodes::nodes_within;
 
 use super::ask::{CONNECTIONS_MAX, Entered, NodeReply, NodeRequest, OpenAs};
+use super::deadline::within;
 use super::failure::Failure;
 use super::inodes::{For, Inode, Inodes};
 use super::opens::{Decided, Idle, Opens};
@@ -285,12 +287,15 @@ impl<I: Io> Owner<I> {
                 }
             }
             NodeRequest::Open { node, passthrough, until_ns } => {
-                NodeReply::Opened(self.open(nodes, node, passthrough, until_ns).await)
+                let digest = nodes.inode(node).map(|inode| inode.digest);
+                let opened = self.open(nodes, node, passthrough, until_ns).await;
+                NodeReply::Opened(opened.map_err(|e| e.of(digest.as_ref())))
             }
             NodeRequest::Read(read) => {
                 let digest = nodes.inode(read.node).map(|inode| inode.digest);
                 let data = self.read(nodes, read).await;
-                NodeReply::Data(data.map_err(|e| digest.map_or(e.clone(), |digest| e.of(&digest))))
+                // A reader can do nothing about a node that is not to be used any more.
+                NodeReply::Data(data.map_err(|e| Failure::io(e).of(digest.as_ref())))
             }
             _ => unreachable!("answered at once"),
         }
@@ -339,14 +344,14 @@ impl<I: Io> Owner<I> {
 
     /// A handle, if nothing has to be found out for it.
     fn open_now(&self, nodes: &Nodes<I>, node: u64, passthrough: bool, now_ns: u64) -> Option<OpenAs> {
-        let inode = nodes.usable(node).ok().filter(|inode| !inode.is_unverified)?;
+        let inode = nodes.usable(node).ok().filter(|inode| !inode.is_unverified && self.fits(inode))?;
         let file = self.tier.file(&inode.digest);
         let is_packed = file.is_none() && self.tier.whole_size(&inode.digest).is_some();
         let version = file.filter(|_| passthrough).map(|(_, version)| version);
         let opens = &mut *nodes.opens.borrow_mut();
         let is_known = match version {
             Some(version) => opens.has_backing(node, version),
-            None => is_packed || opens.at(now_ns).source(node).is_some(),
+            None => !opens.is_making(node) && (is_packed || opens.at(now_ns).source(node).is_some()),
         };
         if !is_known {
             return None;
@@ -357,7 +362,8 @@ impl<I: Io> Owner<I> {
             Decided::Backed(id) => OpenAs::Backed(id),
             Decided::MakeBacking | Decided::Wait => unreachable!("it has what it needs"),
         };
-        assert!(stale.is_none(), "an id of the file as it is is not stale");
+        // Of a file that is gone: what the handle will be read from was opened before.
+        nodes.close(stale);
         nodes.inodes.borrow_mut().open(node);
         Some(opened)
     }
@@ -373,6 +379,10 @@ impl<I: Io> Owner<I> {
             let inode = nodes.usable(node)?;
             if inode.is_unverified {
                 self.settle(nodes, node)?;
+            }
+            if !self.fits(&inode) {
+                nodes.retire(node, self.io().now_ns());
+                return Err(Failure::Stale);
             }
             let file = self.tier.file(&inode.digest).filter(|_| passthrough);
             let version = file.as_ref().map(|&(_, version)| version);
@@ -390,11 +400,13 @@ impl<I: Io> Owner<I> {
                 Decided::Wait => {
                     let (give, made) = Oneshot::new();
                     nodes.making.borrow_mut().entry(node).or_default().push(give);
-                    made.await;
+                    // Not for ever: the one who makes it may wait for room to say so, which those who wait here take.
+                    let is_made = within(self.io(), until_ns, made).await;
+                    is_made.ok_or_else(|| Failure::io("the kernel was not given its file in time"))?;
                 }
                 Decided::Cached => {
                     nodes.inodes.borrow_mut().open(node);
-                    if let Err(failure) = self.find_source(nodes, node, &inode.digest, until_ns).await {
+                    if let Err(failure) = self.find_source(nodes, node, &inode, until_ns).await {
                         nodes.release(node, self.io().now_ns());
                         return Err(failure);
                     }
@@ -409,15 +421,21 @@ impl<I: Io> Owner<I> {
         &self,
         nodes: &Nodes<I>,
         node: u64,
-        digest: &Digest,
+        inode: &Inode,
         until_ns: u64,
     ) -> Result<(), Failure> {
+        let digest = &inode.digest;
         // A packed blob is cheap to find again; should it be deleted, `before_delete` keeps it.
         let is_packed = self.tier.whole_size(digest).is_some() && self.tier.file(digest).is_none();
         if is_packed || nodes.source(node, self.io().now_ns()).is_some() {
             return Ok(());
         }
-        self.resolve(nodes, node, digest, until_ns).await.map(|_| ())
+        self.resolve(nodes, node, inode, until_ns).await.map(|_| ())
+    }
+
+    /// Whether the blob, if it is stored, has the size of the node.
+    fn fits(&self, inode: &Inode) -> bool {
+        self.tier.size(&inode.digest).is_none_or(|size| size == inode.size)
     }
 
     /// A blob is about to be deleted: handles that are open on it keep what they are read from.
@@ -426,6 +444,7 @@ impl<I: Io> Owner<I> {
             let Some(node) = nodes.open_node(digest) else { continue };
             if let Ok(Some(found)) = self.tier.get(digest).await
                 && !matches!(found, Found::Object(_))
+                && nodes.inode(node).is_some_and(|inode| inode.size == found.size())
             {
                 self.keep_source(nodes, node, Source::Held(found));
             }

@@ -163,6 +163,11 @@ impl<S> Opens<S> {
         })
     }
 
+    /// Whether somebody makes a backing id for it: how it is opened is not known before.
+    pub fn is_making(&self, node: u64) -> bool {
+        self.nodes.get(&node).is_some_and(|open| open.backing == Backing::Making)
+    }
+
     /// What came of making a backing id: it is kept and a handle counted, or there is none. False: nobody was to make one, and
     /// the id is the caller's to close.
     pub fn on_made(&mut self, node: u64, made: Option<(i32, u64)>) -> bool {

@@ -12,6 +12,7 @@ use super::data::Data;
 use super::deadline::within;
 use super::failure::Failure;
 use super::nodes::Nodes;
+use super::read::BUSY_NS;
 use crate::api::{FetchError, FetchKey, Whence};
 use crate::fetch::{Progress, Ticket, Wanted};
 use crate::shard::Owner;
@@ -115,7 +116,7 @@ impl<I: Io> Owner<I> {
                 // Before the first byte leaves: whoever looks for the end of the fetch sees that there is something to mend.
                 nodes.set_unverified(node, true);
                 arriving.is_served.set(true);
-                return arriving.read(self.io(), range).await.map(Some);
+                return arriving.read(self.io(), range, until_ns).await.map(Some);
             }
             self.await_more(arriving, until_ns).await?;
         }
@@ -191,12 +192,18 @@ impl<I: Io> Arriving<I> {
         self.ticket.look(|p| p.written.min(self.size - 1) / BLOCK * BLOCK)
     }
 
-    /// Reads whole blocks and checks them.
-    async fn read(&self, io: &I, range: &Range<u64>) -> Result<Data, Failure> {
+    /// Reads whole blocks and checks them. Waits until then for memory.
+    async fn read(&self, io: &I, range: &Range<u64>, until_ns: u64) -> Result<Data, Failure> {
         let file = self.file.borrow().clone().expect("opened before");
         let start = range.start / BLOCK * BLOCK;
         let len = (range.end.next_multiple_of(BLOCK).min(self.size) - start) as usize;
-        let buf = io.buffer(len).ok_or_else(|| Failure::io("no memory for a read buffer"))?;
+        let buf = loop {
+            match io.buffer(len) {
+                Some(buf) => break buf,
+                None if io.now_ns() < until_ns => io.sleep(BUSY_NS).await,
+                None => return Err(Failure::io("no memory for a read buffer")),
+            }
+        };
         let (read, buf) = file.read_at(buf, len, start).await;
         read.map_err(Failure::io)?;
         let first = (start / BLOCK) as usize;

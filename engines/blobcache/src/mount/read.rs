@@ -7,10 +7,12 @@
 //! 1. An answer has all the bytes asked for, up to the end of the blob: the kernel takes a shorter one for the end of the file.
 //! 2. Every byte was verified since it last came from the disk.
 //! 3. The tier is told of each read once.
+//! 4. A blob that has another size than its node is not read: its range was clipped to the node's.
 
 use super::ask::{First, NodeReply, NodeRequest, Part, Read};
 use super::data::Data;
 use super::failure::Failure;
+use super::inodes::Inode;
 use super::nodes::{Nodes, Source, Stored, TRIES_MAX};
 use super::origin::Arrived;
 use crate::metrics::reads::Level;
@@ -23,7 +25,7 @@ use std::rc::Rc;
 /// The most bytes of one read from disk: what a request may ask for, if it begins where a block does.
 const READ_BYTES_MAX: usize = 1 << 20;
 /// Until memory or a disk that is busy is tried again.
-const BUSY_NS: u64 = 2_000_000;
+pub(super) const BUSY_NS: u64 = 2_000_000;
 const EXTENT: u64 = EXTENT_BYTES as u64;
 
 impl<I: Io> Owner<I> {
@@ -31,7 +33,10 @@ impl<I: Io> Owner<I> {
     pub(super) fn read_now(&self, nodes: &Nodes<I>, mut read: Read) -> Result<NodeReply, NodeRequest> {
         let inode = match nodes.usable(read.node) {
             Ok(inode) => inode,
-            Err(failure) => return Ok(NodeReply::Data(Err(failure))),
+            Err(failure) => {
+                let digest = nodes.inode(read.node).map(|inode| inode.digest);
+                return Ok(NodeReply::Data(Err(Failure::io(failure).of(digest.as_ref()))));
+            }
         };
         read.range = clipped(&read.range, inode.size);
         if read.range.is_empty() {
@@ -55,9 +60,8 @@ impl<I: Io> Owner<I> {
             Some(_) => {}
             None if inode.is_unverified => {}
             None => {
-                if let Some(data) =
-                    self.tier.get_held(&inode.digest).and_then(|found| Data::of(found, bounds(&read.range)))
-                {
+                let found = self.tier.get_held(&inode.digest).filter(|found| found.size() == inode.size);
+                if let Some(data) = found.and_then(|found| Data::of(found, bounds(&read.range))) {
                     return Ok(self.counted(Level::Ram, data));
                 }
             }
@@ -80,7 +84,7 @@ impl<I: Io> Owner<I> {
             }
             let source = match nodes.source(read.node, self.io().now_ns()) {
                 Some(source) => source,
-                None => self.resolve(nodes, read.node, &inode.digest, read.until_ns).await?,
+                None => self.resolve(nodes, read.node, &inode, read.until_ns).await?,
             };
             let data = match source {
                 Source::Held(found) => Data::of(found, bounds(&read.range)).map(|data| (Level::Disk, data)),
@@ -125,12 +129,17 @@ impl<I: Io> Owner<I> {
         &self,
         nodes: &Nodes<I>,
         node: u64,
-        digest: &Digest,
+        inode: &Inode,
         until_ns: u64,
     ) -> Result<Source<I>, Failure> {
+        let digest = &inode.digest;
         for _ in 0..TRIES_MAX {
             self.tier.load(digest).await?;
             let failed = match self.tier.get(digest).await {
+                Ok(Some(found)) if found.size() != inode.size => {
+                    nodes.retire(node, self.io().now_ns());
+                    return Err(Failure::Stale);
+                }
                 Ok(Some(Found::Object(object))) => {
                     let (path, sums) = (object.path.clone(), object.sums.clone());
                     let opened = ObjectReader::open(self.io(), &path, *digest, object.size, sums).await;
@@ -152,6 +161,8 @@ impl<I: Io> Owner<I> {
             match self.arrive(nodes, digest, until_ns).await? {
                 Arrived::Stored => {}
                 Arrived::Nowhere => return Err(failed),
+                // One of them is wrong: whoever looks up the name gets what comes now.
+                Arrived::Coming(arriving) if arriving.size != inode.size => return Err(Failure::Stale),
                 Arrived::Coming(arriving) => {
                     let source = Source::Arriving(Rc::new(arriving));
                     self.keep_source(nodes, node, source.clone());

@@ -9,15 +9,20 @@ use super::ask::{NodeReply, NodeRequest, OpenAs};
 use super::deadline::within;
 use super::failure::Failure;
 use super::inodes::{Inode, shard_of};
+use super::lines::About;
 use super::listing::Page;
-use super::{BUSY_NS, DEADLINE_NS, Mount, OwnerReply, OwnerRequest, QUIET_MAX, QUIET_NS, tree};
+use super::{BUSY_NS, DEADLINE_NS, Mount, OwnerReply, OwnerRequest, tree};
 use fuse_lowlevel::wire::flags::open as fopen;
 use fuse_lowlevel::{Opened, Reply};
 use runtime::io::Io;
 use runtime::oneshot::Oneshot;
 use runtime::shards::Shard;
+use runtime::tier::Digest;
 use std::collections::BTreeMap;
 use std::rc::Rc;
+
+/// How long an owner that did not answer in time may take to name the blob.
+const NAME_NS: u64 = 1_000_000_000;
 
 /// A request that has to wait.
 pub struct Later {
@@ -64,7 +69,7 @@ impl<I: Io> Mount<I> {
         self.io().spawn("mount", async move { give.set(me.wait(asked, until_ns, what).await) });
         match within(self.io(), until_ns, answer).await {
             Some(answer) => answer,
-            None => self.failed(asked, 0, &Failure::io("no answer in time")),
+            None => self.late(asked),
         }
     }
 
@@ -77,7 +82,7 @@ impl<I: Io> Mount<I> {
             }
             Wait::Listing(page) => match self.list(page).await {
                 Ok((page, nodes)) => Answer::new(self, asked, Body::Text(page), Held::Lookups(nodes)),
-                Err(failure) => self.failed(asked, page.directory, &failure),
+                Err(failure) => self.failed(asked, &failure),
             },
             Wait::Forget(others) => {
                 for (column, nodes) in others {
@@ -116,23 +121,20 @@ impl<I: Io> Mount<I> {
             (Wanted::Entry, NodeReply::Entered(Err(Failure::NoEntry))) => {
                 done(Reply::NoEntry(tree::NEGATIVE_TIMEOUT), Held::Nothing)
             }
-            (Wanted::Entry, NodeReply::Entered(Err(failure))) => self.failed(asked, 0, &failure),
+            (Wanted::Entry, NodeReply::Entered(Err(failure))) => self.failed(asked, &failure),
             (Wanted::Handle(node), NodeReply::Opened(opened)) => match opened {
                 Ok(OpenAs::Cached) => done(Reply::Opened(cached(0)), Held::Handle(node, 0)),
                 Ok(OpenAs::Backed(id)) => done(Reply::Opened(backed(id)), Held::Handle(node, 0)),
                 Ok(OpenAs::MakeBacking(path, version)) => {
                     Answer::new(self, asked, Body::MakeBacking(path, version), Held::Making(node))
                 }
-                Err(failure) => self.failed(asked, node, &failure),
+                Err(failure) => self.failed(asked, &failure),
             },
             (Wanted::Data(node, offset), NodeReply::Data(Ok(data))) => {
                 self.note_near(asked, node, offset, &data);
                 Answer::new(self, asked, Body::Data(data), Held::Nothing)
             }
-            (Wanted::Data(node, _), NodeReply::Data(Err(failure))) => {
-                // A reader can do nothing about a node that is not to be used any more.
-                self.failed(asked, node, &Failure::io(failure))
-            }
+            (Wanted::Data(..), NodeReply::Data(Err(failure))) => self.failed(asked, &failure),
             (_, NodeReply::Inode(Some(inode))) => {
                 let body =
                     self.of_inode(wanted, &inode).unwrap_or_else(|errno| Body::Reply(Reply::Error(errno)));
@@ -140,7 +142,7 @@ impl<I: Io> Mount<I> {
             }
             (_, NodeReply::Inode(None)) => done(Reply::Error(libc::ESTALE), Held::Nothing),
             (Wanted::Done, NodeReply::Noted) => done(Reply::Empty, Held::Nothing),
-            (_, NodeReply::Unmounted) => self.failed(asked, 0, &Failure::io("the owner does not answer")),
+            (_, NodeReply::Unmounted) => self.failed(asked, &Failure::io("the owner does not answer")),
             (wanted, _) => unreachable!("another reply to {wanted:?}"),
         }
     }
@@ -162,8 +164,20 @@ impl<I: Io> Mount<I> {
         }
     }
 
-    /// What came of [`Answer::backing_file`]: the kernel gets the file if it could be given it, else us.
+    /// What came of [`Answer::backing_file`]: the kernel gets the file if it could be given it, else us. May be dropped.
     pub async fn on_backing(self: &Rc<Self>, answer: Answer<I>, made: std::io::Result<i32>) -> Answer<I> {
+        let asked = answer.asked();
+        // In a task of its own, as in `finish`: the owner must hear of the id, and of the handle that nobody takes.
+        let (give, opened) = Oneshot::new();
+        let me = self.clone();
+        self.io().spawn("mount-backing", async move { give.set(me.backed(answer, made).await) });
+        match within(self.io(), asked.at_ns + DEADLINE_NS, opened).await {
+            Some(opened) => opened,
+            None => self.late(asked),
+        }
+    }
+
+    async fn backed(self: &Rc<Self>, answer: Answer<I>, made: std::io::Result<i32>) -> Answer<I> {
         let (asked, passthrough) = (answer.asked(), false);
         let until_ns = asked.at_ns + DEADLINE_NS;
         let (node, version) = answer.take_making().expect("a backing id was asked for");
@@ -181,28 +195,48 @@ impl<I: Io> Mount<I> {
                 }
                 let open = NodeRequest::Open { node, passthrough, until_ns };
                 let what = Wait::Owner(owner, open, Wanted::Handle(node));
-                self.finish(Later { asked, until_ns, what }).await
+                self.wait(asked, until_ns, what).await
             }
         }
     }
 
-    fn failed(self: &Rc<Self>, asked: Asked, node: u64, failure: &Failure) -> Answer<I> {
+    fn failed(self: &Rc<Self>, asked: Asked, failure: &Failure) -> Answer<I> {
         if let Failure::Io(why) = failure {
-            self.log(node, why);
+            self.log(asked.about, why);
         }
         Answer::new(self, asked, Body::Reply(Reply::Error(failure.errno())), Held::Nothing)
     }
 
-    /// One line for what fails: the kernel asks more than once.
-    fn log(&self, node: u64, why: &str) {
-        let now_ns = self.io().now_ns();
-        let logged = &mut *self.logged.borrow_mut();
-        logged.retain(|&(_, at_ns)| now_ns < at_ns + QUIET_NS);
-        if logged.iter().any(|&(known, _)| known == node) || logged.len() >= QUIET_MAX {
-            return;
+    /// Whoever was to say why did not. The line names the blob if its owner says at least which it is.
+    fn late(self: &Rc<Self>, asked: Asked) -> Answer<I> {
+        let (me, about) = (self.clone(), asked.about);
+        self.io().spawn("mount-late", async move {
+            let failure = Failure::io("no answer in time");
+            let digest = me.digest(about).await;
+            me.log(about, &failure.of(digest.as_ref()).to_string());
+        });
+        Answer::new(self, asked, Body::Reply(Reply::Error(libc::EIO)), Held::Nothing)
+    }
+
+    async fn digest(&self, about: About) -> Option<Digest> {
+        let node = match about {
+            About::Blob(digest) => return Some(digest),
+            About::Node(node) if tree::is_blob(node) => node,
+            About::Node(_) => return None,
+        };
+        let until_ns = self.io().now_ns() + NAME_NS;
+        let column = self.columns.owner_of(Shard(shard_of(node)));
+        match within(self.io(), until_ns, self.ask_column(column, NodeRequest::Inode(node), until_ns)).await {
+            Some(NodeReply::Inode(inode)) => inode.map(|inode| inode.digest),
+            _ => None,
         }
-        logged.push_back((node, now_ns));
-        tracing::warn!(connection = self.connection, node, why, "a request of a mount failed");
+    }
+
+    /// One line for what fails: the kernel asks more than once.
+    fn log(&self, about: About, why: &str) {
+        if self.lines.borrow_mut().is_due(about, self.io().now_ns()) {
+            tracing::warn!(connection = self.connection, %about, why, "a request of a mount failed");
+        }
     }
 }
 
