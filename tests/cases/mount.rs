@@ -4,6 +4,7 @@
 mod allowed;
 mod damage;
 mod gone;
+mod interrupted;
 mod kills;
 mod life;
 mod listing;

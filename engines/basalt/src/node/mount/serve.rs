@@ -231,7 +231,7 @@ impl Served {
             let interrupts = self.connection.interrupts.clone();
             while self.until_stopped(interrupts.told(&self.io, column)).await.is_some() {
                 for unique in interrupts.take(column) {
-                    self.pending.interrupt(unique);
+                    self.pending.interrupt_or_remember(unique);
                 }
             }
         });
