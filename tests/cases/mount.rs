@@ -3,6 +3,7 @@
 
 mod allowed;
 mod damage;
+mod ended;
 mod gone;
 mod interrupted;
 mod kills;

@@ -39,6 +39,13 @@ fn requests(node: &Node, operation: Option<&str>) -> f64 {
     scrape.sum(&name, |labels| operation.is_none_or(|operation| has_value(labels, operation)))
 }
 
+/// Nodes that the kernel has yet to forget.
+pub fn remembered(node: &Node) -> f64 {
+    let scrape = scrape(node);
+    let name = family(&scrape, "gauge", &["nodes"]);
+    scrape.sum(&name, |_| true)
+}
+
 #[test]
 fn latency_is_told_by_operation_and_rung() {
     for rung in ["uring", "clone", "thread"] {
@@ -133,11 +140,7 @@ fn a_storm_of_forgets_leaks_nothing() {
     for seed in 0..COUNT {
         put(&mounted.node, seed, 20);
     }
-    let remembered = || {
-        let scrape = scrape(&mounted.node);
-        let name = family(&scrape, "gauge", &["nodes"]);
-        scrape.sum(&name, |_| true)
-    };
+    let remembered = || remembered(&mounted.node);
     let before = remembered();
     for point in mounted.points() {
         fuse::tool("sh", &["-c", "stat \"$1\"/* >/dev/null", "sh", text(&point.blobs())]);

@@ -7,8 +7,10 @@ use super::serve::{Served, Step, Target};
 use super::{RingShape, device};
 use fuse_lowlevel::uring::{EntryId, Queues, Shape};
 use fuse_lowlevel::{Encoded, Request};
+use futures_lite::future::or;
 use runtime::io::Io;
-use std::cell::RefCell;
+use runtime::waiters::Waiters;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
@@ -19,6 +21,11 @@ const BATCH: usize = 16;
 /// The ring, shared by the loop and the requests that wait.
 pub(super) struct Rings {
     queues: RefCell<Queues>,
+    /// Replies could not be handed over: the loop is to try again.
+    behind: Cell<bool>,
+    waiting: Waiters,
+    /// An entry was lost, which was said.
+    is_faulty: Cell<bool>,
 }
 
 /// The queues that the column of `cpus[column]` serves.
@@ -43,23 +50,21 @@ pub(super) fn start(served: &Rc<Served>, column: usize, shape: RingShape) -> io:
     let mut queues = Queues::new(&connection.device, &Shape { queues, depth: shape.depth, payload_bytes })?;
     queues.register()?;
     let polled = Rc::new(queues.as_fd().try_clone_to_owned()?);
-    let rings = Rc::new(Rings { queues: RefCell::new(queues) });
+    let rings = Rc::new(Rings::new(queues));
     let me = served.clone();
     served.io.spawn("mount-rings", async move {
-        if let Err(error) = serve(&me, &rings, polled).await {
-            tracing::error!(%error, "a mount is served no more: its ring cannot be used");
-        }
-        me.on_ended();
+        let ended = me.persist(async || serve(&me, &rings, &polled).await).await;
+        me.on_ended(ended);
     });
     Ok(())
 }
 
-async fn serve(served: &Rc<Served>, rings: &Rc<Rings>, polled: Rc<OwnedFd>) -> io::Result<()> {
-    let mut is_faulty = false;
+async fn serve(served: &Rc<Served>, rings: &Rc<Rings>, polled: &Rc<OwnedFd>) -> io::Result<()> {
     while !served.is_stopping() {
+        rings.behind.set(false);
         rings.queues.borrow_mut().submit()?;
         if let Some(errno) = rings.queues.borrow().fault()
-            && !std::mem::replace(&mut is_faulty, true)
+            && !rings.is_faulty.replace(true)
         {
             tracing::error!(errno, "an entry of a mount's ring is lost: the kernel refused its reply");
         }
@@ -82,7 +87,8 @@ async fn serve(served: &Rc<Served>, rings: &Rc<Rings>, polled: Rc<OwnedFd>) -> i
         if rings.queues.borrow_mut().has_completions()? {
             continue;
         }
-        if let Some(readable) = served.until_stopped(served.io.readable(polled.clone())).await {
+        let news = or(served.io.readable(polled.clone()), rings.fallen_behind());
+        if let Some(readable) = served.until_stopped(news).await {
             readable?;
         }
     }
@@ -90,6 +96,16 @@ async fn serve(served: &Rc<Served>, rings: &Rc<Rings>, polled: Rc<OwnedFd>) -> i
 }
 
 impl Rings {
+    fn new(queues: Queues) -> Rings {
+        let (behind, is_faulty) = (Cell::new(false), Cell::new(false));
+        Rings { queues: RefCell::new(queues), behind, waiting: Waiters::default(), is_faulty }
+    }
+
+    async fn fallen_behind(&self) -> io::Result<()> {
+        self.waiting.until(|| self.behind.get()).await;
+        Ok(())
+    }
+
     fn take(&self) -> Option<EntryId> {
         self.queues.borrow_mut().take()
     }
@@ -114,9 +130,11 @@ impl Rings {
         true
     }
 
+    /// What cannot be handed over now stays where it is, and the loop tries again.
     pub(super) fn submit(&self) {
-        if let Err(error) = self.queues.borrow_mut().submit() {
-            tracing::error!(%error, "replies could not be handed to the kernel");
+        if self.queues.borrow_mut().submit().is_err() {
+            self.behind.set(true);
+            self.waiting.wake();
         }
     }
 }

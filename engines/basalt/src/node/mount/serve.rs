@@ -9,6 +9,7 @@
 
 use super::backing;
 use super::interrupts::Pending;
+use super::patience::Patience;
 use super::rings::Rings;
 use super::{Connection, Transport, device, rings, thread};
 use blobcache::mount::nodes::{Hooks, nodes_within};
@@ -22,6 +23,7 @@ use runtime::io::Io;
 use runtime::ring::RingIo;
 use runtime::waiters::Waiters;
 use std::cell::Cell;
+use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -237,8 +239,21 @@ impl Served {
         });
     }
 
-    /// The connection is over: unmounted, or aborted.
-    pub(super) fn on_ended(&self) {
+    /// Runs a loop, and runs it again as long as what ends it may pass.
+    pub(super) async fn persist(&self, run: impl AsyncFn() -> io::Result<()>) -> io::Result<()> {
+        let mut patience = Patience::default();
+        loop {
+            let Err(error) = run().await else { return Ok(()) };
+            let pause_ns = patience.on_error(&error, self.io.now_ns()).ok_or(error)?;
+            self.io.sleep(pause_ns).await;
+        }
+    }
+
+    /// The connection is over: unmounted, or aborted; or it is, as it cannot be served any more.
+    pub(super) fn on_ended(&self, ended: io::Result<()>) {
+        if let Err(error) = ended {
+            self.connection.pulse.lose(self.connection.number, &error);
+        }
         self.mount.end();
     }
 
