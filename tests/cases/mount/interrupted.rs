@@ -1,4 +1,5 @@
-//! Who waits for an origin that hangs can be killed, wherever the request is: with us, or delivered and not looked at yet.
+//! Who waits for an origin that hangs can be killed, wherever the request is: with us, or delivered and not looked at yet; and keeps
+//! nobody out who uses the same CPU.
 
 use std::fs;
 use std::path::PathBuf;
@@ -6,18 +7,22 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use tests::content::{self, Digest};
-use tests::fuse::{self, Client, GONE_DEADLINE, Mounted};
+use tests::fuse::{self, Client, GONE_DEADLINE, Mounted, name_of};
 use tests::node::cpus;
 use tests::origin::{Fault, Object, Origin};
 
 use super::origins::fetch;
 use super::stuck::{stand, thread_of};
-use super::text;
+use super::{put, text};
 
 /// Fewer than may wait for a column of the thread's, with their INTERRUPTs.
 const FEW: usize = 24;
+/// Several times what one CPU's ring holds.
+const MANY: usize = 64;
 /// Until requests and INTERRUPTs are where they wait for the column that stands.
 const DELIVERED: Duration = Duration::from_millis(700);
+/// Others on a CPU whose ring is full are answered in time, on machines that have time.
+const KEPT_OUT_DEADLINE: Duration = Duration::from_secs(15);
 
 /// Processes that look up a blob that its origin does not bring.
 struct Waiting {
@@ -91,4 +96,24 @@ fn must_be_killable_before_a_column_looks(rung: &str) {
 #[test]
 fn readers_can_be_killed_before_a_column_has_looked_at_their_requests() {
     ["uring", "clone", "thread"].into_iter().for_each(must_be_killable_before_a_column_looks);
+}
+
+#[test]
+fn those_who_wait_keep_nobody_out_who_uses_the_same_cpu() {
+    for rung in ["uring", "clone"] {
+        let Some(mounted) = Mounted::start(rung) else { return };
+        let (stored, cpu) = (put(&mounted.node, 1, 300_000), cpus()[1]);
+        let mut waiting = Waiting::ready(&mounted, MANY, &[cpu]);
+        waiting.go();
+        let begin = Instant::now();
+        for _ in 0..2 {
+            let blob = mounted.ro.blob(&stored);
+            let said = fuse::tool("taskset", &["-c", &cpu.to_string(), "sha256sum", text(&blob)]);
+            assert!(said.starts_with(name_of(&stored)), "{rung}: {said}");
+        }
+        let took = begin.elapsed();
+        assert!(took < KEPT_OUT_DEADLINE, "{rung}: kept out for {took:?}");
+        waiting.kill();
+        waiting.must_be_gone(rung);
+    }
 }

@@ -10,6 +10,7 @@
 
 mod backing;
 mod connect;
+mod crowd;
 mod device;
 pub mod guard;
 mod interrupts;

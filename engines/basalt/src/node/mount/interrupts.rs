@@ -25,9 +25,31 @@ const EARLY_MAX: usize = 4096;
 /// Requests that wait on this column. As many as the kernel has under way.
 #[derive(Default)]
 pub(super) struct Pending {
-    requests: RefCell<HashMap<u64, Oneshot<()>>>,
+    requests: RefCell<HashMap<u64, Oneshot<Cut>>>,
     early: RefCell<Early>,
 }
+
+/// Why a request ends before it is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cut {
+    /// Its caller was interrupted.
+    Interrupted,
+    /// It kept others out (`crowd`).
+    Crowded,
+}
+
+impl Cut {
+    pub(super) fn errno(self) -> i32 {
+        match self {
+            Cut::Interrupted => EINTR,
+            Cut::Crowded => EIO,
+        }
+    }
+}
+
+/// errno(3).
+const EINTR: i32 = 4;
+const EIO: i32 = 5;
 
 /// INTERRUPTs that came before their requests, or after them.
 #[derive(Default)]
@@ -38,11 +60,11 @@ struct Early {
 }
 
 impl Pending {
-    /// From now on it can be interrupted: that makes the future ready. It is so already if it was.
-    pub(super) fn enter(&self, unique: u64) -> Waiting<()> {
+    /// From now on it can be cut off: that makes the future ready. It is so already if it was interrupted.
+    pub(super) fn enter(&self, unique: u64) -> Waiting<Cut> {
         let (interrupt, interrupted) = Oneshot::new();
         if self.early.borrow_mut().uniques.remove(&unique) {
-            interrupt.set(());
+            interrupt.set(Cut::Interrupted);
             return interrupted;
         }
         let before = self.requests.borrow_mut().insert(unique, interrupt);
@@ -57,9 +79,14 @@ impl Pending {
 
     /// Whether it waits here.
     pub(super) fn interrupt(&self, unique: u64) -> bool {
+        self.cut(unique, Cut::Interrupted)
+    }
+
+    /// The same for any reason.
+    pub(super) fn cut(&self, unique: u64, why: Cut) -> bool {
         let requests = self.requests.borrow();
         let Some(interrupt) = requests.get(&unique) else { return false };
-        interrupt.set(());
+        interrupt.set(why);
         true
     }
 

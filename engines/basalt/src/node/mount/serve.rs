@@ -8,7 +8,7 @@
 //! 2. Of a request that waits only what it needs is kept: the buffer it came in is free at once.
 
 use super::backing;
-use super::interrupts::Pending;
+use super::interrupts::{Cut, Pending};
 use super::patience::Patience;
 use super::rings::Rings;
 use super::{Connection, Transport, device, rings, thread};
@@ -195,20 +195,18 @@ impl Served {
     {
         self.under_way.set(self.under_way.get() + 1);
         let me = self.clone();
+        let cut = self.pending.enter(unique);
+        target.occupy(unique, self.io.now_ns());
         self.io.spawn("mount-request", async move {
-            let interrupted = me.pending.enter(unique);
-            let answered = async { Some(answer(me.clone()).await) };
-            let cut_off = async {
-                interrupted.await;
-                None
-            };
+            let answered = async { Ok(answer(me.clone()).await) };
+            let cut_off = async { Err(cut.await) };
             match or(answered, cut_off).await {
-                Some(answer) => send(answer, unique, &target),
-                None => {
-                    target.send(unique, &Reply::Error(EINTR));
+                Ok(answer) => send(answer, unique, &target),
+                Err(cut) => {
+                    target.send(unique, &Reply::Error(cut.errno()));
                 }
             }
-            target.flush();
+            target.leave(unique);
             me.pending.leave(unique);
             me.under_way.set(me.under_way.get() - 1);
         });
@@ -224,6 +222,11 @@ impl Served {
         let Some(path) = answer.backing_file().map(ToOwned::to_owned) else { return answer };
         let made = backing::make(&self.io, &self.connection.device, &path).await;
         self.mount.on_backing(answer, made).await
+    }
+
+    /// A request that keeps others out ends.
+    pub(super) fn end_crowded(&self, unique: u64) {
+        self.pending.cut(unique, Cut::Crowded);
     }
 
     /// INTERRUPTs that another column read.
@@ -272,9 +275,6 @@ impl Served {
     }
 }
 
-/// errno(3): of a request whose caller was interrupted.
-const EINTR: i32 = 4;
-
 fn send(answer: Answer<RingIo>, unique: u64, target: &Target) {
     answer.send(|reply| target.send(unique, reply));
 }
@@ -303,9 +303,17 @@ impl Target {
         self.send(0, &Reply::Error(EIO));
     }
 
-    /// Replies that were put aside to go together go now.
-    fn flush(&self) {
-        if let Target::Entry(rings, _) = self {
+    /// Where the reply goes something is taken up until then.
+    fn occupy(&self, unique: u64, now_ns: u64) {
+        if let Target::Entry(rings, entry) = self {
+            rings.occupy(*entry, unique, now_ns);
+        }
+    }
+
+    /// No more. Replies that were put aside to go together go now.
+    fn leave(&self, unique: u64) {
+        if let Target::Entry(rings, entry) = self {
+            rings.leave(*entry, unique);
             rings.submit();
         }
     }
