@@ -163,6 +163,11 @@ impl Queues {
         count
     }
 
+    /// The place in `Shape::queues` of an entry's queue.
+    pub fn queue(&self, entry: EntryId) -> usize {
+        entry.0 as usize / usize::from(self.depth)
+    }
+
     /// The request in an entry that is ours.
     pub fn request(&self, entry: EntryId) -> Arrived<'_> {
         let index = self.ours(entry);

@@ -3,7 +3,9 @@
 
 mod allowed;
 mod damage;
+mod ended;
 mod gone;
+mod interrupted;
 mod kills;
 mod life;
 mod listing;

@@ -32,7 +32,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
-use tests::content::{self, Digest};
+use tests::content::{self, Digest, Rng};
 
 const COLUMN_BYTES: usize = 64 << 20;
 const DISK_BYTES: u64 = 3 << 30;
@@ -553,5 +553,89 @@ fn an_origin_that_hangs_is_an_error_in_time() {
         kernels[0].release(node).await;
         kernels[0].forget(node, 1).await;
         assert_eq!(held(&kernels), [0; 4]);
+    });
+}
+
+/// A request as the kernel writes it: header, then numbers, then bytes.
+fn written(opcode: u32, node: u64, numbers: &[u64], bytes: &[u8]) -> Vec<u8> {
+    let mut request = vec![0; 40];
+    request[4..8].copy_from_slice(&opcode.to_ne_bytes());
+    request[8..16].copy_from_slice(&2u64.to_ne_bytes());
+    request[16..24].copy_from_slice(&node.to_ne_bytes());
+    request.extend(numbers.iter().flat_map(|number| number.to_ne_bytes()));
+    request.extend(bytes);
+    request
+}
+
+/// All that a mount answers otherwise than by "there is no such thing here", of the blob `node`.
+fn all_written(node: u64, digest: &Digest) -> Vec<Vec<u8>> {
+    let name = [name(digest).as_bytes(), b"\0"].concat();
+    let xattr = [tree::DIGEST_XATTR, b"\0"].concat();
+    let page = 4096u64;
+    vec![
+        written(1, tree::SHA256, &[], &name),
+        written(2, node, &[1], &[]),
+        written(3, node, &[0, 0], &[]),
+        written(4, node, &[0; 11], &[]),
+        written(10, tree::SHA256, &[], &name),
+        written(14, node, &[0], &[]),
+        written(15, node, &[0, 65_536, page, 0, 0], &[]),
+        written(17, 1, &[], &[]),
+        written(18, node, &[0, 0, 0], &[]),
+        written(22, node, &[71], &xattr),
+        written(23, node, &[100], &[]),
+        written(25, node, &[0, 0, 0], &[]),
+        written(27, tree::SHA256, &[0], &[]),
+        written(28, tree::SHA256, &[0, 0, page, 0, 0], &[]),
+        written(36, 0, &[2], &[]),
+        written(42, 0, &[2, node, 1, node + 256, 1], &[]),
+        written(44, tree::SHA256, &[0, 0, page, 0, 0], &[]),
+        written(46, node, &[0, 10, 3], &[]),
+    ]
+}
+
+/// The same with a few bytes changed, or cut short; often with the length that it has.
+fn bent(rng: &mut Rng, requests: &[Vec<u8>]) -> Vec<u8> {
+    let mut request = requests[rng.below(requests.len() as u64) as usize].clone();
+    for _ in 0..rng.below(4) {
+        let at = rng.below(request.len() as u64) as usize;
+        request[at] = if rng.one_in(2) { rng.any() as u8 } else { request[at] ^ 1 << rng.below(8) };
+    }
+    if rng.one_in(8) {
+        request.truncate(rng.below(request.len() as u64 + 1) as usize);
+    }
+    let length = (request.len() as u32).to_ne_bytes();
+    if let Some(field) = request.get_mut(..4).filter(|_| !rng.one_in(8)) {
+        field.copy_from_slice(&length);
+    }
+    request
+}
+
+#[test]
+fn requests_that_lie_are_answered_and_harm_nobody() {
+    const REQUESTS: usize = 20_000;
+    rig(9, 2, CACHED).run(async |io, kernels| {
+        let content = content::bytes(1, 300_000);
+        let digest = put(&io, &content).await;
+        let requests = all_written(kernels[0].must_find(&digest).await.node, &digest);
+        let (mut rng, mut answered, mut refused) = (Rng::new(content::run_seed()), 0, 0);
+        for n in 0..REQUESTS {
+            let bytes = bent(&mut rng, &requests);
+            let Ok(request) = Request::parse_whole(&bytes) else {
+                refused += 1;
+                continue;
+            };
+            let mount = &kernels[n % kernels.len()].mount;
+            let begun_ns = io.now_ns();
+            let answer = match mount.begin(&request) {
+                Begun::Done(answer) => answer,
+                Begun::Later(later) => mount.finish(later).await,
+            };
+            answer.send(|_| true);
+            answered += 1;
+            assert!(io.now_ns() - begun_ns < 40 * SECOND_NS, "{:?} is late", request.operation);
+        }
+        assert!(answered + refused == REQUESTS && answered.min(refused) > REQUESTS / 20, "{refused} refused");
+        look_at(&kernels[1], &content, &digest, 1).await;
     });
 }

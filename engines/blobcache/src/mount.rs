@@ -26,8 +26,8 @@
 //!
 //! Invariants
 //! 1. Nothing is changed by a mount: every operation that would is EROFS.
-//! 2. Every request is answered within [`DEADLINE_NS`], so that no client hangs for longer; what is late is EIO, and one
-//!    line in the log.
+//! 2. Every request is answered within [`DEADLINE_NS`] of when it came here, so that no client hangs for longer; what is late is
+//!    EIO, and one line in the log. That the kernel does not keep it for long before that is up to whoever serves the connection.
 //! 3. A future of `finish` may be dropped at any time (the client was interrupted); nothing leaks.
 //! 4. OPENDIR is answered, with nothing to keep: refused with ENOSYS, the kernel would keep the pages of a directory for ever.
 

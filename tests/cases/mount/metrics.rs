@@ -61,6 +61,11 @@ pub fn must_come_down_to(before: [(&'static str, f64); 4], node: &Node, context:
     }
 }
 
+/// Nodes that the kernel has yet to forget.
+pub fn remembered(node: &Node) -> f64 {
+    held(node)[0].1
+}
+
 #[test]
 fn latency_is_told_by_operation_and_rung() {
     for rung in ["uring", "clone", "thread"] {

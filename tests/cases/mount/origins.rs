@@ -22,7 +22,7 @@ const SIZE_BYTES: usize = 24 << 20;
 const PAUSE: Duration = Duration::from_millis(40);
 
 /// Orders a blob and waits for what comes of it; 0 when the node is gone before.
-fn fetch(addr: SocketAddr, url: &str, digest: &Digest) -> u16 {
+pub fn fetch(addr: SocketAddr, url: &str, digest: &Digest) -> u16 {
     let order = serde_json::json!({ "url": url, "digest": digest.0 }).to_string();
     let request = Request::new("POST", "/blobs/fetch").body(order.as_bytes());
     BlobClient::new(addr).try_call(&request).map_or(0, |reply| reply.status)

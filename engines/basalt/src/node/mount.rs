@@ -2,7 +2,7 @@
 //!
 //! Called by `node`. Order of a start: what a crash left is cleaned (`place`), the directory is mounted and INIT agreed on
 //! (`connect`), a process that outlives us waits to unmount (`guard`); then each column serves its queue (`serve`, `device`,
-//! `rings`, `thread`); a thread watches the columns' pulse (`watchdog`). Order of a stop: the mounts leave the tree, so that
+//! `rings`, `thread`); a thread watches the columns' pulse and ends a connection that cannot be served (`watchdog`). Order of a stop: the mounts leave the tree, so that
 //! nobody comes in; those who have files open are served until the columns have drained; then the devices close.
 //!
 //! Invariant: after a mount is made no thread of this process looks into its directory, whatever asks for it: the answer
@@ -10,9 +10,11 @@
 
 mod backing;
 mod connect;
+mod crowd;
 mod device;
 pub mod guard;
 mod interrupts;
+mod patience;
 mod place;
 mod prune;
 mod rings;

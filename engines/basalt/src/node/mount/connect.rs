@@ -2,6 +2,7 @@
 //!
 //! Called once per mount, before the columns start. INIT is the first request and is answered here, in one thread.
 
+use super::crowd::KEPT_OUT_NS;
 use super::interrupts::Interrupts;
 use super::place::SUBTYPE;
 use super::prune::Pruner;
@@ -38,9 +39,10 @@ const NODES_DIVISOR: u64 = 8;
 const RING_DEPTH: u16 = 16;
 /// The least data of a request over a ring.
 const RING_REQUEST_BYTES_MIN: u32 = 32 << 10;
-/// The kernel ends a connection on which a request takes this long: well above our own deadline.
+/// The kernel ends a connection on which a request takes this long, what it waited for an entry of a ring included: well above our
+/// own deadline and that.
 const REQUEST_TIMEOUT_S: u16 = 90;
-const _: () = assert!(DEADLINE_NS < REQUEST_TIMEOUT_S as u64 * 1_000_000_000);
+const _: () = assert!(KEPT_OUT_NS + DEADLINE_NS < REQUEST_TIMEOUT_S as u64 * 1_000_000_000);
 /// Reads from disk at a time, of one column and connection.
 const DISK_READS_MAX: usize = 32;
 

@@ -23,10 +23,8 @@ pub(super) fn start(served: &Rc<Served>, device: Device) -> io::Result<()> {
     device.set_nonblocking()?;
     let (me, device) = (served.clone(), Arc::new(device));
     served.io.spawn("mount-device", async move {
-        if let Err(error) = serve(&me, &device).await {
-            tracing::error!(%error, "a mount is served no more: the device cannot be read");
-        }
-        me.on_ended();
+        let ended = me.persist(async || serve(&me, &device).await).await;
+        me.on_ended(ended);
     });
     Ok(())
 }

@@ -1,31 +1,72 @@
 //! Requests that wait on a column, and INTERRUPTs of them, which any column may have read.
 //!
-//! Called by `serve`. An INTERRUPT names a request; it may come before or after its answer, and to a column that does not know
-//! it: then all others are told. One that nobody knows is answered already.
+//! Called by `serve`. An INTERRUPT names a request and is sent once. It may come after the answer, and to a column that does not
+//! know the request: then all are told. It may also come first: the request was delivered, and waits in an inlet or a ring to be
+//! looked at. So what nobody knows is remembered for a while, and interrupts the request as it enters. (The kernel's own way, a
+//! reply of EAGAIN, finds only requests of the same device and none of a ring.) No number is used twice on a connection: what is
+//! remembered of a request that was answered already harms nobody.
 
 use super::thread::{hush, ring};
 use runtime::oneshot::{Oneshot, Waiting};
 use runtime::ring::RingIo;
 use rustix::event::{EventfdFlags, eventfd};
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex};
 
 /// INTERRUPTs that a column has yet to hear of; more are forgotten, and their callers wait for the answer.
 const TOLD_MAX: usize = 4096;
+/// INTERRUPTs that a column remembers for requests to come; the oldest go first. Far more than requests can be delivered and not
+/// looked at.
+const EARLY_MAX: usize = 4096;
 
 /// Requests that wait on this column. As many as the kernel has under way.
 #[derive(Default)]
 pub(super) struct Pending {
-    requests: RefCell<HashMap<u64, Oneshot<()>>>,
+    requests: RefCell<HashMap<u64, Oneshot<Cut>>>,
+    early: RefCell<Early>,
+}
+
+/// Why a request ends before it is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cut {
+    /// Its caller was interrupted.
+    Interrupted,
+    /// It kept others out (`crowd`).
+    Crowded,
+}
+
+impl Cut {
+    pub(super) fn errno(self) -> i32 {
+        match self {
+            Cut::Interrupted => EINTR,
+            Cut::Crowded => EIO,
+        }
+    }
+}
+
+/// errno(3).
+const EINTR: i32 = 4;
+const EIO: i32 = 5;
+
+/// INTERRUPTs that came before their requests, or after them.
+#[derive(Default)]
+struct Early {
+    uniques: HashSet<u64>,
+    /// As they came; those that were taken out, too.
+    order: VecDeque<u64>,
 }
 
 impl Pending {
-    /// From now on it can be interrupted: that makes the future ready.
-    pub(super) fn enter(&self, unique: u64) -> Waiting<()> {
+    /// From now on it can be cut off: that makes the future ready. It is so already if it was interrupted.
+    pub(super) fn enter(&self, unique: u64) -> Waiting<Cut> {
         let (interrupt, interrupted) = Oneshot::new();
+        if self.early.borrow_mut().uniques.remove(&unique) {
+            interrupt.set(Cut::Interrupted);
+            return interrupted;
+        }
         let before = self.requests.borrow_mut().insert(unique, interrupt);
         assert!(before.is_none(), "request {unique} came twice");
         interrupted
@@ -38,10 +79,36 @@ impl Pending {
 
     /// Whether it waits here.
     pub(super) fn interrupt(&self, unique: u64) -> bool {
+        self.cut(unique, Cut::Interrupted)
+    }
+
+    /// The same for any reason.
+    pub(super) fn cut(&self, unique: u64, why: Cut) -> bool {
         let requests = self.requests.borrow();
         let Some(interrupt) = requests.get(&unique) else { return false };
-        interrupt.set(());
+        interrupt.set(why);
         true
+    }
+
+    /// The same, and if it does not wait here yet, as soon as it does.
+    pub(super) fn interrupt_or_remember(&self, unique: u64) {
+        if !self.interrupt(unique) {
+            self.early.borrow_mut().remember(unique);
+        }
+    }
+}
+
+impl Early {
+    fn remember(&mut self, unique: u64) {
+        if !self.uniques.insert(unique) {
+            return;
+        }
+        self.order.push_back(unique);
+        if self.order.len() > EARLY_MAX
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.uniques.remove(&oldest);
+        }
     }
 }
 
@@ -107,6 +174,30 @@ mod tests {
         pending.leave(4);
         assert!(!pending.interrupt(4));
         assert!(pending.requests.borrow().is_empty(), "nothing is kept");
+    }
+
+    #[test]
+    fn an_interrupt_that_comes_first_is_not_lost() {
+        let pending = Pending::default();
+        pending.interrupt_or_remember(4);
+        pending.interrupt_or_remember(4);
+        let cx = &mut Context::from_waker(Waker::noop());
+        assert!(pin!(pending.enter(4)).poll(cx).is_ready());
+        pending.leave(4);
+        assert!(pending.requests.borrow().is_empty() && pending.early.borrow().uniques.is_empty());
+        let mut other = pin!(pending.enter(6));
+        assert!(other.as_mut().poll(cx).is_pending());
+        pending.interrupt_or_remember(6);
+        assert!(other.as_mut().poll(cx).is_ready());
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded_and_the_oldest_goes_first() {
+        let pending = Pending::default();
+        (0..=EARLY_MAX as u64).for_each(|n| pending.interrupt_or_remember(2 * n));
+        let early = pending.early.borrow();
+        assert_eq!((early.uniques.len(), early.order.len()), (EARLY_MAX, EARLY_MAX));
+        assert!(!early.uniques.contains(&0) && early.uniques.contains(&2));
     }
 
     #[test]

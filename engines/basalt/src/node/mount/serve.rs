@@ -8,7 +8,8 @@
 //! 2. Of a request that waits only what it needs is kept: the buffer it came in is free at once.
 
 use super::backing;
-use super::interrupts::Pending;
+use super::interrupts::{Cut, Pending};
+use super::patience::Patience;
 use super::rings::Rings;
 use super::{Connection, Transport, device, rings, thread};
 use blobcache::mount::nodes::{Hooks, nodes_within};
@@ -22,6 +23,7 @@ use runtime::io::Io;
 use runtime::ring::RingIo;
 use runtime::waiters::Waiters;
 use std::cell::Cell;
+use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -193,20 +195,18 @@ impl Served {
     {
         self.under_way.set(self.under_way.get() + 1);
         let me = self.clone();
+        let cut = self.pending.enter(unique);
+        target.occupy(unique, self.io.now_ns());
         self.io.spawn("mount-request", async move {
-            let interrupted = me.pending.enter(unique);
-            let answered = async { Some(answer(me.clone()).await) };
-            let cut_off = async {
-                interrupted.await;
-                None
-            };
+            let answered = async { Ok(answer(me.clone()).await) };
+            let cut_off = async { Err(cut.await) };
             match or(answered, cut_off).await {
-                Some(answer) => send(answer, unique, &target),
-                None => {
-                    target.send(unique, &Reply::Error(EINTR));
+                Ok(answer) => send(answer, unique, &target),
+                Err(cut) => {
+                    target.send(unique, &Reply::Error(cut.errno()));
                 }
             }
-            target.flush();
+            target.leave(unique);
             me.pending.leave(unique);
             me.under_way.set(me.under_way.get() - 1);
         });
@@ -224,6 +224,11 @@ impl Served {
         self.mount.on_backing(answer, made).await
     }
 
+    /// A request that keeps others out ends.
+    pub(super) fn end_crowded(&self, unique: u64) {
+        self.pending.cut(unique, Cut::Crowded);
+    }
+
     /// INTERRUPTs that another column read.
     fn hear_interrupts(self: Rc<Self>, column: usize) {
         let io = self.io.clone();
@@ -231,14 +236,27 @@ impl Served {
             let interrupts = self.connection.interrupts.clone();
             while self.until_stopped(interrupts.told(&self.io, column)).await.is_some() {
                 for unique in interrupts.take(column) {
-                    self.pending.interrupt(unique);
+                    self.pending.interrupt_or_remember(unique);
                 }
             }
         });
     }
 
-    /// The connection is over: unmounted, or aborted.
-    pub(super) fn on_ended(&self) {
+    /// Runs a loop, and runs it again as long as what ends it may pass.
+    pub(super) async fn persist(&self, run: impl AsyncFn() -> io::Result<()>) -> io::Result<()> {
+        let mut patience = Patience::default();
+        loop {
+            let Err(error) = run().await else { return Ok(()) };
+            let pause_ns = patience.on_error(&error, self.io.now_ns()).ok_or(error)?;
+            self.io.sleep(pause_ns).await;
+        }
+    }
+
+    /// The connection is over: unmounted, or aborted; or it is, as it cannot be served any more.
+    pub(super) fn on_ended(&self, ended: io::Result<()>) {
+        if let Err(error) = ended {
+            self.connection.pulse.lose(self.connection.number, &error);
+        }
         self.mount.end();
     }
 
@@ -256,9 +274,6 @@ impl Served {
         .await
     }
 }
-
-/// errno(3): of a request whose caller was interrupted.
-const EINTR: i32 = 4;
 
 fn send(answer: Answer<RingIo>, unique: u64, target: &Target) {
     answer.send(|reply| target.send(unique, reply));
@@ -288,9 +303,17 @@ impl Target {
         self.send(0, &Reply::Error(EIO));
     }
 
-    /// Replies that were put aside to go together go now.
-    fn flush(&self) {
-        if let Target::Entry(rings, _) = self {
+    /// Where the reply goes something is taken up until then.
+    fn occupy(&self, unique: u64, now_ns: u64) {
+        if let Target::Entry(rings, entry) = self {
+            rings.occupy(*entry, unique, now_ns);
+        }
+    }
+
+    /// No more. Replies that were put aside to go together go now.
+    fn leave(&self, unique: u64) {
+        if let Target::Entry(rings, entry) = self {
+            rings.leave(*entry, unique);
             rings.submit();
         }
     }

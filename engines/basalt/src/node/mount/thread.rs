@@ -4,6 +4,7 @@
 //! request costs a wake-up more. A column that does not keep up holds the thread back.
 
 use super::Connection;
+use super::patience::Patience;
 use super::serve::{Served, Target};
 use fuse_lowlevel::Request;
 use fuse_lowlevel::device::{Device, Received};
@@ -15,6 +16,7 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 /// Requests handed to a column that it has not taken yet.
 const WAITING_MAX: usize = 64;
@@ -26,7 +28,8 @@ pub(super) struct Inlets {
 }
 
 struct Inlet {
-    send: SyncSender<Vec<u8>>,
+    /// Taken by the thread: the column sees by it that the thread has ended.
+    send: Mutex<Option<SyncSender<Vec<u8>>>>,
     /// Taken by its column.
     receive: Mutex<Option<Receiver<Vec<u8>>>>,
     bell: Arc<OwnedFd>,
@@ -37,7 +40,7 @@ impl Inlets {
         let inlet = || {
             let (send, receive) = sync_channel(WAITING_MAX);
             let bell = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
-            Ok(Inlet { send, receive: Mutex::new(Some(receive)), bell })
+            Ok(Inlet { send: Mutex::new(Some(send)), receive: Mutex::new(Some(receive)), bell })
         };
         let columns = (0..columns).map(|_| inlet()).collect::<io::Result<_>>()?;
         Ok(Inlets { columns, is_started: AtomicBool::new(false) })
@@ -47,7 +50,7 @@ impl Inlets {
 pub(super) fn start(served: &Rc<Served>, column: usize) -> io::Result<()> {
     let inlets = served.connection.inlets.clone().expect("this transport has them");
     if !inlets.is_started.swap(true, Ordering::AcqRel) {
-        read_in_a_thread(&served.connection, inlets.clone())?;
+        read_in_a_thread(&served.connection, &inlets)?;
     }
     let inlet = &inlets.columns[column];
     let requests = inlet.receive.lock().expect("nobody panics with it").take().expect("once a column");
@@ -59,12 +62,12 @@ pub(super) fn start(served: &Rc<Served>, column: usize) -> io::Result<()> {
                 break;
             }
         }
-        me.on_ended();
+        me.on_ended(Ok(()));
     });
     Ok(())
 }
 
-/// False when the thread has ended.
+/// False when the thread has ended and all that it handed over is taken.
 async fn take(served: &Rc<Served>, requests: &Receiver<Vec<u8>>, device: &Arc<Device>) -> bool {
     loop {
         match requests.try_recv() {
@@ -79,30 +82,66 @@ async fn take(served: &Rc<Served>, requests: &Receiver<Vec<u8>>, device: &Arc<De
     }
 }
 
-fn read_in_a_thread(connection: &Connection, inlets: Arc<Inlets>) -> io::Result<()> {
-    let device = connection.device.clone();
-    let mut buffer = vec![0; connection.agreed.read_buffer_bytes()];
-    let senders: Vec<_> =
-        inlets.columns.iter().map(|inlet| (inlet.send.clone(), inlet.bell.clone())).collect();
+fn read_in_a_thread(connection: &Connection, inlets: &Inlets) -> io::Result<()> {
+    let (device, pulse, number) = (connection.device.clone(), connection.pulse.clone(), connection.number);
+    let buffer = vec![0; connection.agreed.read_buffer_bytes()];
+    let outlets: Vec<_> = inlets.columns.iter().map(Outlet::of).collect();
     let read = move || {
-        for (send, bell) in senders.iter().cycle() {
-            let length = match device.receive(&mut buffer) {
-                Ok(Received::Request(length)) => length,
-                Ok(Received::Nothing | Received::Ended) => return,
-                Err(error) => {
-                    tracing::error!(%error, "a mount is served no more: the device cannot be read");
-                    return;
-                }
-            };
-            // The column is gone at the end of the node.
-            if send.send(buffer[..length].to_vec()).is_err() {
-                return;
-            }
-            ring(bell);
+        if let Err(error) = hand_over(&device, buffer, &outlets) {
+            pulse.lose(number, &error);
         }
     };
     std::thread::Builder::new().name("mount".into()).spawn(read)?;
     Ok(())
+}
+
+/// Until the end of the connection, or of a column: then the node ends.
+fn hand_over(device: &Device, mut buffer: Vec<u8>, outlets: &[Outlet]) -> io::Result<()> {
+    for outlet in outlets.iter().cycle() {
+        let Some(length) = receive(device, &mut buffer)? else { break };
+        let send = outlet.send.as_ref().expect("until it is dropped");
+        if send.send(buffer[..length].to_vec()).is_err() {
+            break;
+        }
+        ring(&outlet.bell);
+    }
+    Ok(())
+}
+
+/// The thread's end of an inlet.
+struct Outlet {
+    send: Option<SyncSender<Vec<u8>>>,
+    bell: Arc<OwnedFd>,
+}
+
+impl Outlet {
+    fn of(inlet: &Inlet) -> Outlet {
+        let send = inlet.send.lock().expect("nobody panics with it").take();
+        Outlet { send: Some(send.expect("one thread a connection")), bell: inlet.bell.clone() }
+    }
+}
+
+impl Drop for Outlet {
+    fn drop(&mut self) {
+        // First that, so that the column finds it when it looks.
+        self.send = None;
+        ring(&self.bell);
+    }
+}
+
+/// The length of the next request; `None` at the end of the connection.
+fn receive(device: &Device, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+    let (begin, mut patience) = (Instant::now(), Patience::default());
+    loop {
+        match device.receive(buffer) {
+            Ok(Received::Request(length)) => return Ok(Some(length)),
+            Ok(Received::Nothing | Received::Ended) => return Ok(None),
+            Err(error) => {
+                let pause_ns = patience.on_error(&error, begin.elapsed().as_nanos() as u64);
+                std::thread::sleep(Duration::from_nanos(pause_ns.ok_or(error)?));
+            }
+        }
+    }
 }
 
 /// Makes the column's descriptor readable.

@@ -1,5 +1,5 @@
 //! A thread that ends the mounts, and then the node, when a column does not run any more: a reader of a mount that nobody serves
-//! cannot even be killed.
+//! cannot even be killed. It also ends the one connection that a column cannot serve any more, and the node goes on.
 //!
 //! Called by `node::mount`. Requests have deadlines of their own (`blobcache::mount::DEADLINE_NS`), kept by the columns; this is
 //! for when a column itself stands still. The kernel's own timeout, where it has one, comes later.
@@ -10,10 +10,12 @@
 //! What was acknowledged is on disk.
 
 use crate::error::Error;
+use blobcache::mount::ask::CONNECTIONS_MAX;
 use fuse_lowlevel::mount::Mounted;
 use runtime::column::Column;
 use runtime::io::Io;
 use runtime::ring::RingIo;
+use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -26,14 +28,22 @@ const LOOK: Duration = Duration::from_secs(1);
 /// What counts of the time between two looks. A process that was stopped, or a machine that slept, was silent as a whole.
 const LOOK_MAX: Duration = Duration::from_secs(5);
 
-/// Counts that columns move while they run.
+/// Counts that columns move while they run, and the connections that they cannot serve any more.
 pub(super) struct Pulse {
     beats: Vec<AtomicU64>,
+    lost: [AtomicBool; CONNECTIONS_MAX],
 }
 
 impl Pulse {
     pub(super) fn new(columns: usize) -> Pulse {
-        Pulse { beats: (0..columns).map(|_| AtomicU64::new(0)).collect() }
+        Pulse { beats: (0..columns).map(|_| AtomicU64::new(0)).collect(), lost: Default::default() }
+    }
+
+    /// The connection is to be ended: part of its requests are heard by nobody.
+    pub(super) fn lose(&self, connection: usize, error: &io::Error) {
+        if !self.lost[connection].swap(true, Ordering::AcqRel) {
+            tracing::error!(connection, %error, "a mount cannot be served any more: its readers get errors");
+        }
     }
 
     /// Beats from now on, on this column.
@@ -87,8 +97,15 @@ impl Watchdog {
         let over = is_over.clone();
         let watch = move || {
             let mut watch = Watch::new(pulse.counts(), Instant::now());
+            let mut aborted = [false; CONNECTIONS_MAX];
             while !over.load(Ordering::Acquire) {
                 std::thread::sleep(LOOK);
+                for (number, mounted) in mounted.iter().enumerate() {
+                    let is_lost = pulse.lost[number].load(Ordering::Acquire);
+                    if is_lost && !std::mem::replace(&mut aborted[number], true) {
+                        abort(&mounted.lock().expect("nobody panics with it"));
+                    }
+                }
                 if let Some(column) = watch.look(&pulse.counts(), Instant::now()) {
                     end(column, &mounted);
                 }
@@ -108,6 +125,13 @@ impl Drop for Watchdog {
     }
 }
 
+/// Ends a connection, which stays mounted: a directory that is empty of a sudden would tell its readers worse.
+fn abort(mounted: &Mounted) {
+    if let Err(error) = mounted.abort() {
+        tracing::warn!(directory = %mounted.directory().display(), %error, "not aborted");
+    }
+}
+
 /// Ends the mounts and the node.
 fn end(column: usize, mounted: &[Arc<Mutex<Mounted>>]) -> ! {
     tracing::error!(
@@ -118,10 +142,9 @@ fn end(column: usize, mounted: &[Arc<Mutex<Mounted>>]) -> ! {
     for mounted in mounted {
         let mounted = &mut *mounted.lock().expect("nobody panics with it");
         // Each in its own right: who may not abort may still unmount.
-        for (what, done) in [("aborted", mounted.abort()), ("unmounted", mounted.unmount())] {
-            if let Err(error) = done {
-                tracing::warn!(directory = %mounted.directory().display(), %error, "not {what}");
-            }
+        abort(mounted);
+        if let Err(error) = mounted.unmount() {
+            tracing::warn!(directory = %mounted.directory().display(), %error, "not unmounted");
         }
     }
     std::process::exit(i32::from(Error::runtime("a column does not run any more").exit_code()))
