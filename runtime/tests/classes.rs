@@ -193,7 +193,7 @@ fn of_class(column: &Column, name: &str, class: Class) -> u64 {
     let value = |s: Sample| match s.value {
         Value::Counter(count) => count,
         Value::Gauge(now) => u64::try_from(now).expect("not below none"),
-        Value::Histogram(_) => unreachable!("asked for a number"),
+        Value::Computed(_) | Value::Histogram(_) => unreachable!("asked for a count"),
     };
     column.io.samples().into_iter().filter(is_it).map(value).sum()
 }

@@ -213,7 +213,7 @@ impl<I: Io> Owner<I> {
             self.readers.borrow_mut().remove(&reader);
             if let Some(waits) = state.waiting.remove(&reader) {
                 // Its request may come from another column, and stays there until it is answered.
-                waits.give.set(Opened::Pass);
+                waits.give.set(Opened::Pass(state.not_stored));
                 state.object.on_left(reader);
             }
             let mut effects = Vec::new();
