@@ -20,6 +20,8 @@ pub struct Origin {
     pub version: u64,
     pub sizes: Vec<u64>,
     pub is_honest: bool,
+    /// It answers nothing but errors for a while, longer than is tried again.
+    pub is_down: bool,
 }
 
 /// How it lies.
@@ -72,6 +74,9 @@ impl Origin {
 
     /// `None`: the connection broke before a head came.
     pub fn answer(&self, asked: &Asked, rng: &mut Rng) -> Option<Reply> {
+        if self.is_down {
+            return rng.once_in(2).then(|| self.plain(503));
+        }
         let lies = !self.is_honest && rng.once_in(4);
         if lies && rng.once_in(5) {
             return None;

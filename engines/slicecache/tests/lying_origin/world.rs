@@ -88,7 +88,8 @@ pub struct World {
 impl World {
     pub fn new(seed: u64) -> World {
         let mut rng = Rng(seed);
-        let origin = Origin { version: 0, sizes: vec![1 + rng.below(9 * S)], is_honest: false };
+        let origin =
+            Origin { version: 0, sizes: vec![1 + rng.below(9 * S)], is_honest: false, is_down: false };
         World {
             rng,
             origin,
@@ -111,7 +112,10 @@ impl World {
             3..=8 => self.progress(),
             9..=11 => self.store(),
             12..=16 => self.read(),
-            17 => self.now_s += self.rng.below(6),
+            17 => {
+                self.now_s += self.rng.below(6);
+                self.origin.is_down = self.rng.once_in(5);
+            }
             18 if self.rng.once_in(6) => self.change(),
             18 => self.lose(),
             _ => self.leave(),
@@ -120,7 +124,7 @@ impl World {
 
     /// The origin is honest from now on: everybody is served or has been told, and nothing is left.
     pub fn settle(&mut self) {
-        self.origin.is_honest = true;
+        (self.origin.is_honest, self.origin.is_down) = (true, false);
         for _ in 0..100_000 {
             if self.clients.is_empty() && self.requests.is_empty() && self.storing.is_empty() {
                 break;
