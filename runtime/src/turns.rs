@@ -111,9 +111,10 @@ mod tests {
         let turns = Rc::new(Turns::new(1, 1));
         let ends: Vec<_> =
             clients.iter().map(|_| Rc::new((Rc::new(Cell::new(0)), Cell::new(None)))).collect();
-        for (&sends_ns, end) in clients.iter().zip(&ends) {
+        for (at, (&sends_ns, end)) in clients.iter().zip(&ends).enumerate() {
             let (io, turns, end) = (twin.outside(), turns.clone(), end.clone());
             twin.outside().spawn("client", async move {
+                io.sleep(at as u64 * SECOND_NS / 100).await;
                 let sent = client(io, turns, sends_ns, end.0.clone()).await;
                 end.1.set(Some(sent.is_err()));
             });

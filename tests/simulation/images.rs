@@ -14,7 +14,7 @@ use std::path::Path;
 use std::rc::Rc;
 
 /// Images of one moment with chosen losses.
-const RANDOM_CUTS: u64 = 4;
+const RANDOM_CUTS: u64 = 6;
 /// Workloads of three steps take a soak.
 const STEPS_MAX: u32 = 2;
 const STEPS_MAX_SOAK: u32 = 3;

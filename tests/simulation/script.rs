@@ -82,7 +82,12 @@ pub fn shared(twin: &Twin, blobs: &Rc<Vec<Vec<Blob>>>, model: Model, strict: boo
 pub async fn perform(io: TwinIo, shared: Rc<Shared>, ops: Vec<Op>) {
     let mut worker = Worker::new(&io, &shared, 0, 5);
     let brief = Asked { ttl_ms: Some(5000), ..Asked::default() };
+    let boot = shared.boot.get();
     for op in ops {
+        // With another one on the next boot it would undo what that one is promised.
+        if shared.boot.get() != boot {
+            return;
+        }
         match op {
             Op::PutSmall => worker.put_as(SMALL, Asked::default()).await,
             Op::PutLarge => worker.put_as(LARGE, Asked::default()).await,

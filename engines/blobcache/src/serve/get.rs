@@ -170,7 +170,9 @@ impl<I: Io> BlobService<I> {
                 });
                 self.send_range((&digest, depth), &source, range, exchange).await
             }
-            Ranges::Multi(ranges) => self.send_multipart((&digest, depth), &source, &ranges, exchange).await,
+            Ranges::Multi(ranges) => {
+                Box::pin(self.send_multipart((&digest, depth), &source, &ranges, exchange)).await
+            }
         }
     }
 
@@ -205,7 +207,7 @@ impl<I: Io> BlobService<I> {
         let found = match source {
             Source::Found(found) => found,
             Source::Arriving(arriving) => {
-                return self.send_arriving((digest, depth), arriving, range, exchange).await;
+                return Box::pin(self.send_arriving((digest, depth), arriving, range, exchange)).await;
             }
         };
         let Err(failed) = self.send_found((digest, depth), found, range.clone(), exchange).await else {
@@ -220,7 +222,7 @@ impl<I: Io> BlobService<I> {
             Arrival::None => answer_failed(e, exchange).await,
             Arrival::Refused => Ok(()),
             Arrival::Source(Source::Arriving(arriving)) => {
-                self.send_arriving((digest, depth), &arriving, range, exchange).await
+                Box::pin(self.send_arriving((digest, depth), &arriving, range, exchange)).await
             }
             Arrival::Source(Source::Found(found)) => {
                 match self.send_found((digest, depth), &found, range, exchange).await {
@@ -293,7 +295,8 @@ impl<I: Io> BlobService<I> {
                     reader = Some(self.open(digest, object).await);
                 }
                 let reader = reader.as_ref().expect("just opened");
-                self.send_from_disk(reader, at..end, depth, exchange).await?;
+                // Boxed, as all that is long on this way: a connection keeps room for the largest of its requests.
+                Box::pin(self.send_from_disk(reader, at..end, depth, exchange)).await?;
             }
             at = end;
         }
