@@ -2,10 +2,12 @@
 
 use mutation::{Mutator, fuzz};
 use net::client::Url;
+use net::http1::conditional::{if_match_holds, if_none_match_holds, if_range_holds, is_strong_tag};
 use net::http1::{
     BodyLength, ChunkedDecoder, Head, HttpDate, Parsed, ParsedReply, Ranges, parse_content_range, parse_head,
     parse_http_date, parse_range, parse_reply, query,
 };
+use net::tokens::Tokens;
 
 fn texts(golden: &[&str]) -> Vec<Vec<u8>> {
     golden.iter().map(|text| text.as_bytes().to_vec()).collect()
@@ -233,4 +235,39 @@ fn dates() {
         true
     };
     fuzz("date", &golden, |_| {}, decode);
+}
+
+#[test]
+fn lists_of_entity_tags() {
+    let golden = texts(&["\"a\"", "*", "\"b\", W/\"a\" ,\"c,d\"", "W/\"\",, \"a\"", "\t\"a\",\"b"]);
+    let decode = |bytes: &[u8]| {
+        assert!(!if_match_holds(bytes, None) && if_none_match_holds(bytes, None), "nothing is stored");
+        for current in [&b"\"a\""[..], b"W/\"a\"", b"\"c,d\"", b"\"\""] {
+            let is_listed = !if_none_match_holds(bytes, Some(current));
+            // What matches strongly matches weakly.
+            assert!(is_listed || !if_match_holds(bytes, Some(current)));
+            let is_weak = current.starts_with(b"W/");
+            assert!(bytes == b"*" || !is_weak || !if_match_holds(bytes, Some(current)));
+        }
+        assert_eq!(is_strong_tag(bytes), if_range_holds(bytes, bytes));
+        !if_none_match_holds(bytes, Some(b"\"a\""))
+    };
+    fuzz("entity tags", &golden, |_| {}, decode);
+}
+
+#[test]
+fn files_of_tokens() {
+    const LISTENERS: [&str; 3] = ["blob", "slice", "ops"];
+    let golden = texts(&["blob abc\nslice A-z._~+/==\n", "# none\n\n  ops x1\r\n", "ops a\nops b\nblob c"]);
+    let decode = |bytes: &[u8]| {
+        let text = String::from_utf8_lossy(bytes);
+        let Ok(tokens) = Tokens::parse(&text, &LISTENERS) else { return false };
+        for listener in LISTENERS {
+            let is_named =
+                text.lines().any(|line| line.trim().split_ascii_whitespace().next() == Some(listener));
+            assert_eq!(tokens.has(listener), is_named, "{listener} of {text:?}");
+        }
+        true
+    };
+    fuzz("tokens", &golden, |_| {}, decode);
 }

@@ -187,6 +187,21 @@ mod tests {
         CacheKey::new("http://o", path, None).map(|key| key.path)
     }
 
+    /// Whatever Vary holds: the names are of those that are sent, in order, each once; and a list says the same when it comes twice.
+    #[test]
+    fn vary_under_mutation() {
+        let golden = ["Accept, Origin", "accept-language,, X-Any", ""].map(|text| text.as_bytes().to_vec());
+        let decode = |bytes: &[u8]| {
+            let once = vary_names(&Fields::of_pairs(&[("Vary", bytes)]));
+            assert_eq!(vary_names(&Fields::of_pairs(&[("vary", bytes), ("Vary", bytes)])), once);
+            let Some(names) = once else { return false };
+            assert!(names.is_sorted() && names.iter().all(|name| FORWARDED.contains(&name.as_str())));
+            assert!(names.windows(2).all(|pair| pair[0] != pair[1]));
+            true
+        };
+        mutation::fuzz("Vary", &golden, |_| {}, decode);
+    }
+
     #[test]
     fn paths_are_normalised() {
         for (spelled, normal) in [

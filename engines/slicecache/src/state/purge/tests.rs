@@ -195,3 +195,39 @@ fn what_is_logged_is_one_short_line() {
         );
     }
 }
+
+/// Whatever the fields of a PURGE hold: what it names is bounded, and its line in the log is one.
+#[test]
+fn fields_under_mutation() {
+    const LOGGED_BYTES_MAX: usize = 200;
+    let golden = [
+        "Surrogate-Key: films shows\nCache-Tag: a, b\nSoft-Purge: 1",
+        "X-Purge-Pattern: /films/*",
+        "X-Purge-All: true\nSoft-Purge: false",
+        "X: y",
+    ];
+    let golden = golden.map(|text| text.as_bytes().to_vec());
+    let decode = |bytes: &[u8]| {
+        let lines = bytes.split(|&b| b == b'\n');
+        let pairs: Vec<(&[u8], &[u8])> = lines
+            .filter_map(|line| line.split_at_checked(line.iter().position(|&b| b == b':')?))
+            .map(|(name, value)| (name, value[1..].trim_ascii()))
+            .collect();
+        let fields = Fields::of_pairs(&pairs);
+        let Ok(purges) = purges_of("/films/a", Some("q"), &fields) else { return false };
+        assert!((1..=TAGS_MAX).contains(&purges.len()));
+        for purge in &purges {
+            match &purge.names {
+                Names::All => {}
+                Names::Tag(tag) => assert!((1..=PURGE_NAME_BYTES_MAX).contains(&tag.len())),
+                Names::Prefix(text) | Names::Target(text) => {
+                    assert!(text.starts_with('/') && text.len() <= PURGE_NAME_BYTES_MAX);
+                }
+            }
+        }
+        let logged = listed(&purges, LOGGED_BYTES_MAX);
+        assert!(logged.len() <= LOGGED_BYTES_MAX && !logged.contains(char::is_control), "{logged:?}");
+        true
+    };
+    mutation::fuzz("purge", &golden, |_| {}, decode);
+}
