@@ -12,8 +12,10 @@ use std::io;
 use std::pin::pin;
 use std::task::Poll;
 
-/// How long a client may leave what was read for it in a turn for which others wait.
+/// How long a client may leave a piece of what was read for it in a turn for which others wait.
 pub const PATIENCE_NS: u64 = 1_000_000_000;
+/// What is sent at a time in a turn: a client that takes so much in [`PATIENCE_NS`] does not stand still.
+pub const PIECE_BYTES: usize = 64 << 10;
 
 /// The turns of one column.
 pub struct Turns {
@@ -47,7 +49,7 @@ impl Turns {
 }
 
 impl Turn<'_> {
-    /// Sends what was read in this turn; an error when the client is cut off.
+    /// Sends a piece of what was read in this turn; an error when the client is cut off.
     pub async fn send<T>(
         &mut self,
         io: &impl Io,

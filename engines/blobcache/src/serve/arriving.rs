@@ -191,8 +191,8 @@ impl<I: Io> BlobService<I> {
         if !is_whole {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "what was written is not what arrived"));
         }
-        let sending = exchange.send(&buf[(wanted.start - start) as usize..(end - start) as usize]);
-        turn.send(self.io(), sending).await?;
+        let bytes = &buf[(wanted.start - start) as usize..(end - start) as usize];
+        self.send_in_turn(&mut turn, bytes, exchange).await?;
         Ok(end - wanted.start)
     }
 }

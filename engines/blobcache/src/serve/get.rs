@@ -11,6 +11,7 @@ use net::http1::{Multipart, Ranges, ResponseHead, Status, parse_range};
 use runtime::buffer::Buffer;
 use runtime::io::Io;
 use runtime::tier::{Digest, EXTENT_BYTES, Extent, Found, Object, ObjectReader, Pinned, ReadError};
+use runtime::turns::{PIECE_BYTES, Turn};
 use std::future::Future;
 use std::io;
 use std::ops::Range;
@@ -343,16 +344,28 @@ impl<I: Io> BlobService<I> {
             let part_bytes = part.len() as u64;
             at += part_bytes;
             if at >= range.end {
-                turn.send(self.io(), exchange.send(&buf[part])).await.map_err(Failed::Send)?;
+                self.send_in_turn(&mut turn, &buf[part], exchange).await.map_err(Failed::Send)?;
                 self.count_sent(depth, Level::Disk, part_bytes);
                 return Ok(());
             }
-            let sending = turn.send(self.io(), exchange.send(&buf[part]));
+            let sending = self.send_in_turn(&mut turn, &buf[part], exchange);
             let (sent, next) = both(sending, reader.read(at, range.end)).await;
             sent.map_err(Failed::Send)?;
             self.count_sent(depth, Level::Disk, part_bytes);
             read = next;
         }
+    }
+
+    pub(super) async fn send_in_turn(
+        &self,
+        turn: &mut Turn<'_>,
+        bytes: &[u8],
+        exchange: &mut Exchange<'_, I>,
+    ) -> io::Result<()> {
+        for piece in bytes.chunks(PIECE_BYTES) {
+            turn.send(self.io(), exchange.send(piece)).await?;
+        }
+        Ok(())
     }
 
     /// What could not be read of a blob; its owner hears of damage.

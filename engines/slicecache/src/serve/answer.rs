@@ -15,6 +15,7 @@ use net::exchange::Length;
 use net::http1::{Multipart, ResponseHead, Status};
 use runtime::io::Io;
 use runtime::tier::{Digest, Object, ObjectReader};
+use runtime::turns::PIECE_BYTES;
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
@@ -186,13 +187,9 @@ impl<I: Io> SliceService<I> {
             let Ok((buf, part)) = reader.read(at.start + sent, at.end).await else { break };
             sent += part.len() as u64;
             let prelude = frame.advance(part.len() as u64);
-            let sending = async {
-                if let Some(prelude) = prelude {
-                    exchange.send(prelude).await?;
-                }
-                exchange.send(&buf[part]).await
-            };
-            turn.send(&owner.io, sending).await?;
+            for piece in prelude.into_iter().chain(buf[part].chunks(PIECE_BYTES)) {
+                turn.send(&owner.io, exchange.send(piece)).await?;
+            }
         }
         Ok(sent)
     }
