@@ -78,6 +78,16 @@ pub enum Report {
 pub(crate) const STARTING: u8 = 0;
 pub(crate) const RUNNING: u8 = 1;
 pub(crate) const STOPPING: u8 = 2;
+/// Stopped before all columns were set up.
+pub(crate) const ABANDONED: u8 = 3;
+
+/// Stops a node. Once it has run its columns all have their part in the end, also those that had not seen yet that it runs: the
+/// others wait for them.
+pub(crate) fn stop(stage: &AtomicU8) {
+    let next = |stage: u8| Some(if stage == STARTING { ABANDONED } else { stage.max(STOPPING) });
+    // It always gives a next one.
+    let _ = stage.fetch_update(Ordering::AcqRel, Ordering::Acquire, next);
+}
 
 impl<I: Io> Column<I> {
     /// Column `index` over `io`, and the inboxes that whoever drives it has to poll.
@@ -103,7 +113,7 @@ impl<I: Io> Column<I> {
         let body = set_up(self.clone()).await?;
         let _ = self.failures.send(Report::Ready(self.index));
         self.life.reached(RUNNING).await;
-        if self.life.stage() == RUNNING {
+        if self.life.stage() != ABANDONED {
             body.await;
         }
         Ok(())
@@ -315,12 +325,17 @@ impl Columns {
 
     fn set_stage(&self, stage: u8) {
         self.life.fetch_max(stage, Ordering::AcqRel);
+        self.wake();
+    }
+
+    fn wake(&self) {
         self.bells.iter().for_each(|b| b.wake());
     }
 
     /// Asks every column to drain.
     pub fn stop(&self) {
-        self.set_stage(STOPPING);
+        stop(&self.life);
+        self.wake();
     }
 
     /// The reports of columns that fail while running. They can be taken once.

@@ -7,7 +7,7 @@ use super::io::TwinIo;
 use super::world::{Group, World};
 use super::{Fault, Twin};
 use crate::buffer::Arena;
-use crate::column::{Body, Column, RUNNING, Report, STARTING, STOPPING};
+use crate::column::{self, Body, Column, RUNNING, Report, STARTING};
 use crate::stall::Stalls;
 use std::cell::Cell;
 use std::future::Future;
@@ -96,7 +96,7 @@ impl Node {
 
     /// Asks every column to drain.
     pub fn stop(&self) {
-        self.stage.fetch_max(STOPPING, Ordering::AcqRel);
+        column::stop(&self.stage);
     }
 
     /// Every column has come to its end.
