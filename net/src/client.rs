@@ -32,11 +32,10 @@ use crate::deadline::{Deadlines, SWEEP_NS};
 use crate::http1::{ParsedReply, ReplyHead, parse_reply};
 use pool::{Host, Link, Pool};
 use runtime::io::{Conn as _, Hangup, Io};
+use runtime::patience::within;
 use std::cell::Cell;
-use std::future::Future;
 use std::io;
 use std::rc::Rc;
-use std::task::Poll;
 use stream::Stream;
 
 /// For the addresses of a host, a connection and its TLS.
@@ -307,14 +306,4 @@ fn request(url: &Url, fields: &[(&str, &str)]) -> Vec<u8> {
     }
     text.push_str("\r\n");
     text.into_bytes()
-}
-
-/// What `work` gives, unless that takes longer than `wait_ns`.
-async fn within<I: Io, T>(io: &I, wait_ns: u64, work: impl Future<Output = T>) -> Option<T> {
-    let (mut work, mut late) = (std::pin::pin!(work), std::pin::pin!(io.sleep(wait_ns)));
-    std::future::poll_fn(|cx| match work.as_mut().poll(cx) {
-        Poll::Ready(done) => Poll::Ready(Some(done)),
-        Poll::Pending => late.as_mut().poll(cx).map(|()| None),
-    })
-    .await
 }

@@ -16,6 +16,7 @@
 //! | `shards`, `cpulist`, `cpus` | who owns what, which CPUs we may use |
 //! | `budget`, `clock`, `usage`, `metrics`, `stall` | bytes, time, CPU, counts, and tasks that took too long |
 //! | `permits`, `turns` | a bounded number of things under way; places for what is read for clients, who may be slow |
+//! | `patience` | waiting, but not for ever |
 //! | `waiters` | tasks that wait for what happens to all of them at once |
 //! | `hash` | hashing seeded through the seam |
 //! | `planted` | bugs that tests plant, to show that they are caught |
@@ -41,6 +42,7 @@ pub mod journal;
 pub mod mesh;
 pub mod metrics;
 pub mod oneshot;
+pub mod patience;
 pub mod permits;
 pub mod planted;
 pub mod probe;

@@ -6,11 +6,11 @@
 //! Called by the engines' listeners.
 
 use crate::io::Io;
+use crate::patience::within;
 use crate::permits::{Permit, Permits};
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::io;
 use std::pin::pin;
-use std::task::Poll;
 
 /// How long a client may leave a piece of what was read for it in a turn for which others wait.
 pub const PATIENCE_NS: u64 = 1_000_000_000;
@@ -57,12 +57,7 @@ impl Turn<'_> {
     ) -> io::Result<T> {
         let mut sending = pin!(sending);
         while !self.is_slow {
-            let mut patience = pin!(io.sleep(PATIENCE_NS));
-            let sent = poll_fn(|cx| match sending.as_mut().poll(cx) {
-                Poll::Ready(sent) => Poll::Ready(Some(sent)),
-                Poll::Pending => patience.as_mut().poll(cx).map(|()| None),
-            });
-            match sent.await {
+            match within(io, PATIENCE_NS, sending.as_mut()).await {
                 Some(sent) => return sent,
                 None => self.step_aside()?,
             }

@@ -10,7 +10,7 @@
 //! | `ask`, `data`, `failure` | what travels between columns |
 //! | `wait`, `listing` | what cannot be answered at once; pages of directories |
 //! | `lines` | pure: what has its line in the log |
-//! | `answer`, `deadline` | the reply and what undoes it; waiting, but not for ever |
+//! | `answer` | the reply and what undoes it |
 //!
 //! Called by whoever serves a connection, on any column: request → [`Mount::begin`] → an [`Answer`], or a [`Later`] for
 //! [`Mount::finish`] → [`Answer::send`]. The node says which column owns the blob (`inodes`): that one is asked, in one hop.
@@ -34,7 +34,6 @@
 pub mod answer;
 pub mod ask;
 mod data;
-mod deadline;
 mod failure;
 mod inodes;
 mod lines;

@@ -7,9 +7,7 @@ use crate::state::health::{Health, is_well};
 use crate::state::status::via;
 use net::client::Ask;
 use runtime::io::Io;
-use std::future::{Future, poll_fn};
-use std::pin::pin;
-use std::task::Poll;
+use runtime::patience::within;
 
 const SECOND_NS: u64 = 1_000_000_000;
 
@@ -50,12 +48,7 @@ impl<I: Io> Columns<I> {
         let agent = concat!("basalt/", env!("CARGO_PKG_VERSION"), " (health)");
         let fields = [line("User-Agent", agent.as_bytes()), line("Via", &via("1.1", None))];
         let ask = Ask { method: "HEAD", url: &url, fields: &fields };
-        let (mut asked, mut late) =
-            (pin!(upstream.client.ask(&ask)), pin!(owner.io.sleep(probes.interval_s * SECOND_NS)));
-        poll_fn(|cx| match asked.as_mut().poll(cx) {
-            Poll::Ready(reply) => Poll::Ready(reply.is_ok_and(|reply| is_well(reply.head.status))),
-            Poll::Pending => late.as_mut().poll(cx).map(|()| false),
-        })
-        .await
+        let asked = within(&owner.io, probes.interval_s * SECOND_NS, upstream.client.ask(&ask));
+        asked.await.is_some_and(|reply| reply.is_ok_and(|reply| is_well(reply.head.status)))
     }
 }

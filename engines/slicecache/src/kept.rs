@@ -20,11 +20,10 @@ use crate::state::purge::Generation;
 use crate::state::subreply::may_keep;
 use bytes::Bytes;
 use runtime::io::Io;
+use runtime::patience::within;
 use std::cell::Cell;
-use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Poll;
 
 /// Bytes of a column's memory for answers that are kept.
 #[derive(Clone, Default)]
@@ -143,16 +142,6 @@ impl<I: Io> Owner<I> {
         }
         self.maybe_release(live);
     }
-}
-
-/// What `work` gives, unless that takes longer than `wait_ns`; it is dropped then.
-async fn within<I: Io, T>(io: &I, wait_ns: u64, work: impl Future<Output = T>) -> Option<T> {
-    let (mut work, mut late) = (std::pin::pin!(work), std::pin::pin!(io.sleep(wait_ns)));
-    std::future::poll_fn(|cx| match work.as_mut().poll(cx) {
-        Poll::Ready(done) => Poll::Ready(Some(done)),
-        Poll::Pending => late.as_mut().poll(cx).map(|()| None),
-    })
-    .await
 }
 
 /// Whether other clients would have been answered otherwise: the object does not stand under all that its fetch carried.

@@ -5,9 +5,8 @@ use super::{Body, DISCARD_BYTES_MAX, Exchange, SEND_STEP_BYTES, Wire};
 use crate::http2::{PIECE_BYTES, Stream};
 use runtime::buffer::Buffer;
 use runtime::io::{Hangup, Io};
-use std::future::Future;
+use runtime::patience::within;
 use std::io;
-use std::task::Poll;
 
 /// How long the end of an answer waits for what is left of its request.
 const DISCARD_WAIT_NS: u64 = 1_000_000_000;
@@ -74,11 +73,6 @@ async fn discard<I: Io>(io: &I, stream: &mut Stream, unread: &mut Body) {
     if matches!(std::mem::replace(unread, Body::None), Body::None) {
         return;
     }
-    let (mut rest, mut late) =
-        (std::pin::pin!(stream.discard(DISCARD_BYTES_MAX)), std::pin::pin!(io.sleep(DISCARD_WAIT_NS)));
-    std::future::poll_fn(|cx| match rest.as_mut().poll(cx) {
-        Poll::Ready(()) => Poll::Ready(()),
-        Poll::Pending => late.as_mut().poll(cx),
-    })
-    .await;
+    // Late or not: what is left then is not taken in.
+    let _ = within(io, DISCARD_WAIT_NS, stream.discard(DISCARD_BYTES_MAX)).await;
 }

@@ -13,7 +13,6 @@
 pub use super::inodes::nodes_within;
 
 use super::ask::{CONNECTIONS_MAX, Entered, NodeReply, NodeRequest, OpenAs};
-use super::deadline::within;
 use super::failure::Failure;
 use super::inodes::{For, Inode, Inodes};
 use super::opens::{Decided, Idle, Opens};
@@ -22,6 +21,7 @@ use super::told::Told;
 use crate::shard::Owner;
 use runtime::io::Io;
 use runtime::oneshot::Oneshot;
+use runtime::patience::before;
 use runtime::permits::Permits;
 use runtime::tier::{Digest, Found, Object, ObjectReader};
 use std::cell::{Cell, RefCell};
@@ -401,7 +401,7 @@ impl<I: Io> Owner<I> {
                     let (give, made) = Oneshot::new();
                     nodes.making.borrow_mut().entry(node).or_default().push(give);
                     // Not for ever: the one who makes it may wait for room to say so, which those who wait here take.
-                    let is_made = within(self.io(), until_ns, made).await;
+                    let is_made = before(self.io(), until_ns, made).await;
                     is_made.ok_or_else(|| Failure::io("the kernel was not given its file in time"))?;
                 }
                 Decided::Cached => {

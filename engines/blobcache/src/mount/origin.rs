@@ -9,7 +9,6 @@
 //! Units: monotonic nanoseconds, bytes.
 
 use super::data::Data;
-use super::deadline::within;
 use super::failure::Failure;
 use super::nodes::Nodes;
 use super::read::BUSY_NS;
@@ -18,6 +17,7 @@ use crate::fetch::{Progress, Ticket, Wanted};
 use crate::shard::Owner;
 use crc32c::crc32c;
 use runtime::io::{File, Io, Open};
+use runtime::patience::before;
 use runtime::tier::{BLOCK_BYTES, Digest, Keep};
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -91,7 +91,7 @@ impl<I: Io> Owner<I> {
                     return Ok(Arrived::Coming(Arriving::new(ticket, size, generation, path)));
                 }
                 (None, None) => {
-                    let news = within(self.io(), until_ns, ticket.changed(seen)).await;
+                    let news = before(self.io(), until_ns, ticket.changed(seen)).await;
                     news.ok_or_else(|| Failure::io("its origin does not answer"))?;
                 }
             }
@@ -130,7 +130,7 @@ impl<I: Io> Owner<I> {
         }
         let seen = arriving.ticket.look(Progress::seen);
         let until_ns = until_ns.min(now_ns + STALL_NS);
-        match within(self.io(), until_ns, arriving.ticket.changed(seen)).await {
+        match before(self.io(), until_ns, arriving.ticket.changed(seen)).await {
             Some(()) => {
                 arriving.given_up_ns.set(None);
                 Ok(())

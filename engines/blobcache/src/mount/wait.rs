@@ -6,7 +6,6 @@
 
 use super::answer::{Answer, Asked, Body, Held};
 use super::ask::{NodeReply, NodeRequest, OpenAs};
-use super::deadline::within;
 use super::failure::Failure;
 use super::inodes::{Inode, shard_of};
 use super::lines::About;
@@ -16,6 +15,7 @@ use fuse_lowlevel::wire::flags::open as fopen;
 use fuse_lowlevel::{Opened, Reply};
 use runtime::io::Io;
 use runtime::oneshot::Oneshot;
+use runtime::patience::before;
 use runtime::shards::Shard;
 use runtime::tier::Digest;
 use std::collections::BTreeMap;
@@ -67,7 +67,7 @@ impl<I: Io> Mount<I> {
         let (give, answer) = Oneshot::new();
         let me = self.clone();
         self.io().spawn("mount", async move { give.set(me.wait(asked, until_ns, what).await) });
-        match within(self.io(), until_ns, answer).await {
+        match before(self.io(), until_ns, answer).await {
             Some(answer) => answer,
             None => self.late(asked),
         }
@@ -171,7 +171,7 @@ impl<I: Io> Mount<I> {
         let (give, opened) = Oneshot::new();
         let me = self.clone();
         self.io().spawn("mount-backing", async move { give.set(me.backed(answer, made).await) });
-        match within(self.io(), asked.at_ns + DEADLINE_NS, opened).await {
+        match before(self.io(), asked.at_ns + DEADLINE_NS, opened).await {
             Some(opened) => opened,
             None => self.late(asked),
         }
@@ -226,7 +226,7 @@ impl<I: Io> Mount<I> {
         };
         let until_ns = self.io().now_ns() + NAME_NS;
         let column = self.columns.owner_of(Shard(shard_of(node)));
-        match within(self.io(), until_ns, self.ask_column(column, NodeRequest::Inode(node), until_ns)).await {
+        match before(self.io(), until_ns, self.ask_column(column, NodeRequest::Inode(node), until_ns)).await {
             Some(NodeReply::Inode(inode)) => inode.map(|inode| inode.digest),
             _ => None,
         }
