@@ -12,7 +12,6 @@ use super::metrics::remembered;
 use super::{put_all, text};
 
 const RUNGS: [&str; 3] = ["uring", "clone", "thread"];
-const BUSY_DEADLINE: Duration = Duration::from_secs(30);
 /// An error of every read of a device lasts so long, and passes.
 const TROUBLE: Duration = Duration::from_secs(2);
 /// Descriptors of a node that serves something else beside.
@@ -110,7 +109,7 @@ impl Drop for Trouble {
 
 fn busy_reader(point: &MountPoint) -> Client {
     let mut client = busy(point, "read");
-    client.must_say("busy", BUSY_DEADLINE);
+    client.must_say("busy");
     client
 }
 

@@ -27,7 +27,7 @@ fn watch(mounted: &Mounted, digests: &[Digest]) -> [Client; 2] {
         let paths: Vec<&str> = paths.iter().map(|path| text(path)).collect();
         Client::spawn(&mut fuse::python(include_str!("gone.py"), &paths))
     });
-    clients.iter_mut().for_each(|client| client.must_say("seen", BEGIN_DEADLINE));
+    clients.iter_mut().for_each(|client| client.must_say("seen"));
     clients
 }
 
@@ -131,7 +131,7 @@ fn an_open_file_that_expires_is_right_or_an_error() {
             let paths = paths.iter().map(|path| text(path));
             let args: Vec<&str> = [text(&go), "may"].into_iter().chain(paths).collect();
             let mut holder = Client::spawn(&mut fuse::python(include_str!("hold.py"), &args));
-            holder.must_say("open", BEGIN_DEADLINE);
+            holder.must_say("open");
             holder
         });
         // Swept every ten seconds.

@@ -50,13 +50,13 @@ impl Waiting {
         let [go, kill, check] = flags.each_ref().map(|path| text(path));
         let args = [text(&path), go, kill, check, &seconds, &count.to_string(), &cpus];
         let mut client = Client::spawn(&mut fuse::python(include_str!("waiting.py"), &args));
-        client.must_say("ready", GONE_DEADLINE);
+        client.must_say("ready");
         Waiting { client, flags, _origin: origin }
     }
 
     fn go(&mut self) {
         fs::write(&self.flags[0], "").expect("written");
-        self.client.must_say("waiting", GONE_DEADLINE);
+        self.client.must_say("waiting");
         thread::sleep(DELIVERED);
     }
 
@@ -89,7 +89,7 @@ fn must_be_killable_before_a_column_looks(rung: &str) {
     assert_eq!(waiting.kill(), FEW, "{rung}: some do not wait");
     thread::sleep(DELIVERED);
     fs::write(on, "").expect("written");
-    stander.must_say("goes on", GONE_DEADLINE);
+    stander.must_say("goes on");
     waiting.must_be_gone(rung);
 }
 

@@ -12,7 +12,6 @@ use super::{metrics, put_all, text};
 
 /// Kills on each rung, unless `BASALT_MOUNT_KILLS` says otherwise: a hundred in all.
 const KILLS: u64 = 20;
-const BUSY_DEADLINE: Duration = Duration::from_secs(30);
 const ROLES: [&str; 3] = ["read", "list", "map"];
 
 /// A program that uses the mount until it is gone.
@@ -41,7 +40,7 @@ fn must_survive_kills(rung: &str) {
         let mut clients: Vec<_> = mounted.points().into_iter().map(|point| chosen(&mut rng, point)).collect();
         clients.push((busy(mounted.points()[round as usize % 2], "read"), "read"));
         for (client, _) in &mut clients {
-            client.must_say("busy", BUSY_DEADLINE);
+            client.must_say("busy");
         }
         std::thread::sleep(Duration::from_millis(rng.below(100)));
         mounted.node.kill();

@@ -28,9 +28,9 @@ fn term_unmounts_and_exits_0_while_programs_use_the_mount() {
         // One that only stands in it, so that it cannot be unmounted but lazily.
         let stander = format!("cd '{}' && echo in && sleep 60", text(&mounted.rw.blobs()));
         let mut stander = Client::spawn(Command::new("sh").args(["-c", &stander]));
-        stander.must_say("in", Duration::from_secs(10));
+        stander.must_say("in");
         for (client, _) in &mut clients {
-            client.must_say("busy", Duration::from_secs(30));
+            client.must_say("busy");
         }
         mounted.node.stop();
         mounted.points().iter().for_each(|point| point.must_become_free(rung));
@@ -136,7 +136,7 @@ fn a_reader_goes_on_after_delete() {
         let paths = paths.iter().map(|path| text(path));
         let args: Vec<&str> = [text(&go), "must"].into_iter().chain(paths).collect();
         let mut holder = Client::spawn(&mut fuse::python(include_str!("hold.py"), &args));
-        holder.must_say("open", Duration::from_secs(10));
+        holder.must_say("open");
         digests.iter().for_each(|digest| assert_eq!(mounted.node.client().delete(digest), 204));
         // What is stored next must not come up in its place.
         for seed in 100..110 {

@@ -74,8 +74,8 @@ fn must_be_read_while_it_arrives(rung: &str, interval: &str) {
         }
         let mut readers = mounted.points().map(|point| reader(point, &digest, interval));
         for reader in &mut readers {
-            reader.must_say(&format!("size {SIZE_BYTES}"), Duration::from_secs(30));
-            reader.must_say(&format!("first {}", name_of(&first)), Duration::from_secs(30));
+            reader.must_say(&format!("size {SIZE_BYTES}"));
+            reader.must_say(&format!("first {}", name_of(&first)));
         }
         assert!(!order.is_finished(), "the first bytes come with the last ones");
         for reader in readers {

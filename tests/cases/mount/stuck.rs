@@ -13,7 +13,6 @@ use super::{put_all, text};
 /// Silence after which a column is taken for dead, and what the watchdog may take to see it and to act.
 const SILENCE: Duration = Duration::from_secs(60);
 const SLACK: Duration = Duration::from_secs(10);
-const BUSY_DEADLINE: Duration = Duration::from_secs(30);
 /// Shorter than the deadline of a request.
 const A_WHILE: Duration = Duration::from_secs(20);
 const SIZES: [usize; 8] = [0, 3000, 4096, 65_536, 65_537, 300_000, 5 << 20, 12 << 20];
@@ -32,7 +31,7 @@ pub fn thread_of(pid: u32, column: usize) -> String {
 /// Stops it until `go` is there.
 pub fn stand(thread: &str, go: &str) -> Client {
     let mut stander = Client::spawn(&mut fuse::python(include_str!("stand.py"), &[thread, go]));
-    stander.must_say("stopped", GONE_DEADLINE);
+    stander.must_say("stopped");
     stander
 }
 
@@ -40,7 +39,7 @@ pub fn stand(thread: &str, go: &str) -> Client {
 fn busy_all(mounted: &Mounted) -> Vec<(Client, &'static str)> {
     let start = |point: &MountPoint| ROLES.map(|role| (busy(point, role), role));
     let mut clients: Vec<_> = mounted.points().into_iter().flat_map(start).collect();
-    clients.iter_mut().for_each(|(client, _)| client.must_say("busy", BUSY_DEADLINE));
+    clients.iter_mut().for_each(|(client, _)| client.must_say("busy"));
     clients
 }
 
@@ -51,8 +50,8 @@ fn must_end_with_a_dead_column(rung: &str) {
     let mut mounted = mounted.restart();
     let mut clients = busy_all(&mounted);
     let never = mounted.node.setup.path("never");
-    let begin = Instant::now();
     let stander = stand(&thread_of(mounted.node.pid(), 1), text(&never));
+    let begin = Instant::now();
     // Who comes when it stands already, with nothing in the kernel's cache.
     clients.extend(mounted.points().map(|point| (busy(point, "read"), "late")));
     for (client, role) in clients {
@@ -95,7 +94,7 @@ fn must_go_on(mut mounted: Mounted, clients: Vec<(Client, &'static str)>, contex
     mounted.points().iter().for_each(|point| point.must_be_mounted());
     let after: Vec<_> = mounted.points().into_iter().map(|point| busy(point, "read")).collect();
     let after = after.into_iter().map(|mut client| {
-        client.must_say("busy", BUSY_DEADLINE);
+        client.must_say("busy");
         client
     });
     let after: Vec<_> = after.collect();
@@ -114,7 +113,7 @@ fn a_column_that_stands_for_a_while_costs_nobody_anything() {
         let mut stander = stand(&thread_of(mounted.node.pid(), 1), text(&go));
         std::thread::sleep(A_WHILE);
         fs::write(&go, "").expect("written");
-        stander.must_say("goes on", GONE_DEADLINE);
+        stander.must_say("goes on");
         must_go_on(mounted, clients, rung);
     }
 }

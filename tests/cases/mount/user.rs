@@ -28,7 +28,6 @@ mount --bind "$home/device" /dev/fuse
 exec setpriv --reuid=65534 --regid=65534 --clear-groups --inh-caps=-all -- "$home/program" "$@""#;
 
 const SIZES: [usize; 6] = [0, 1000, 65_536, 65_537, 300_000, 12 << 20];
-const BUSY_DEADLINE: Duration = Duration::from_secs(30);
 
 /// A node of that user, and a process that keeps the name space when it is gone.
 struct OfNobody {
@@ -74,7 +73,7 @@ impl OfNobody {
             "-c",
             "echo $$; echo in; exec sleep 600",
         ]));
-        holder.must_say("in", GONE_DEADLINE);
+        holder.must_say("in");
         let holder_pid = holder.stdout().lines().next().expect("its process id").to_owned();
         let mounted = Self { node, holder, holder_pid, rw, ro };
         for point in [&mounted.rw, &mounted.ro] {
@@ -133,7 +132,7 @@ impl OfNobody {
     fn busy_all(&self) -> Vec<(Client, &'static str)> {
         let start = |point| ["read", "list", "map"].map(|role| (self.busy(point, role), role));
         let mut clients: Vec<_> = [&self.rw, &self.ro].into_iter().flat_map(start).collect();
-        clients.iter_mut().for_each(|(client, _)| client.must_say("busy", BUSY_DEADLINE));
+        clients.iter_mut().for_each(|(client, _)| client.must_say("busy"));
         clients
     }
 
