@@ -229,11 +229,6 @@ impl Agreed {
         bytes.max(crate::wire::READ_BUFFER_BYTES_MIN)
     }
 
-    /// The same without FUSE over io_uring: what to answer if a ring could not be set up.
-    pub fn without_io_uring(self) -> Agreed {
-        Agreed { flags: self.flags & !init::OVER_IO_URING, ..self }
-    }
-
     /// The answer to INIT.
     pub fn reply(&self) -> InitOut {
         InitOut {

@@ -1,6 +1,6 @@
 //! FUSE over io_uring: requests arrive in memory shared with the kernel and are answered there.
 //!
-//! `Queues` is one io_uring with 128-byte SQEs, made, used and dropped by one thread; it serves some of the connection's
+//! `Queues` is one io_uring with 128-byte SQEs, registered, used and dropped by one thread; it serves some of the connection's
 //! queues (one per possible CPU), each with `depth` entries. The kernel hands a request to the queue of the CPU its caller
 //! runs on and never steals: until *every* possible CPU has an entry the whole mount waits, and a thread that stalls stalls
 //! its CPUs. FORGET and INTERRUPT still come by the device. The ring's descriptor may be polled by another ring: that is why
@@ -67,7 +67,7 @@ enum State {
     Over,
 }
 
-/// One thread's ring.
+/// One thread's ring. It may be made by another thread, until it is registered.
 #[derive(Debug)]
 pub struct Queues {
     ring: Ring,
@@ -82,6 +82,11 @@ pub struct Queues {
     /// The first error of a command that is not the connection's end.
     fault: Option<i32>,
 }
+
+// SAFETY: its pointers lead into its own mapping and its own boxes, which move with it, and only its owner follows them. The
+// kernel ties a command to the thread that submits it, so nothing is tied to any before `register`; who moves it after that
+// gets no requests any more, and its memory stays mapped.
+unsafe impl Send for Queues {}
 
 struct Ring(IoUring<squeue::Entry128, cqueue::Entry>);
 
@@ -114,7 +119,8 @@ impl Queues {
     }
 
     /// Gives every entry to the kernel. Only after the reply to INIT, which must have agreed to OVER_IO_URING. On `Err` the
-    /// connection falls back to the device only if no other queue of it is registered yet; otherwise it must be aborted.
+    /// connection can be served by the device if [`Queues::is_over`], so that no queue of these will ever be served by a ring:
+    /// [`decline`], and drop all `Queues` of the connection. Otherwise it must be aborted.
     pub fn register(&mut self) -> io::Result<()> {
         for index in 0..self.states.len() {
             assert!(self.states[index] == State::Idle, "registered once");
@@ -123,7 +129,13 @@ impl Queues {
             self.push(&sqe);
             self.states[index] = State::Kernel;
         }
-        self.submit()?;
+        if let Err(error) = self.submit() {
+            // What the kernel has not read stays ours.
+            let unread = self.ring.0.submission().len();
+            let first = self.states.len() - unread;
+            self.states[first..].fill(State::Over);
+            return Err(error);
+        }
         let mut refused = None;
         while let Some((entry, result)) = self.complete() {
             match result {
@@ -161,6 +173,11 @@ impl Queues {
             count += 1;
         }
         count
+    }
+
+    /// How many queues it serves.
+    pub fn count(&self) -> usize {
+        self.queues.len()
     }
 
     /// The place in `Shape::queues` of an entry's queue.
@@ -304,6 +321,21 @@ impl Queues {
 
     fn device_number(&self) -> RawFd {
         self.device.as_raw_fd()
+    }
+}
+
+/// Tells the kernel that a connection will have no rings after all, though INIT agreed to them: its requests, those that wait for
+/// the rings too, come by the device. Only while a queue is not registered; and none may be any more.
+pub fn decline(device: &Device) -> io::Result<()> {
+    // A queue that cannot be registered is how the kernel is told.
+    let refused = command::register(device.as_fd().as_raw_fd(), 0, u16::MAX, 0);
+    let mut ring: IoUring<squeue::Entry128, cqueue::Entry> = IoUring::builder().build(1)?;
+    // SAFETY: the command points to no memory; the kernel looks at the number of the queue first.
+    unsafe { ring.submission().push(&refused) }.expect("the ring has room for one");
+    ring.submit()?;
+    match ring.completion().next() {
+        Some(done) if done.result() < 0 => Ok(()),
+        _ => Err(io::Error::other("the kernel took a queue that is none")),
     }
 }
 

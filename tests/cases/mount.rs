@@ -7,6 +7,7 @@ mod ended;
 mod gone;
 mod interrupted;
 mod kills;
+mod ladder;
 mod life;
 mod listing;
 mod memory;

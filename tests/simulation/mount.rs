@@ -220,7 +220,8 @@ async fn set_up(
         nodes_max: NODES_MAX,
         prune: Rc::new(|_| {}),
     };
-    let options = Options { connection: 0, kind, looks: LOOKS, rung: "none", hooks };
+    let options = Options { connection: 0, kind, looks: LOOKS, rung: "none" };
+    Mount::own(&columns, 0, hooks);
     let kernel = Kernel { mount: Mount::new(columns.clone(), options), io: io.clone() };
     kernels.borrow_mut().insert(column.index, kernel);
     let server = Server::new(&io, BlobService::new(columns, &limits), net::Limits::default());

@@ -10,6 +10,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{PoisonError, RwLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -36,6 +37,28 @@ const STACKED_MAX: usize = 8;
 /// Lets kernels use FUSE over io_uring.
 const ENABLE_URING: &str = "/sys/module/fuse/parameters/enable_uring";
 
+/// Held by whoever starts a node; by whoever switches FUSE over io_uring off for the whole machine as long as it is.
+static SWITCH: RwLock<()> = RwLock::new(());
+
+/// Until dropped, no test switches FUSE over io_uring off.
+pub fn keep_switched_on() -> impl Drop {
+    SWITCH.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Runs something while FUSE over io_uring is switched off; no node is started by [`Setup::start`] meanwhile.
+pub fn switched_off<T>(run: impl FnOnce() -> T) -> T {
+    struct On;
+    impl Drop for On {
+        fn drop(&mut self) {
+            fs::write(ENABLE_URING, "Y").expect("it could be switched off");
+        }
+    }
+    let _switch = SWITCH.write().unwrap_or_else(PoisonError::into_inner);
+    fs::write(ENABLE_URING, "N").expect("it could be switched on");
+    let _on = On;
+    run()
+}
+
 /// Whether mounts can be tested here; if not, the test fails unless it was told to skip `fuse`. Switches FUSE over io_uring on.
 pub fn or_skip() -> bool {
     if let Err(error) = File::options().read(true).write(true).open("/dev/fuse") {
@@ -44,6 +67,7 @@ pub fn or_skip() -> bool {
     if !rustix::process::geteuid().is_root() {
         return !skip::told_to_skip("fuse", "mounting needs root");
     }
+    let _switch = keep_switched_on();
     match fs::write(ENABLE_URING, "Y") {
         Ok(()) => true,
         Err(error) => !skip::told_to_skip("fuse", &format!("{ENABLE_URING}: {error}")),
@@ -149,15 +173,21 @@ impl Mounted {
 
     /// The same with a setup of the test's own.
     pub fn start_as(setup: Setup, rung: &str) -> Option<Self> {
-        if !or_skip() {
-            return None;
-        }
+        or_skip().then(|| Self::start_by(setup, rung, Setup::start))
+    }
+
+    /// The same while FUSE over io_uring is switched off.
+    pub fn start_switched_off(rung: &str) -> Option<Self> {
+        or_skip().then(|| switched_off(|| Self::start_by(Setup::new(), rung, Setup::start_now)))
+    }
+
+    fn start_by(setup: Setup, rung: &str, start: impl FnOnce(&Setup) -> Node) -> Self {
         let (rw, ro) = (MountPoint::new(), MountPoint::new());
         let setup = setup.arg("--mount").arg(rw.text()).arg("--mount-ro").arg(ro.text());
-        let node = setup.arg("--fuse-rung").arg(rung).start();
+        let node = start(&setup.arg("--fuse-rung").arg(rung));
         let mounted = Self { rw, ro, node };
         mounted.must_be_mounted();
-        Some(mounted)
+        mounted
     }
 
     /// Stops by TERM and starts again in the same place.

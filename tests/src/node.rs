@@ -15,6 +15,7 @@ use tempfile::TempDir;
 
 use crate::blobs::Client;
 use crate::command::{self, Finished};
+use crate::fuse;
 use crate::http::{Conn, Fault, Request};
 
 /// How long a start may take, recovery included.
@@ -221,6 +222,12 @@ impl Setup {
 
     /// Starts and waits until the daemon says it is ready.
     pub fn start(&self) -> Node {
+        let _switch = fuse::keep_switched_on();
+        self.start_now()
+    }
+
+    /// The same, whatever other tests switch.
+    pub fn start_now(&self) -> Node {
         let log = OpenOptions::new().create(true).append(true).open(self.path("stderr")).expect("a log");
         let child = spawn(&mut self.command(), log);
         let mut node = Node { setup: self.clone(), child };

@@ -1,7 +1,7 @@
 //! `doctor`: one line per need of the daemon on this machine: ok, degraded or missing, and what mends it.
 //!
 //! Asks for the configuration that `serve` would run with, and changes nothing: the only file written is a
-//! probe without a name. A missing need that keeps `serve` from starting makes the verb exit 69.
+//! probe without a name, and what is mounted for a trial is so for a moment, on a directory of its own. A missing need that keeps `serve` from starting makes the verb exit 69.
 
 use std::fmt::Write;
 
@@ -69,7 +69,7 @@ pub fn run(args: &DoctorArgs) -> Result<(), Error> {
     let mut lines = vec![ring::report()];
     lines.extend(machine::report(&settings));
     lines.extend(storage::report(&settings));
-    lines.extend(fuse::report(settings.memory_bytes));
+    lines.extend(fuse::report(&settings));
     lines.extend(listeners::report(&settings));
     output::print(match args.output {
         OutputFormat::Table => table(&lines),

@@ -144,7 +144,8 @@ fn trust(settings: &Settings) -> Result<Trust, Error> {
     Ok(trust)
 }
 
-fn choose_cpus(settings: &Settings) -> Result<Vec<usize>, Error> {
+/// The CPUs of the columns.
+pub(crate) fn choose_cpus(settings: &Settings) -> Result<Vec<usize>, Error> {
     let explicit = settings.cpuset.as_deref().map(runtime::cpulist::parse).transpose();
     let explicit = explicit.map_err(|e| Error::usage("--cpuset").why(e))?;
     let view = MachineView::read().map_err(|e| Error::runtime("the machine's CPUs cannot be read").why(e))?;

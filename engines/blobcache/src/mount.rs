@@ -105,8 +105,6 @@ pub struct Options {
     pub looks: Looks,
     /// How requests come: a label of the metrics.
     pub rung: &'static str,
-    /// For the owner's part.
-    pub hooks: Hooks,
 }
 
 /// One connection as one column sees it.
@@ -140,10 +138,14 @@ pub enum Begun<I: Io> {
 }
 
 impl<I: Io> Mount<I> {
-    /// The mount on this column; once per connection, on every column before the first request on any.
-    pub fn new(columns: Rc<Columns<I>>, options: Options) -> Rc<Mount<I>> {
-        let Options { connection, kind, looks, rung, hooks } = options;
+    /// This column's part in owning what a connection asks for; once per connection, on every column before the first request on any.
+    pub fn own(columns: &Columns<I>, connection: usize, hooks: Hooks) {
         columns.local().mount(connection, hooks);
+    }
+
+    /// The mount on this column, once it is owned on all.
+    pub fn new(columns: Rc<Columns<I>>, options: Options) -> Rc<Mount<I>> {
+        let Options { connection, kind, looks, rung } = options;
         let requests = columns.local().metrics.requests(rung);
         Rc::new(Mount {
             columns,

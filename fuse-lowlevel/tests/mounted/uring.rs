@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use fuse_lowlevel::device::Device;
 use fuse_lowlevel::mount::mount;
-use fuse_lowlevel::uring::{EntryId, Queues, Shape, enabled, possible_cpus};
+use fuse_lowlevel::uring::{EntryId, Queues, Shape, decline, enabled, possible_cpus};
 use io_uring::{IoUring, opcode, types};
 use rustix::fs::{FlockOperation, flock};
 
@@ -168,4 +168,54 @@ fn dropping_queues_under_a_reader_ends_its_requests() {
     mounted.abort().unwrap();
     assert!(!finish(client));
     mounted.unmount().unwrap();
+}
+
+/// The kernel takes the queue of one CPU and none of the others: whoever came in meanwhile is served by the device.
+#[test]
+fn a_connection_whose_rings_are_declined_is_served_by_the_device() {
+    let _parameter = Parameter::set("Y");
+    let scene = Scene::new();
+    let (device, mut mounted) = mount(&scene.directory, &options()).unwrap();
+    let files = Files::new(OVER_IO_URING, 0);
+    files.serve_init(&device);
+    let client = start("cat", [scene.file("data").as_os_str()]);
+    let Shape { queues, .. } = shape();
+    let (first, others) = queues.split_first().expect("a CPU");
+    let mut registered = Queues::new(&device, &Shape { queues: vec![*first], ..shape() }).unwrap();
+    registered.register().unwrap();
+    if others.is_empty() {
+        return eprintln!("one CPU only: with its queue the connection has all");
+    }
+    // Less than INIT agreed on.
+    let small = Shape { queues: others.to_vec(), depth: 4, payload_bytes: 64 << 10 };
+    let mut refused = Queues::new(&device, &small).unwrap();
+    assert_eq!(refused.register().unwrap_err().raw_os_error(), Some(libc::EINVAL));
+    assert!(refused.is_over(), "nothing stays with the kernel");
+    decline(&device).unwrap();
+    drop(registered);
+    std::thread::scope(|threads| {
+        threads.spawn(|| files.serve(&device));
+        assert!(finish(client));
+        assert!(scene.read("data") == files.bytes);
+        mounted.unmount().unwrap();
+    });
+}
+
+/// Nobody registers anything: who came in waits until the kernel is told that there are no rings.
+#[test]
+fn who_waits_for_rings_is_let_go_when_they_are_declined() {
+    let _parameter = Parameter::set("Y");
+    let scene = Scene::new();
+    let (device, mut mounted) = mount(&scene.directory, &options()).unwrap();
+    let files = Files::new(OVER_IO_URING, 0);
+    files.serve_init(&device);
+    let mut client = start("cat", [scene.file("data").as_os_str()]);
+    std::thread::scope(|threads| {
+        threads.spawn(|| files.serve(&device));
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        assert!(client.try_wait().unwrap().is_none(), "it does not wait for the rings");
+        decline(&device).unwrap();
+        assert!(finish(client));
+        mounted.unmount().unwrap();
+    });
 }

@@ -40,6 +40,14 @@ pub fn requests(node: &Node, operation: Option<&str>) -> f64 {
     scrape.sum(&name, |labels| operation.is_none_or(|operation| has_value(labels, operation)))
 }
 
+/// What the requests come by.
+pub fn rungs(node: &Node) -> Vec<String> {
+    let scrape = scrape(node);
+    let name = family(&scrape, "counter", &["requests", "_total"]);
+    let rungs = scrape.0[&name].samples.iter().map(|sample| sample.labels["rung"].clone());
+    rungs.collect::<BTreeSet<_>>().into_iter().collect()
+}
+
 /// What the kernel holds, of both mounts.
 pub fn held(node: &Node) -> [(&'static str, f64); 4] {
     let scrape = scrape(node);
@@ -181,16 +189,14 @@ fn a_storm_of_forgets_leaks_nothing() {
 #[test]
 fn doctor_tells_the_rung_that_serve_takes() {
     let Some(mounted) = Mounted::start("auto") else { return };
-    let scrape = scrape(&mounted.node);
-    let name = family(&scrape, "counter", &["requests", "_total"]);
-    let rungs: BTreeSet<_> =
-        scrape.0[&name].samples.iter().map(|sample| sample.labels["rung"].clone()).collect();
-    let [rung] = &rungs.into_iter().collect::<Vec<_>>()[..] else { panic!("not one rung") };
+    let [rung] = &rungs(&mounted.node)[..] else { panic!("not one rung") };
     let data = tests::node::fresh_dir();
     let mut doctor = Command::new(binary());
     without_our_settings(&mut doctor);
     doctor.arg("doctor").env("BASALT_DATA_DIR", data.path());
+    let switch = fuse::keep_switched_on();
     let said = command::run(&mut doctor, Duration::from_secs(60)).text();
+    drop(switch);
     let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
     let lines: Vec<_> = said.lines().map(words).filter(|line| line.contains("fuse")).collect();
     assert!(lines.contains(&format!("ok fuse rung {rung} (--fuse-rung auto)")), "{rung}: {lines:?}");

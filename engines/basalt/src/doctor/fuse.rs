@@ -6,8 +6,10 @@ use std::path::Path;
 
 use super::Line;
 use super::machine::{CAP_SYS_ADMIN, has_capability};
+use crate::config::Settings;
 use crate::machine::kernel_version;
-use crate::node::mount::rung_of_this_machine;
+use crate::node::choose_cpus;
+use crate::node::mount::try_rungs;
 
 const DEVICE: &str = "/dev/fuse";
 const ENABLE_URING: &str = "/sys/module/fuse/parameters/enable_uring";
@@ -17,20 +19,42 @@ const PASSTHROUGH_KERNEL_MIN: (u32, u32) = (6, 9);
 const URING_KERNEL_MIN: (u32, u32) = (6, 14);
 
 /// One line for each need.
-pub fn report(memory_bytes: u64) -> Vec<Line> {
+pub fn report(settings: &Settings) -> Vec<Line> {
     let version = kernel_version().unwrap_or_default();
     let enable_uring = fs::read_to_string(ENABLE_URING).ok();
     vec![
         device(),
         passthrough(version, has_capability(CAP_SYS_ADMIN)),
         over_uring(version, enable_uring.as_deref(), Path::new("/sys/module/fuse").exists()),
-        rung(memory_bytes),
+        rung(settings),
     ]
 }
 
-/// What `serve --mount` takes if nothing is forced.
-fn rung(memory_bytes: u64) -> Line {
-    Line::ok("fuse rung", format!("{} (--fuse-rung auto)", rung_of_this_machine(memory_bytes).name()))
+/// What `serve --mount` takes if nothing is forced: by trying it, on a directory that is there only for that.
+fn rung(settings: &Settings) -> Line {
+    let need = "fuse rung";
+    let directory = std::env::temp_dir().join(format!("basalt-doctor-{}", std::process::id()));
+    let made = fs::create_dir(&directory).map_err(|e| format!("{}: {e}", directory.display()));
+    let tried = made.and_then(|()| {
+        let cpus = choose_cpus(settings).map_err(|e| e.to_string());
+        let tried = cpus.and_then(|cpus| try_rungs(&directory, settings, &cpus));
+        // Only what is empty and not mounted on.
+        let _ = fs::remove_dir(&directory);
+        tried
+    });
+    match tried {
+        Ok((rung, passed_over)) if passed_over.is_empty() => {
+            Line::ok(need, format!("{} (--fuse-rung auto)", rung.name()))
+        }
+        Ok((rung, passed_over)) => {
+            Line::ok(need, format!("{} (--fuse-rung auto); {passed_over}", rung.name()))
+        }
+        Err(why) => Line::missing(
+            need,
+            format!("a mount cannot be made: {why}"),
+            "run as root, or install fusermount3",
+        ),
+    }
 }
 
 fn device() -> Line {

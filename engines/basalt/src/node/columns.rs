@@ -211,6 +211,7 @@ async fn run<I: Io>(
         }
         None => (None, None),
     };
+    attached.start();
     column.stopped().await;
     let connections = || blobs.connections() + slices.as_ref().map_or(0, Server::connections);
     let drain = || {

@@ -1,7 +1,7 @@
 //! The node's mounts: made before the columns start, served by every column, taken away after the last request.
 //!
 //! Called by `node`. Order of a start: what a crash left is cleaned (`place`), the directory is mounted and INIT agreed on
-//! (`connect`), a process that outlives us waits to unmount (`guard`); then each column serves its queue (`serve`, `device`,
+//! (`connect`, `ladder`), a process that outlives us waits to unmount (`guard`); then each column serves its queue (`serve`, `device`,
 //! `rings`, `thread`); a thread watches the columns' pulse and ends a connection that cannot be served (`watchdog`). Order of a stop: the mounts leave the tree, so that
 //! nobody comes in; those who have files open are served until the columns have drained; then the devices close.
 //!
@@ -14,6 +14,7 @@ mod crowd;
 mod device;
 pub mod guard;
 mod interrupts;
+mod ladder;
 mod patience;
 mod place;
 mod prune;
@@ -22,11 +23,11 @@ mod serve;
 mod thread;
 mod watchdog;
 
-pub(crate) use connect::rung_of_this_machine;
+pub(crate) use connect::try_rungs;
 pub use serve::Attached;
 pub(super) use serve::attach;
 
-use crate::config::{Mounts as Wanted, Rung, Settings};
+use crate::config::{Mounts as Wanted, Settings};
 use crate::error::Error;
 use blobcache::mount::{Kind, Looks};
 use fuse_lowlevel::Agreed;
@@ -34,10 +35,10 @@ use fuse_lowlevel::device::Device;
 use fuse_lowlevel::mount::Mounted;
 use guard::Guard;
 use interrupts::Interrupts;
+use ladder::Ladder;
 use prune::Pruner;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
-use thread::Inlets;
 use watchdog::{Pulse, Watchdog};
 
 /// How requests of a connection come.
@@ -84,15 +85,13 @@ impl Transport {
 #[derive(Clone)]
 pub(super) struct Connection {
     number: usize,
+    directory: Arc<Path>,
     device: Arc<Device>,
     agreed: Agreed,
-    transport: Transport,
+    ladder: Arc<Ladder>,
     kind: Kind,
     looks: Looks,
-    /// The CPU of each column.
-    cpus: Arc<[usize]>,
     interrupts: Arc<Interrupts>,
-    inlets: Option<Arc<Inlets>>,
     ttl_ms: Option<u64>,
     disk_reads_max: usize,
     /// What is known of the names that the kernel holds takes at most so much, on all columns together.
@@ -104,10 +103,19 @@ pub(super) struct Connection {
 impl Connection {
     /// Memory that is its own as long as it lives.
     pub(super) fn own_bytes(&self) -> u64 {
-        match self.transport {
-            Transport::Rings(rings) => rings.bytes(),
-            Transport::Clones | Transport::Thread => 0,
-        }
+        self.ladder.own_bytes()
+    }
+
+    /// Says how it is served, once that is known.
+    fn announce(&self) {
+        tracing::info!(
+            directory = %self.directory.display(),
+            rung = self.ladder.transport().name(),
+            passed_over = self.ladder.passed_over(),
+            passthrough = matches!(self.kind, Kind::Handles { passthrough: true }),
+            request_bytes = self.agreed.max_request_bytes,
+            "mounted"
+        );
     }
 }
 
@@ -152,14 +160,6 @@ pub(super) fn make(settings: &Settings, cpus: &[usize]) -> Result<(Mounts, Vec<C
         let number = connections.len();
         let (connection, mounted) =
             connect::connect(directory, is_immutable, number, settings, cpus, pulse.clone())?;
-        let passthrough = matches!(connection.kind, Kind::Handles { passthrough: true });
-        tracing::info!(
-            directory = %mounted.directory().display(),
-            rung = connection.transport.name(),
-            passthrough,
-            request_bytes = connection.agreed.max_request_bytes,
-            "mounted"
-        );
         mounts.mounted.push(Arc::new(Mutex::new(mounted)));
         connections.push(connection);
     }
@@ -172,14 +172,4 @@ pub(super) fn make(settings: &Settings, cpus: &[usize]) -> Result<(Mounts, Vec<C
 
 fn failed(directory: &Path, why: impl std::fmt::Display) -> Error {
     Error::runtime(format!("cannot mount on {}", directory.display())).why(why)
-}
-
-/// Whether a rung that was asked for is this transport, or leaves the choice.
-fn allows(rung: Rung, transport: Transport) -> bool {
-    match rung {
-        Rung::Auto | Rung::Passthrough => !matches!(transport, Transport::Thread),
-        Rung::Uring => matches!(transport, Transport::Rings(_)),
-        Rung::Clone => transport == Transport::Clones,
-        Rung::Thread => transport == Transport::Thread,
-    }
 }

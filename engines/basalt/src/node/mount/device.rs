@@ -1,6 +1,6 @@
 //! Requests by a cloned `/dev/fuse` of this column, polled by its ring and never waited in.
 //!
-//! Called by `serve::attach` for the transport `clone`, and by `rings` for what does not come over rings.
+//! Called by `serve` for the transport `clone`, and for what does not come over rings.
 
 use super::serve::{Served, Target};
 use fuse_lowlevel::Request;
@@ -13,20 +13,13 @@ use std::sync::Arc;
 /// Requests answered before other work of the column gets its turn.
 const BATCH: usize = 16;
 
-/// A queue of this column's own.
-pub(super) fn start_clone(served: &Rc<Served>) -> io::Result<()> {
-    start(served, served.connection.device.clone_queue()?)
-}
-
-/// Serves a device that no other column reads.
-pub(super) fn start(served: &Rc<Served>, device: Device) -> io::Result<()> {
-    device.set_nonblocking()?;
-    let (me, device) = (served.clone(), Arc::new(device));
+/// Serves a device that never waits and that no other column reads.
+pub(super) fn start(served: &Rc<Served>, device: Arc<Device>) {
+    let me = served.clone();
     served.io.spawn("mount-device", async move {
         let ended = me.persist(async || serve(&me, &device).await).await;
         me.on_ended(ended);
     });
-    Ok(())
 }
 
 async fn serve(served: &Rc<Served>, device: &Arc<Device>) -> io::Result<()> {

@@ -1,12 +1,12 @@
 //! Requests over FUSE's own ring of this column: that of its CPU's queue, and of CPUs that have no column.
 //!
-//! Called by `serve::attach` for the transport `uring`. The kernel's ring is polled by the column's; a batch of replies goes
+//! Called by `serve` for the transport `uring`. The kernel's ring is polled by the column's; a batch of replies goes
 //! with one system call. FORGET and INTERRUPT do not come by rings: column 0 reads them from the device.
 
+use super::RingShape;
 use super::crowd::Crowd;
 use super::serve::{Served, Step, Target};
-use super::{RingShape, device};
-use fuse_lowlevel::uring::{EntryId, Queues, Shape};
+use fuse_lowlevel::uring::{EntryId, Queues};
 use fuse_lowlevel::{Encoded, Request};
 use futures_lite::future::or;
 use runtime::io::Io;
@@ -44,28 +44,9 @@ struct Doors {
     said_ns: Cell<Option<u64>>,
 }
 
-/// The queues that the column of `cpus[column]` serves.
-fn shares(cpus: &[usize], column: usize, possible: u16) -> Vec<u16> {
-    let of = |queue: u16| {
-        let cpu = usize::from(queue);
-        cpus.iter().position(|&owned| owned == cpu).unwrap_or(cpu % cpus.len())
-    };
-    (0..possible).filter(|&queue| of(queue) == column).collect()
-}
-
-pub(super) fn start(served: &Rc<Served>, column: usize, shape: RingShape) -> io::Result<()> {
-    let connection = &served.connection;
-    if column == 0 {
-        device::start(served, connection.device.clone_queue()?)?;
-    }
-    let queues = shares(&connection.cpus, column, shape.possible);
-    if queues.is_empty() {
-        return Ok(());
-    }
-    let payload_bytes = connection.agreed.max_request_bytes as usize;
-    let doors = Doors::watched(served, Crowd::new(queues.len(), shape.depth));
-    let mut queues = Queues::new(&connection.device, &Shape { queues, depth: shape.depth, payload_bytes })?;
-    queues.register()?;
+/// Serves the queues of a column.
+pub(super) fn start(served: &Rc<Served>, queues: Queues, shape: RingShape) -> io::Result<()> {
+    let doors = Doors::watched(served, Crowd::new(queues.count(), shape.depth));
     let polled = Rc::new(queues.as_fd().try_clone_to_owned()?);
     let rings = Rc::new(Rings::new(queues, doors));
     let me = served.clone();
@@ -213,24 +194,6 @@ impl Doors {
                 connection = served.connection.number,
                 "requests of a CPU wait for long and keep others out: the longest waiting ones end with EIO"
             );
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_queue_has_one_column_and_a_column_its_own_cpus() {
-        for (cpus, possible) in [(vec![0], 2), (vec![1], 2), (vec![0, 1], 2), (vec![2, 5, 7], 8)] {
-            let mut all: Vec<u16> =
-                (0..cpus.len()).flat_map(|column| shares(&cpus, column, possible)).collect();
-            for (column, &cpu) in cpus.iter().enumerate() {
-                assert!(shares(&cpus, column, possible).contains(&(cpu as u16)));
-            }
-            all.sort_unstable();
-            assert_eq!(all, (0..possible).collect::<Vec<_>>());
         }
     }
 }

@@ -15,14 +15,14 @@ use super::{Connection, Transport, device, rings, thread};
 use blobcache::mount::nodes::{Hooks, nodes_within};
 use blobcache::mount::{Answer, Begun, Later, Mount, Options};
 use fuse_lowlevel::device::{Device, Sent};
-use fuse_lowlevel::uring::EntryId;
+use fuse_lowlevel::uring::{EntryId, Queues};
 use fuse_lowlevel::{Malformed, Operation, Reply, Request};
 use futures_lite::future::or;
 use runtime::column::Column;
 use runtime::io::Io;
 use runtime::ring::RingIo;
 use runtime::waiters::Waiters;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -76,10 +76,20 @@ struct Stop {
 /// The mounts of a column, for whoever starts and stops it.
 #[derive(Default)]
 pub struct Attached {
-    served: Vec<Rc<Served>>,
+    set_up: Vec<SetUp>,
+    served: RefCell<Vec<Rc<Served>>>,
 }
 
-/// Serves the connections on a column from now on.
+/// A connection that this column will serve, once all columns are set up.
+struct SetUp {
+    connection: Connection,
+    column: Column<RingIo>,
+    columns: Rc<blobcache::Columns<RingIo>>,
+    /// Its part of FUSE's rings, registered.
+    queues: RefCell<Option<Queues>>,
+}
+
+/// Prepares a column to serve the connections.
 pub(in super::super) fn attach(
     connections: &[Connection],
     column: &Column<RingIo>,
@@ -87,29 +97,78 @@ pub(in super::super) fn attach(
 ) -> Result<Attached, String> {
     let mut attached = Attached::default();
     for connection in connections {
-        let served = Served::new(connection.clone(), column, columns.clone());
-        let started = match connection.transport {
-            Transport::Rings(shape) => rings::start(&served, column.index, shape),
-            Transport::Clones => device::start_clone(&served),
-            Transport::Thread => thread::start(&served, column.index),
-        };
-        started.map_err(|e| format!("the mount on column {}: {e}", column.index))?;
-        served.clone().hear_interrupts(column.index);
-        attached.served.push(served);
-    }
-    if !connections.is_empty() {
-        connections[0].pulse.beat_on(column);
+        connection.own(column.index, columns);
+        let queues = connection.ladder.register(&connection.device, column.index);
+        let queues = queues.map_err(|e| format!("the mount on column {}: {e}", column.index))?;
+        let (connection, column, columns) = (connection.clone(), column.clone(), columns.clone());
+        attached.set_up.push(SetUp { connection, column, columns, queues: RefCell::new(queues) });
     }
     Ok(attached)
 }
 
+impl Connection {
+    /// What its requests find on a column that owns blobs.
+    fn own(&self, column: usize, columns: &blobcache::Columns<RingIo>) {
+        let (device, pruner) = (self.device.clone(), self.pruner.clone());
+        let hooks = Hooks {
+            close_backing: Rc::new(move |id| backing::close(&device, id)),
+            ttl_ms: self.ttl_ms,
+            disk_reads_max: self.disk_reads_max,
+            prune: Rc::new(move |nodes| pruner.prune(column, nodes)),
+            nodes_max: nodes_within(self.nodes_bytes / columns.count() as u64),
+        };
+        Mount::own(columns, self.number, hooks);
+    }
+}
+
+impl SetUp {
+    /// Serves the connection, as is known by now.
+    fn start(&self) -> io::Result<Rc<Served>> {
+        let SetUp { connection, column, .. } = self;
+        let transport = connection.ladder.transport();
+        let served = Served::new(connection.clone(), column, self.columns.clone());
+        // Of rings that another column could not have nothing is kept.
+        let queues = self.queues.take();
+        match transport {
+            Transport::Rings(shape) => {
+                if column.index == 0 {
+                    connection.device.set_nonblocking()?;
+                    device::start(&served, connection.device.clone());
+                }
+                queues.map_or(Ok(()), |queues| rings::start(&served, queues, shape))?;
+            }
+            Transport::Clones => device::start(&served, Arc::new(connection.ladder.take_clone(column.index))),
+            Transport::Thread => thread::start(&served, column.index)?,
+        }
+        served.clone().hear_interrupts(column.index);
+        if column.index == 0 {
+            connection.announce();
+        }
+        Ok(served)
+    }
+}
+
 impl Attached {
+    /// Serves the connections from now on; not before all columns are set up.
+    pub(in super::super) fn start(&self) {
+        for set_up in &self.set_up {
+            match set_up.start() {
+                Ok(served) => self.served.borrow_mut().push(served),
+                Err(e) => set_up.column.fail(format!("the mount on column {}: {e}", set_up.column.index)),
+            }
+        }
+        if let Some(first) = self.set_up.first() {
+            first.connection.pulse.beat_on(&first.column);
+        }
+    }
+
     /// Takes nothing new, and waits for what is under way.
     pub(in super::super) async fn drain(&self) {
-        for served in &self.served {
+        let all = self.served.borrow().clone();
+        for served in &all {
             served.stop.set();
         }
-        for served in &self.served {
+        for served in &all {
             let due_ns = served.io.now_ns() + DRAIN_NS;
             while served.under_way.get() > 0 && served.io.now_ns() < due_ns {
                 served.io.sleep(DRAIN_LOOK_NS).await;
@@ -124,20 +183,11 @@ impl Served {
         column: &Column<RingIo>,
         columns: Rc<blobcache::Columns<RingIo>>,
     ) -> Rc<Served> {
-        let (device, pruner, index) = (connection.device.clone(), connection.pruner.clone(), column.index);
-        let hooks = Hooks {
-            close_backing: Rc::new(move |id| backing::close(&device, id)),
-            ttl_ms: connection.ttl_ms,
-            disk_reads_max: connection.disk_reads_max,
-            prune: Rc::new(move |nodes| pruner.prune(index, nodes)),
-            nodes_max: nodes_within(connection.nodes_bytes / columns.count() as u64),
-        };
         let options = Options {
             connection: connection.number,
             kind: connection.kind,
             looks: connection.looks,
-            rung: connection.transport.name(),
-            hooks,
+            rung: connection.ladder.transport().name(),
         };
         Rc::new(Served {
             io: column.io.clone(),

@@ -1,6 +1,6 @@
 //! The last rung: one thread reads the device and hands the requests to the columns in turn.
 //!
-//! Called by `serve::attach` for the transport `thread`. For kernels and containers where a device cannot be cloned; each
+//! Called by `serve` for the transport `thread`. For kernels and containers where a device cannot be cloned; each
 //! request costs a wake-up more. A column that does not keep up holds the thread back.
 
 use super::Connection;
@@ -48,7 +48,7 @@ impl Inlets {
 }
 
 pub(super) fn start(served: &Rc<Served>, column: usize) -> io::Result<()> {
-    let inlets = served.connection.inlets.clone().expect("this transport has them");
+    let inlets = served.connection.ladder.inlets();
     if !inlets.is_started.swap(true, Ordering::AcqRel) {
         read_in_a_thread(&served.connection, &inlets)?;
     }
