@@ -14,6 +14,7 @@ mod memory;
 mod metrics;
 mod model;
 mod origins;
+mod passthrough;
 mod programs;
 mod reading;
 mod readonly;

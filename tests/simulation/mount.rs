@@ -214,6 +214,7 @@ async fn set_up(
     let (columns, inbox) = Columns::connect(column.index, map, owner, port);
     column.add_inbox(inbox);
     let hooks = Hooks {
+        is_given: Rc::new(|_| true),
         close_backing: Rc::new(move |id| closed.borrow_mut().push(id)),
         ttl_ms: None,
         disk_reads_max: 4,

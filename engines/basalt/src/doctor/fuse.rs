@@ -9,7 +9,7 @@ use super::machine::{CAP_SYS_ADMIN, has_capability};
 use crate::config::Settings;
 use crate::machine::kernel_version;
 use crate::node::choose_cpus;
-use crate::node::mount::try_rungs;
+use crate::node::mount::{Trial, try_rungs};
 
 const DEVICE: &str = "/dev/fuse";
 const ENABLE_URING: &str = "/sys/module/fuse/parameters/enable_uring";
@@ -22,38 +22,37 @@ const URING_KERNEL_MIN: (u32, u32) = (6, 14);
 pub fn report(settings: &Settings) -> Vec<Line> {
     let version = kernel_version().unwrap_or_default();
     let enable_uring = fs::read_to_string(ENABLE_URING).ok();
+    let (rung, not_given) = match trial(settings) {
+        Ok(trial) => (rung(&trial), trial.not_given),
+        Err(why) => {
+            let fix = "run as root, or install fusermount3";
+            (Line::missing("fuse rung", format!("a mount cannot be made: {why}"), fix), Vec::new())
+        }
+    };
     vec![
         device(),
-        passthrough(version, has_capability(CAP_SYS_ADMIN)),
+        passthrough(version, has_capability(CAP_SYS_ADMIN), &not_given),
         over_uring(version, enable_uring.as_deref(), Path::new("/sys/module/fuse").exists()),
-        rung(settings),
+        rung,
     ]
 }
 
 /// What `serve --mount` takes if nothing is forced: by trying it, on a directory that is there only for that.
-fn rung(settings: &Settings) -> Line {
-    let need = "fuse rung";
+fn trial(settings: &Settings) -> Result<Trial, String> {
+    let cpus = choose_cpus(settings).map_err(|e| e.to_string())?;
     let directory = std::env::temp_dir().join(format!("basalt-doctor-{}", std::process::id()));
-    let made = fs::create_dir(&directory).map_err(|e| format!("{}: {e}", directory.display()));
-    let tried = made.and_then(|()| {
-        let cpus = choose_cpus(settings).map_err(|e| e.to_string());
-        let tried = cpus.and_then(|cpus| try_rungs(&directory, settings, &cpus));
-        // Only what is empty and not mounted on.
-        let _ = fs::remove_dir(&directory);
-        tried
-    });
-    match tried {
-        Ok((rung, passed_over)) if passed_over.is_empty() => {
-            Line::ok(need, format!("{} (--fuse-rung auto)", rung.name()))
-        }
-        Ok((rung, passed_over)) => {
-            Line::ok(need, format!("{} (--fuse-rung auto); {passed_over}", rung.name()))
-        }
-        Err(why) => Line::missing(
-            need,
-            format!("a mount cannot be made: {why}"),
-            "run as root, or install fusermount3",
-        ),
+    fs::create_dir(&directory).map_err(|e| format!("{}: {e}", directory.display()))?;
+    let tried = try_rungs(&directory, settings, &cpus);
+    // Only what is empty and not mounted on.
+    let _ = fs::remove_dir(&directory);
+    tried
+}
+
+fn rung(trial: &Trial) -> Line {
+    let taken = format!("{} (--fuse-rung auto)", trial.transport.name());
+    match trial.passed_over.as_str() {
+        "" => Line::ok("fuse rung", taken),
+        why => Line::ok("fuse rung", format!("{taken}; {why}")),
     }
 }
 
@@ -72,7 +71,7 @@ fn device() -> Line {
     }
 }
 
-fn passthrough(version: (u32, u32), is_admin: bool) -> Line {
+fn passthrough(version: (u32, u32), is_admin: bool, not_given: &[String]) -> Line {
     let need = "fuse passthrough";
     if version < PASSTHROUGH_KERNEL_MIN {
         return Line::missing(need, "the kernel is older than 6.9", "boot Linux 6.9 or newer");
@@ -80,6 +79,9 @@ fn passthrough(version: (u32, u32), is_admin: bool) -> Line {
     if !is_admin {
         let detail = "needs CAP_SYS_ADMIN, which we have not: reads go through us";
         return Line::degraded(need, detail, "AmbientCapabilities=CAP_SYS_ADMIN in the unit");
+    }
+    if !not_given.is_empty() {
+        return Line::degraded(need, not_given.join("; "), "put the data directory on ext4 or xfs");
     }
     Line::ok(need, "kernel 6.9 or newer, CAP_SYS_ADMIN")
 }
@@ -112,8 +114,9 @@ mod tests {
         assert_eq!(uring((6, 14), Some("N\n")), Status::Degraded);
         assert_eq!(uring((6, 14), None), Status::Missing);
         assert_eq!(uring((6, 13), Some("Y\n")), Status::Missing);
-        assert_eq!(passthrough((6, 9), true).status, Status::Ok);
-        assert_eq!(passthrough((6, 9), false).status, Status::Degraded);
-        assert_eq!(passthrough((6, 1), true).status, Status::Missing);
+        assert_eq!(passthrough((6, 9), true, &[]).status, Status::Ok);
+        assert_eq!(passthrough((6, 9), false, &[]).status, Status::Degraded);
+        assert_eq!(passthrough((6, 9), true, &["passthrough of /data: why".into()]).status, Status::Degraded);
+        assert_eq!(passthrough((6, 1), true, &[]).status, Status::Missing);
     }
 }

@@ -23,12 +23,13 @@ mod serve;
 mod thread;
 mod watchdog;
 
-pub(crate) use connect::try_rungs;
+pub(crate) use connect::{Trial, try_rungs};
 pub use serve::Attached;
 pub(super) use serve::attach;
 
 use crate::config::{Mounts as Wanted, Settings};
 use crate::error::Error;
+use backing::GivenDirs;
 use blobcache::mount::{Kind, Looks};
 use fuse_lowlevel::Agreed;
 use fuse_lowlevel::device::Device;
@@ -90,6 +91,7 @@ pub(super) struct Connection {
     agreed: Agreed,
     ladder: Arc<Ladder>,
     kind: Kind,
+    given: Arc<GivenDirs>,
     looks: Looks,
     interrupts: Arc<Interrupts>,
     ttl_ms: Option<u64>,
@@ -108,11 +110,13 @@ impl Connection {
 
     /// Says how it is served, once that is known.
     fn announce(&self) {
+        let transports = Some(self.ladder.passed_over()).filter(|why| !why.is_empty());
+        let passed_over: Vec<String> = self.given.refused.iter().cloned().chain(transports).collect();
         tracing::info!(
             directory = %self.directory.display(),
             rung = self.ladder.transport().name(),
-            passed_over = self.ladder.passed_over(),
-            passthrough = matches!(self.kind, Kind::Handles { passthrough: true }),
+            passthrough = self.given.is_any(),
+            passed_over = passed_over.join("; "),
             request_bytes = self.agreed.max_request_bytes,
             "mounted"
         );

@@ -26,6 +26,7 @@ use runtime::permits::Permits;
 use runtime::tier::{Digest, Found, Object, ObjectReader};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::path::Path;
 use std::rc::Rc;
 
 /// How long what a node that is not open is read from is kept for its next read.
@@ -40,6 +41,8 @@ pub(super) const TRIES_MAX: usize = 5;
 
 /// What a column is told of a connection.
 pub struct Hooks {
+    /// Whether the kernel can be given this file: a question of its file system.
+    pub is_given: Rc<dyn Fn(&Path) -> bool>,
     /// Closes a backing id; does not wait.
     pub close_backing: Rc<dyn Fn(i32)>,
     /// How long a blob stays that is fetched for a reader.
@@ -347,7 +350,8 @@ impl<I: Io> Owner<I> {
         let inode = nodes.usable(node).ok().filter(|inode| !inode.is_unverified && self.fits(inode))?;
         let file = self.tier.file(&inode.digest);
         let is_packed = file.is_none() && self.tier.whole_size(&inode.digest).is_some();
-        let version = file.filter(|_| passthrough).map(|(_, version)| version);
+        let given = file.filter(|(path, _)| passthrough && (nodes.hooks.is_given)(path));
+        let version = given.map(|(_, version)| version);
         let opens = &mut *nodes.opens.borrow_mut();
         let is_known = match version {
             Some(version) => opens.has_backing(node, version),
@@ -384,7 +388,8 @@ impl<I: Io> Owner<I> {
                 nodes.retire(node, self.io().now_ns());
                 return Err(Failure::Stale);
             }
-            let file = self.tier.file(&inode.digest).filter(|_| passthrough);
+            let is_given = |path: &Path| passthrough && (nodes.hooks.is_given)(path);
+            let file = self.tier.file(&inode.digest).filter(|(path, _)| is_given(path));
             let version = file.as_ref().map(|&(_, version)| version);
             let (decided, stale) = nodes.opens.borrow_mut().at(self.io().now_ns()).open(node, version);
             nodes.close(stale);

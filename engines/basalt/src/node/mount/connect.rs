@@ -3,6 +3,7 @@
 //!
 //! Called once per mount, before the columns start. INIT is the first request and is answered here, in one thread.
 
+use super::backing::GivenDirs;
 use super::crowd::KEPT_OUT_NS;
 use super::interrupts::Interrupts;
 use super::ladder::{Ladder, Rings};
@@ -10,7 +11,7 @@ use super::place::SUBTYPE;
 use super::prune::Pruner;
 use super::watchdog::Pulse;
 use super::{Connection, Transport, failed};
-use crate::config::{Mounts, Rung, Settings};
+use crate::config::{Mounts, Rung, Settings, Verify};
 use crate::error::Error;
 use blobcache::mount::{DEADLINE_NS, Kind, Looks};
 use fuse_lowlevel::device::{Device, Received};
@@ -18,9 +19,6 @@ use fuse_lowlevel::mount::{Mounted, Options, mount};
 use fuse_lowlevel::wire::READ_BUFFER_BYTES_MIN;
 use fuse_lowlevel::wire::flags::init;
 use fuse_lowlevel::{Agreed, Answer, Operation, Reply, Request, Timestamp, Wants, negotiate};
-use runtime::tier::Names;
-use std::fs::File;
-use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -53,7 +51,11 @@ pub(super) fn connect(
     if let Err(error) = mounted.set_read_ahead(REQUEST_BYTES / 1024) {
         tracing::warn!(%error, "the kernel reads ahead 128 KiB at a time");
     }
-    let kind = kind(&device, &agreed, is_immutable, settings).map_err(|e| failed(directory, e))?;
+    let given = given(&device, &agreed, is_immutable, settings).map_err(|e| failed(directory, e))?;
+    let kind = match is_immutable {
+        true => Kind::Immutable,
+        false => Kind::Handles { passthrough: given.is_any() },
+    };
     let device = Arc::new(device);
     let pruner = Pruner::start(device.clone(), agreed.minor, cpus.len()).map_err(|e| failed(directory, e))?;
     let connection = Connection {
@@ -63,6 +65,7 @@ pub(super) fn connect(
         agreed,
         ladder: Arc::new(ladder),
         kind,
+        given: Arc::new(given),
         looks: looks(),
         interrupts: Arc::new(Interrupts::new(cpus.len()).map_err(|e| failed(directory, e))?),
         ttl_ms: settings.object_ttl_ms,
@@ -74,23 +77,30 @@ pub(super) fn connect(
     Ok((connection, mounted))
 }
 
-/// What `serve --mount` on `cpus` would be served by if nothing was forced, and why by nothing better: tried with a mount on
-/// `directory`, which lasts for a moment.
-pub(crate) fn try_rungs(
-    directory: &Path,
-    settings: &Settings,
-    cpus: &[usize],
-) -> Result<(Transport, String), String> {
+/// What `serve --mount` would be served by if nothing was forced.
+pub(crate) struct Trial {
+    pub(crate) transport: Transport,
+    /// Why by nothing better.
+    pub(crate) passed_over: String,
+    /// Data directories whose files the kernel does not take, and why.
+    pub(crate) not_given: Vec<String>,
+}
+
+/// Tries it on `cpus`, with a mount on `directory` that lasts for a moment.
+pub(crate) fn try_rungs(directory: &Path, settings: &Settings, cpus: &[usize]) -> Result<Trial, String> {
     let mounts = Mounts { rung: Rung::Auto, ..settings.mounts.clone() };
-    let settings = Settings { mounts, ..settings.clone() };
+    let verify = Verify { is_strict: false, ..settings.verify };
+    let settings = Settings { mounts, verify, ..settings.clone() };
     let (device, mounted) = mount(directory, &options(false, false)).map_err(|e| e.to_string())?;
-    let (_, ladder) = climb(&device, false, &settings, cpus)?;
+    let (agreed, ladder) = climb(&device, false, &settings, cpus)?;
     // What they registered is kept until the mount is gone.
     let registered: Result<Vec<_>, String> =
         (0..cpus.len()).map(|column| ladder.register(&device, column)).collect();
+    let given = given(&device, &agreed, false, &settings);
     drop(mounted);
     registered?;
-    Ok((ladder.transport(), ladder.passed_over()))
+    let not_given = given?.refused;
+    Ok(Trial { transport: ladder.transport(), passed_over: ladder.passed_over(), not_given })
 }
 
 fn options(read_only: bool, allow_other: bool) -> Options {
@@ -141,28 +151,25 @@ fn wants(rung: Rung, ring_request_bytes: Option<u32>, is_immutable: bool, is_str
     wants
 }
 
-fn kind(device: &Device, agreed: &Agreed, is_immutable: bool, settings: &Settings) -> Result<Kind, String> {
-    if is_immutable {
-        return Ok(Kind::Immutable);
+/// What the kernel reads itself.
+fn given(
+    device: &Device,
+    agreed: &Agreed,
+    is_immutable: bool,
+    settings: &Settings,
+) -> Result<GivenDirs, String> {
+    if is_immutable || settings.verify.is_strict {
+        return Ok(GivenDirs::default());
     }
-    let passthrough = agreed.passthrough() && passes_through(device, settings)?;
-    Ok(Kind::Handles { passthrough })
-}
-
-/// Whether the kernel takes files of ours, as one that is there always shows: agreeing to passthrough says nothing of that.
-fn passes_through(device: &Device, settings: &Settings) -> Result<bool, String> {
-    let given = File::open(Names::new(&settings.data_dirs[0].path).format())
-        .and_then(|file| device.open_backing(file.as_fd()))
-        .and_then(|id| device.close_backing(id));
-    match given {
-        Ok(()) => Ok(true),
-        Err(error) if settings.mounts.rung == Rung::Passthrough => {
-            Err(format!("the kernel takes no file (CAP_SYS_ADMIN is needed, and no overlay): {error}"))
-        }
-        Err(error) => {
-            tracing::warn!(%error, "no passthrough, every read comes to us: the kernel takes no file (needs CAP_SYS_ADMIN)");
-            Ok(false)
-        }
+    let dirs = settings.data_dirs.iter().map(|dir| dir.path.as_path());
+    let given = match settings.mounts.rung {
+        Rung::Auto | Rung::Passthrough if agreed.passthrough() => GivenDirs::try_all(device, dirs),
+        Rung::Auto => GivenDirs::unheard_of(),
+        _ => GivenDirs::default(),
+    };
+    match given.refused.first() {
+        Some(why) if settings.mounts.rung == Rung::Passthrough => Err(why.clone()),
+        _ => Ok(given),
     }
 }
 

@@ -109,8 +109,9 @@ pub(in super::super) fn attach(
 impl Connection {
     /// What its requests find on a column that owns blobs.
     fn own(&self, column: usize, columns: &blobcache::Columns<RingIo>) {
-        let (device, pruner) = (self.device.clone(), self.pruner.clone());
+        let (device, pruner, given) = (self.device.clone(), self.pruner.clone(), self.given.clone());
         let hooks = Hooks {
+            is_given: Rc::new(move |file| given.has(file)),
             close_backing: Rc::new(move |id| backing::close(&device, id)),
             ttl_ms: self.ttl_ms,
             disk_reads_max: self.disk_reads_max,
