@@ -64,6 +64,25 @@ fn with_blobs(rung: &str, sizes: &[usize]) -> Option<(Mounted, BTreeMap<Digest, 
     Some((mounted, blobs, path))
 }
 
+/// By default, and each transport by itself.
+const RUNGS: [&str; 4] = ["auto", "uring", "clone", "thread"];
+
+/// The same on every rung, side by side: a rung that cannot be had here fails it.
+fn on_every_rung(hold: impl Fn(&str) + Sync) {
+    std::thread::scope(|scope| RUNGS.iter().for_each(|rung| drop(scope.spawn(|| hold(rung)))));
+}
+
+/// Panics unless the requests, READs among them, came by this rung; and unless the kernel was given so many files by default, but
+/// none by a transport that was asked for. To be called when both mounts were read.
+fn must_have_served(mounted: &Mounted, rung: &str, large: usize) {
+    let transport = if ["auto", "passthrough"].contains(&rung) { "uring" } else { rung };
+    assert_eq!(metrics::rungs(&mounted.node), [transport], "requests of {rung} came otherwise");
+    assert!(metrics::requests(&mounted.node, Some("read")) > 0.0, "{rung}: nothing was read");
+    let [.., (_, given)] = metrics::held(&mounted.node);
+    let is_right = if transport == rung { given == 0.0 } else { given >= large as f64 };
+    assert!(is_right, "{rung}: the kernel was given {given} files, {large} are large");
+}
+
 /// A path as an argument.
 fn text(path: &std::path::Path) -> &str {
     path.to_str().expect("UTF-8")

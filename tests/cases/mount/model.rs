@@ -6,7 +6,7 @@ use tests::content::{self, Rng};
 use tests::fuse::{self, Client, Mounted, name_of};
 use tests::scale;
 
-use super::text;
+use super::{must_have_served, text};
 
 /// Operations of each program, unless `BASALT_OPS` says otherwise.
 const OPERATIONS: u64 = 1500;
@@ -39,6 +39,7 @@ fn must_be_as_the_model_says(rung: &str) {
         let finished = program.finish(std::time::Duration::from_secs(300));
         assert_eq!(finished.code, 0, "{rung} BASALT_TEST_SEED={seed}: {}", finished.stderr);
     }
+    must_have_served(&mounted, rung, 1);
 }
 
 #[test]

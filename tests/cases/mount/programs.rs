@@ -6,7 +6,7 @@ use std::process::Command;
 
 use tests::fuse::{self, MountPoint, name_of};
 
-use super::{text, with_blobs};
+use super::{must_have_served, on_every_rung, text, with_blobs};
 
 /// Packed and not, one page and several.
 const SIZES: [usize; 9] = [0, 1, 4096, 65_535, 65_536, 65_537, 300_000, 1 << 20, 9 << 20];
@@ -22,15 +22,23 @@ fn must_be_copies(dir: &Path, count: usize) {
     }
 }
 
-/// Copies the blobs of each mount by a shell command with the tree as `$1` and an empty directory as `$2`.
+/// Of those, blobs that the kernel may be given.
+const LARGE: usize = 4;
+
+/// Copies the blobs of each mount by a shell command with the tree as `$1` and an empty directory as `$2`, on every rung.
 fn must_copy(script: &str, below: &str) {
-    let Some((mounted, blobs, _)) = with_blobs("auto", &SIZES) else { return };
+    on_every_rung(|rung| must_copy_by(rung, script, below));
+}
+
+fn must_copy_by(rung: &str, script: &str, below: &str) {
+    let Some((mounted, blobs, _)) = with_blobs(rung, &SIZES) else { return };
     for (at, point) in mounted.points().into_iter().enumerate() {
         let to = mounted.node.setup.path(&format!("copy{at}"));
         fs::create_dir(&to).expect("made");
         fuse::tool("sh", &["-euc", script, "sh", point.text(), text(&to)]);
         must_be_copies(&to.join(below), blobs.len());
     }
+    must_have_served(&mounted, rung, LARGE);
 }
 
 #[test]
@@ -99,7 +107,7 @@ for path in sys.argv[2:]:
 fn safetensors_loads_by_a_name_with_its_suffix() {
     let Some(python) = fuse::python_with_packages_or_skip() else { return };
     let python = text(&python);
-    for rung in ["auto", "uring", "clone"] {
+    on_every_rung(|rung| {
         let Some((mounted, _, _)) = with_blobs(rung, &[]) else { return };
         let file = mounted.node.setup.path("made.safetensors");
         fuse::tool(python, &["-c", MAKE, text(&file)]);
@@ -108,5 +116,6 @@ fn safetensors_loads_by_a_name_with_its_suffix() {
         let paths = mounted.points().map(path);
         let finished = fuse::run(Command::new(python).args(["-c", LOAD]).arg(&file).args(&paths));
         assert_eq!(finished.code, 0, "{rung}: {}", finished.stderr);
-    }
+        must_have_served(&mounted, rung, 1);
+    });
 }

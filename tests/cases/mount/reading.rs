@@ -7,7 +7,7 @@ use tests::content::Digest;
 use tests::fuse::{self, Mounted};
 use tests::node::{Setup, cpuset};
 
-use super::{SIZES, put, text, with_blobs};
+use super::{SIZES, must_have_served, put, text, with_blobs};
 
 fn paths(mounted: &Mounted, blobs: &BTreeMap<Digest, usize>) -> Vec<PathBuf> {
     mounted.points().iter().flat_map(|point| blobs.keys().map(|digest| point.blob(digest))).collect()
@@ -32,7 +32,7 @@ fn must_read_right(rung: &str) {
     must_have_right_sums(&paths);
     let args: Vec<&str> = paths.iter().map(|path| text(path)).collect();
     fuse::must_hold(include_str!("ways.py"), &args);
-    drop(mounted);
+    must_have_served(&mounted, rung, SIZES.iter().filter(|&&size| size > 64 << 10).count());
 }
 
 #[test]
@@ -95,6 +95,7 @@ fn must_satisfy_fio(rung: &str) {
             assert!(said.contains("err= 0"), "{rung} {engine} direct={direct}: {said}");
         }
     }
+    must_have_served(&mounted, rung, 1);
 }
 
 fn with<'a>(first: &[&'a str], rest: &'a [String]) -> Vec<&'a str> {

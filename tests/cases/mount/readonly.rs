@@ -2,7 +2,7 @@
 
 use tests::fuse::{self, Mounted, name_of};
 
-use super::put;
+use super::{must_have_served, put};
 
 fn must_refuse_all_changes(rung: &str) {
     // Packed, and with a file of its own.
@@ -13,6 +13,7 @@ fn must_refuse_all_changes(rung: &str) {
             fuse::must_hold(include_str!("readonly.py"), &[point.text(), name_of(&digest), name_of(&other)]);
         }
         assert_eq!(mounted.node.client().get(&digest).len(), size);
+        must_have_served(&mounted, rung, usize::from(size > 64 << 10));
     }
 }
 
@@ -29,6 +30,11 @@ fn every_change_is_refused_by_uring() {
 #[test]
 fn every_change_is_refused_by_cloned_descriptors() {
     must_refuse_all_changes("clone");
+}
+
+#[test]
+fn every_change_is_refused_by_a_thread() {
+    must_refuse_all_changes("thread");
 }
 
 /// Only `--mount-ro` is read-only for the kernel; the other becomes writable one day. Requests are of 1 MiB only if it reads ahead

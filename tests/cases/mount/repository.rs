@@ -2,7 +2,7 @@
 
 use tests::fuse::{self, Mounted};
 
-use super::text;
+use super::{must_have_served, on_every_rung, text};
 
 const SCRIPT: &str = include_str!("repository.sh");
 
@@ -12,7 +12,7 @@ fn script(args: &[&str]) -> String {
 
 #[test]
 fn a_repository_whose_objects_are_links_into_the_mount_is_whole() {
-    for rung in ["auto", "clone"] {
+    on_every_rung(|rung| {
         let Some(mounted) = Mounted::start(rung) else { return };
         for (at, point) in mounted.points().into_iter().enumerate() {
             let dir = mounted.node.setup.path(&format!("repository{at}"));
@@ -23,5 +23,7 @@ fn a_repository_whose_objects_are_links_into_the_mount_is_whole() {
             script(&["check", text(&dir)]);
             script(&["check", text(&dir)]);
         }
-    }
+        // The packs, at least.
+        must_have_served(&mounted, rung, 2);
+    });
 }
