@@ -6,6 +6,7 @@ mod admission;
 mod answers;
 mod breaker;
 mod clients;
+mod collapsed;
 mod hostile;
 mod hot;
 mod http2;

@@ -14,8 +14,9 @@ use crate::planted::{self, Bug};
 use crate::room::Taken;
 use crate::shard::Owner;
 use crate::state::fields::Fields;
-use crate::state::fill::{Fetch, Why};
+use crate::state::fill::{Fetch, Reader, Why};
 use crate::state::forward::Line;
+use crate::state::purge::Generation;
 use crate::state::retry::{Fault, Tries};
 use crate::state::slices::range_field;
 use crate::state::status::via;
@@ -93,6 +94,19 @@ impl<I: Io> Owner<I> {
             (None, Some(refused)) => self.on_question_failed(&live, refused),
             (None, None) => self.on_answer(&live, got),
         }
+    }
+
+    /// Asks for one request alone whether the version still holds.
+    pub(crate) async fn validate(
+        self: Rc<Self>,
+        live: Rc<Live<I>>,
+        reader: Reader,
+        asked: Asked,
+        generation: Generation,
+    ) {
+        let words = Words::new(&live.key.target(), &live.state.borrow().lines, &asked, true);
+        let answer = self.ask(&live.upstream, &words, &asked, &mut Tries::default()).await;
+        self.on_validated(&live, reader, generation, answer.map_err(|unanswered| unanswered.refused));
     }
 
     /// Asks until there is an answer that means something, or one failure too many.

@@ -27,7 +27,7 @@
 //!
 //! Path of a request: `state::key` names the object, or says that the request must pass by the cache → its owner's
 //! `state::purge` and `state::freshness` say what a stored version is good for → `state::object` answers from it, has it
-//! revalidated once for all who wait, or asks the origin for a first run (`state::slices`) → `state::subreply` says what the
+//! revalidated once for all who wait (and once more for each of them if what comes may not be used twice unasked), or asks the origin for a first run (`state::slices`) → `state::subreply` says what the
 //! origin's answer means → `state::ranges` makes of the client's Range, now that size and validator are known, the parts of the
 //! answer → `state::fill` gives each reader its bytes in order: held slices from the tier, those that come as they come, and
 //! says which slices to fetch next. `state::retry` and `state::breaker` say when a failed fetch is tried again. `state::status`
@@ -41,7 +41,8 @@
 //! 3. Bytes of a fetch count from exactly where the bytes before them ended; a retry resumes there.
 //! 4. In memory are of an object at most one slice for each reader and what may be fetched ahead: together
 //!    `limits::RESPONSE_BYTES_MAX` for one reader.
-//! 5. An object is revalidated by one request, not by one a slice.
+//! 5. An object is revalidated by one request, not by one a slice, and for one request alone only where the origin or the client
+//!    wants it so.
 //! 6. What was purged is never served again: an entry is of the generation in which its fetch began, and a purge is written down
 //!    before it is answered. What the rules for purges forget is purged more, never less.
 //! 7. Nothing is stored of which RFC 9111 §3 says that it must not be, and no answer to a request whose key does not cover it.

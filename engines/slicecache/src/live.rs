@@ -144,6 +144,8 @@ pub(crate) struct Waits {
     pub forwarded: Option<Forwarded>,
     /// Somebody else's question was its own.
     pub is_collapsed: bool,
+    /// What the origin said when it was asked for this request alone.
+    pub status: Option<u16>,
 }
 
 /// A reader.

@@ -30,6 +30,7 @@ use crate::state::freshness::Lifetimes;
 use crate::state::key::Name;
 use crate::state::object::Act;
 use crate::state::purge::Purges;
+use crate::state::subreply;
 use crate::upstream::Upstream;
 use net::client::Client;
 use net::http1::Status;
@@ -164,6 +165,7 @@ impl<I: Io> Owner<I> {
                     state.asked = Asked { generation, status: None };
                     self.spawn("slice-question", self.me().question(live.clone(), asked));
                 }
+                Act::Validate(reader, asked) => self.begin_validation(live, state, reader, asked),
                 Act::Answer(reader, good_for) => self.answer(live, state, reader, good_for),
                 Act::AnswerKept(reader, good_for) => self.answer_kept(state, reader, good_for),
                 Act::RefuseOnlyIfCached(reader) => {
@@ -218,6 +220,21 @@ impl<I: Io> Owner<I> {
                 }
             }
         }
+    }
+
+    /// Begins a question for one request alone.
+    fn begin_validation(
+        &self,
+        live: &Rc<Live<I>>,
+        state: &mut State,
+        reader: Reader,
+        asked: subreply::Asked,
+    ) {
+        if let Some(waits) = state.waiting.get_mut(&reader) {
+            waits.is_collapsed = false;
+        }
+        let generation = self.purges.borrow().generation();
+        self.spawn("slice-validation", self.me().validate(live.clone(), reader, asked, generation));
     }
 
     /// Begins a fetch that can be called off.

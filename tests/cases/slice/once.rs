@@ -7,7 +7,7 @@ use std::time::Duration;
 use tests::http::Request;
 use tests::origin::{Object, Origin};
 
-fn at_once(count: usize, ask: impl Fn(usize) + Sync) {
+pub(super) fn at_once(count: usize, ask: impl Fn(usize) + Sync) {
     let start = Barrier::new(count);
     thread::scope(|scope| {
         for at in 0..count {

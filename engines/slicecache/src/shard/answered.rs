@@ -8,12 +8,12 @@ use crate::live::{Known, Live, Slice, State};
 use crate::planted::{self, Bug};
 use crate::room::Taken;
 use crate::state::fields::Fields;
-use crate::state::fill::{Effect, Fetch, Why};
+use crate::state::fill::{Effect, Fetch, Reader, Why};
 use crate::state::forward::{Line, refreshed};
-use crate::state::freshness::{Exchanged, Freshness, NotStored};
+use crate::state::freshness::{Exchanged, Freshness, NotStored, Use};
 use crate::state::key::{Name, variant};
-use crate::state::object::Act;
-use crate::state::purge::{Entry, Verdict};
+use crate::state::object::{Act, Validated};
+use crate::state::purge::{Entry, Generation, Verdict};
 use crate::state::status::{RECEIVED, RECEIVED_BY_DEFAULT};
 use crate::state::subreply::{Meaning, forbids};
 use bytes::Bytes;
@@ -30,7 +30,9 @@ impl<I: Io> Owner<I> {
             let lines = self.lines_of(state, &got);
             let freshness = self.freshness(state, &lines, &got);
             state.not_stored = freshness.err();
-            state.next = freshness.ok().and_then(|_| self.next_known(state, lines, &got.meaning));
+            let generation = state.asked.generation;
+            let next = freshness.ok().and_then(|_| self.next_known(state, lines, &got.meaning, generation));
+            state.next = next;
             let mut acts = Vec::new();
             if state.next.as_ref().is_some_and(|next| self.is_outdated(live, state, next)) {
                 state.next = None;
@@ -99,7 +101,14 @@ impl<I: Io> Owner<I> {
         Freshness::if_stored(&exchanged, &self.lifetimes)
     }
 
-    fn next_known(&self, state: &State, lines: Vec<Line>, meaning: &Meaning) -> Option<Known> {
+    /// `generation`: in which its question began.
+    fn next_known(
+        &self,
+        state: &State,
+        lines: Vec<Line>,
+        meaning: &Meaning,
+        generation: Generation,
+    ) -> Option<Known> {
         let number = match meaning {
             Meaning::Run(..) if planted::is(Bug::VersionNumberReused) => 1,
             Meaning::Run(..) | Meaning::Whole { is_same: false, version: Some(_) } => self.io.random(),
@@ -107,7 +116,7 @@ impl<I: Io> Owner<I> {
             _ => return None,
         };
         let is_late = planted::is(Bug::GenerationLate);
-        let generation = if is_late { self.purges.borrow().generation() } else { state.asked.generation };
+        let generation = if is_late { self.purges.borrow().generation() } else { generation };
         Known::of(lines, number, generation)
     }
 
@@ -152,6 +161,65 @@ impl<I: Io> Owner<I> {
             varies.clear();
         }
         varies.insert(primary, vary);
+    }
+
+    /// The origin was asked for one request alone.
+    pub(crate) fn on_validated(
+        &self,
+        live: &Rc<Live<I>>,
+        reader: Reader,
+        generation: Generation,
+        answer: Result<Got<I>, Refused>,
+    ) {
+        {
+            let state = &mut *live.state.borrow_mut();
+            let validated = match answer {
+                Ok(got) => self.validated(live, state, (reader, generation), &got),
+                Err(refused) => {
+                    self.metrics.failures.inc();
+                    state.failed = Some(refused);
+                    Validated::Failed
+                }
+            };
+            let mut acts = Vec::new();
+            state.object.on_validated(reader, validated, &mut acts);
+            if !acts.iter().any(|act| matches!(act, Act::Answer(_, Use::Fresh))) {
+                state.next = None;
+            }
+            self.act(live, state, acts, None);
+            if let Validated::Refused(status) = validated
+                && forbids(status)
+            {
+                self.record_again(live, state);
+            }
+        }
+        self.maybe_release(live);
+    }
+
+    fn validated(
+        &self,
+        live: &Rc<Live<I>>,
+        state: &mut State,
+        (reader, generation): (Reader, Generation),
+        got: &Got<I>,
+    ) -> Validated {
+        if let Some(waits) = state.waiting.get_mut(&reader) {
+            waits.status = Some(got.reply.head.status);
+        }
+        match got.meaning {
+            Meaning::NotModified | Meaning::Whole { is_same: true, .. } => {}
+            Meaning::Refused(status) => return Validated::Refused(status),
+            _ => return Validated::Otherwise,
+        }
+        let lines = self.lines_of(state, got);
+        let Ok(freshness) = self.freshness(state, &lines, got) else { return Validated::Otherwise };
+        match self.next_known(state, lines, &got.meaning, generation) {
+            Some(next) if !self.is_outdated(live, state, &next) => {
+                state.next = Some(next);
+                Validated::Holds(freshness)
+            }
+            _ => Validated::Otherwise,
+        }
     }
 
     /// There is no answer, after all tries.

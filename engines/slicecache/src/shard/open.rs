@@ -154,7 +154,9 @@ impl<I: Io> Owner<I> {
             _ => Forwarded::Stale,
         };
         let (mut acts, is_collapsed) = (Vec::new(), state.object.is_asking());
-        state.waiting.insert(reader, Waits { ask, give, forwarded: Some(forwarded), is_collapsed });
+        state
+            .waiting
+            .insert(reader, Waits { ask, give, forwarded: Some(forwarded), is_collapsed, status: None });
         match state.object.on_arrived(reader, &control, first, self.now_s(), &mut acts) {
             Ok(()) => {
                 let is_answered = acts.iter().any(|act| {
@@ -175,9 +177,8 @@ impl<I: Io> Owner<I> {
 
     /// Answers from the version that holds, now: later another one may.
     pub(super) fn answer(&self, live: &Rc<Live<I>>, state: &mut State, reader: Reader, good_for: Use) {
-        let Some(Waits { ask, give, forwarded, is_collapsed }) = state.waiting.remove(&reader) else {
-            return;
-        };
+        let Some(waits) = state.waiting.remove(&reader) else { return };
+        let Waits { ask, give, forwarded, is_collapsed, status } = waits;
         let (Some(known), Some((version, freshness, fill))) = (state.known.clone(), state.object.fill())
         else {
             unreachable!("answered from a version that holds")
@@ -206,7 +207,7 @@ impl<I: Io> Owner<I> {
             slices,
             is_stale: good_for != Use::Fresh,
             forwarded: forwarded.or(is_missing.then_some(Forwarded::Partial)),
-            forwarded_status: forwarded.and(state.asked.status),
+            forwarded_status: forwarded.and(status.or(state.asked.status)),
             is_collapsed,
             // What is stale came of no answer; and what is not asked for often enough is not stored.
             is_stored: (if forwarded.is_some() { good_for == Use::Fresh } else { is_missing })
@@ -244,7 +245,7 @@ impl<I: Io> Owner<I> {
 
     /// Answers with what is kept whole.
     pub(super) fn answer_kept(&self, state: &mut State, reader: Reader, good_for: Use) {
-        let Some(Waits { ask, give, forwarded, is_collapsed }) = state.waiting.remove(&reader) else {
+        let Some(Waits { ask, give, forwarded, is_collapsed, .. }) = state.waiting.remove(&reader) else {
             return;
         };
         self.readers.borrow_mut().remove(&reader);

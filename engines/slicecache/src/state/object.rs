@@ -7,7 +7,8 @@
 //! Invariants
 //! 1. At most one first run or revalidation is under way, and one is whenever somebody waits.
 //! 2. Who is answered is answered from the version that holds at that moment; it reads that version's fill.
-//! 3. What must not be stored is shared with nobody who waits for it.
+//! 3. What must not be stored is shared with nobody who waits for it, and what is stored with those only for whom it may be used again
+//!    without asking (RFC 9111 §4): the others ask for themselves, all at once, whether the version holds.
 //! 4. When the version changes, the old one's fill has ended before the new one's begins.
 //!
 //! After a purge the owner forgets the object: who reads it finishes, and what is still fetched for them is of the old generation.
@@ -19,6 +20,7 @@ use super::slices::{Concurrency, FirstRun, SliceSize, Slices};
 use super::subreply::{Asked, Meaning, forbids};
 use super::validator::Version;
 use crate::limits::{READERS_MAX, SLICES_MAX, WHOLE_BYTES_MAX};
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 /// What the caller is to do.
@@ -26,6 +28,8 @@ use std::ops::Range;
 pub enum Act {
     /// Ask the origin; its answer, or that there is none, comes back as [`Object::on_answer`] or [`Object::on_failed`].
     Ask(Asked),
+    /// Ask the origin for this request alone whether the version still holds; what it says comes back as [`Object::on_validated`].
+    Validate(Reader, Asked),
     /// Answer this request from the version that holds: its ranges, then [`Fill::read`].
     Answer(Reader, Use),
     /// Answer this request with the answer that is kept whole.
@@ -69,6 +73,28 @@ struct Waiting {
     reader: Reader,
     /// It may be answered with what is stale when the origin fails.
     if_error: bool,
+    control: CacheControl,
+}
+
+/// A request for which alone the origin is asked.
+#[derive(Debug)]
+struct Alone {
+    if_error: bool,
+    /// Of the version that it is asked about.
+    epoch: u64,
+}
+
+/// What the origin said of a version to one request alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Validated {
+    /// It holds.
+    Holds(Freshness),
+    /// The origin refuses the request, with this status.
+    Refused(u16),
+    /// Something else, which is the client's to hear.
+    Otherwise,
+    /// Nothing, after all retries.
+    Failed,
 }
 
 /// See the head of this file.
@@ -78,7 +104,9 @@ pub struct Object {
     known: Option<Known>,
     /// Of an answer that the caller keeps whole; there is no version then.
     kept: Option<Freshness>,
+    /// The question that is under way is the first one's.
     waiting: Vec<Waiting>,
+    alone: BTreeMap<Reader, Alone>,
     is_asking: bool,
     next_fetch: Fetch,
     epoch: u64,
@@ -96,6 +124,7 @@ impl Object {
             known: None,
             kept: None,
             waiting: Vec::new(),
+            alone: BTreeMap::new(),
             is_asking: false,
             next_fetch: 0,
             epoch: 0,
@@ -158,8 +187,10 @@ impl Object {
             }
             Some(Use::OnlyIfCached) => acts.push(Act::RefuseOnlyIfCached(reader)),
             None if control.only_if_cached => acts.push(Act::RefuseOnlyIfCached(reader)),
-            None => self.wait(Waiting { reader, if_error: false }, first, acts)?,
-            Some(Use::Revalidate { if_error }) => self.wait(Waiting { reader, if_error }, first, acts)?,
+            None => self.wait(Waiting { reader, if_error: false, control: *control }, first, acts)?,
+            Some(Use::Revalidate { if_error }) => {
+                self.wait(Waiting { reader, if_error, control: *control }, first, acts)?;
+            }
         }
         self.check();
         Ok(())
@@ -168,6 +199,7 @@ impl Object {
     /// A client that waited is gone.
     pub fn on_left(&mut self, reader: Reader) {
         self.waiting.retain(|waiting| waiting.reader != reader);
+        self.alone.remove(&reader);
     }
 
     /// The origin answered what [`Act::Ask`] asked. `freshness` is that of the answer, or why it must not be stored: then it must not
@@ -232,7 +264,7 @@ impl Object {
         self.is_asking = false;
         self.forget(acts);
         self.kept = Some(freshness);
-        self.answer_all(Use::Fresh, acts);
+        self.answer_all(freshness, acts);
         self.check();
     }
 
@@ -262,6 +294,26 @@ impl Object {
         self.check();
     }
 
+    /// The origin was asked for one request alone. Of another version than the one that it was asked about nothing is known.
+    pub fn on_validated(&mut self, reader: Reader, validated: Validated, acts: &mut Vec<Act>) {
+        let Some(Alone { if_error, epoch }) = self.alone.remove(&reader) else { return };
+        let known = self.known.as_mut().filter(|_| epoch == self.epoch);
+        acts.push(match (validated, known) {
+            (Validated::Holds(freshness), Some(known)) => {
+                known.freshness = freshness;
+                Act::Answer(reader, Use::Fresh)
+            }
+            (Validated::Failed, Some(_)) if if_error => Act::Answer(reader, Use::Stale),
+            (Validated::Failed, _) => Act::Fail(reader),
+            (Validated::Refused(status), Some(_)) => {
+                self.note_refused(status);
+                Act::Pass(reader)
+            }
+            _ => Act::Pass(reader),
+        });
+        self.check();
+    }
+
     /// Whether a first run or a revalidation is under way.
     #[must_use]
     pub fn is_asking(&self) -> bool {
@@ -277,7 +329,7 @@ impl Object {
     }
 
     fn wait(&mut self, waiting: Waiting, first: FirstRun, acts: &mut Vec<Act>) -> Result<(), Busy> {
-        if self.waiting.len() >= READERS_MAX {
+        if self.waiting.len() + self.alone.len() >= READERS_MAX {
             return Err(Busy);
         }
         debug_assert!(self.waiting.iter().all(|other| other.reader != waiting.reader));
@@ -319,7 +371,7 @@ impl Object {
             None => Act::DropBody,
         });
         self.known = Some(Known { version, freshness, fill });
-        self.answer_all(Use::Fresh, acts);
+        self.answer_all(freshness, acts);
     }
 
     /// The version still holds.
@@ -328,7 +380,7 @@ impl Object {
         match &mut self.known {
             Some(known) => {
                 known.freshness = freshness;
-                self.answer_all(Use::Fresh, acts);
+                self.answer_all(freshness, acts);
             }
             // A slice showed meanwhile that the version is no more.
             None => self.on_changed(acts),
@@ -344,9 +396,7 @@ impl Object {
     /// What the origin says is for those who asked, though the version may be as it was. One that it forbids now is not served
     /// again, however stale it may be, until the origin says that it may be.
     fn on_refused(&mut self, status: u16, acts: &mut Vec<Act>) {
-        if let Some(known) = self.known.as_mut().filter(|_| forbids(status)) {
-            known.freshness = known.freshness.forbidden();
-        }
+        self.note_refused(status);
         acts.extend(self.waiting.drain(..).map(|waiting| Act::Pass(waiting.reader)));
     }
 
@@ -354,15 +404,36 @@ impl Object {
     fn give_up(&mut self, acts: &mut Vec<Act>) {
         let (is_known, is_kept) = (self.known.is_some(), self.kept.is_some());
         acts.extend(self.waiting.drain(..).map(|waiting| match waiting {
-            Waiting { reader, if_error: true } if is_known => Act::Answer(reader, Use::Stale),
-            Waiting { reader, if_error: true } if is_kept => Act::AnswerKept(reader, Use::Stale),
+            Waiting { reader, if_error: true, .. } if is_known => Act::Answer(reader, Use::Stale),
+            Waiting { reader, if_error: true, .. } if is_kept => Act::AnswerKept(reader, Use::Stale),
             Waiting { reader, .. } => Act::Fail(reader),
         }));
     }
 
-    fn answer_all(&mut self, good_for: Use, acts: &mut Vec<Act>) {
-        let waiting = std::mem::take(&mut self.waiting);
-        acts.extend(waiting.into_iter().map(|waiting| self.answered(waiting.reader, good_for)));
+    fn note_refused(&mut self, status: u16) {
+        if let Some(known) = self.known.as_mut().filter(|_| forbids(status)) {
+            known.freshness = known.freshness.forbidden();
+        }
+    }
+
+    /// The first one has the answer to its own question; what that is good for says whether it is one to the others.
+    fn answer_all(&mut self, freshness: Freshness, acts: &mut Vec<Act>) {
+        for (at, Waiting { reader, control, .. }) in std::mem::take(&mut self.waiting).into_iter().enumerate()
+        {
+            let good_for =
+                if at == 0 { Use::Fresh } else { freshness.good_for(&control, freshness.response_s) };
+            acts.push(match good_for {
+                Use::Revalidate { if_error } => self.ask_alone(reader, if_error),
+                good_for => self.answered(reader, good_for),
+            });
+        }
+    }
+
+    fn ask_alone(&mut self, reader: Reader, if_error: bool) -> Act {
+        let Some(known) = &self.known else { return Act::Pass(reader) };
+        self.alone.insert(reader, Alone { if_error, epoch: self.epoch });
+        let first = FirstRun::new(None, self.slicing.slice_size);
+        Act::Validate(reader, Asked::Revalidation(first, known.version.clone()))
     }
 
     fn answered(&self, reader: Reader, good_for: Use) -> Act {

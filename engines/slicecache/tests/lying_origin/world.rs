@@ -9,7 +9,7 @@ use slicecache::state::cache_control::CacheControl;
 use slicecache::state::fields::Fields;
 use slicecache::state::fill::{Effect, Fetch, Next, Reader, Source, Why};
 use slicecache::state::freshness::{Exchanged, Freshness, Lifetimes, NotStored, Use};
-use slicecache::state::object::{Act, Object, Slicing};
+use slicecache::state::object::{Act, Object, Slicing, Validated};
 use slicecache::state::ranges;
 use slicecache::state::retry::{Fault, RetryBudget, Tries};
 use slicecache::state::slices::{Concurrency, FirstRun, SliceSize, Slices};
@@ -33,6 +33,7 @@ pub struct Seen {
     pub unsatisfied: u64,
     pub versions: u64,
     pub from_tier: u64,
+    pub alone: u64,
 }
 
 impl Seen {
@@ -45,10 +46,11 @@ impl Seen {
         self.unsatisfied += other.unsatisfied;
         self.versions += other.versions;
         self.from_tier += other.from_tier;
+        self.alone += other.alone;
     }
 
     pub fn assert_rich(&self, seeds: u64) {
-        let all = [self.served, self.cut, self.failed, self.passed, self.stale, self.unsatisfied];
+        let all = [self.served, self.cut, self.failed, self.passed, self.stale, self.unsatisfied, self.alone];
         assert!(all.iter().all(|count| *count > seeds / 20), "{all:?}");
         assert!(self.versions > seeds && self.from_tier > seeds, "{} {}", self.versions, self.from_tier);
     }
@@ -59,6 +61,7 @@ type Bytes = Vec<(Range<u64>, u64)>;
 
 enum For {
     Question,
+    Alone(Reader),
     Fill(Fetch),
 }
 
@@ -168,7 +171,7 @@ impl World {
         let first = FirstRun::new(range.as_deref().map(str::as_bytes), SLICING.slice_size);
         self.clients.insert(reader, Client { range, answered: None, is_asleep: false });
         let mut acts = Vec::new();
-        let control = CacheControl::default();
+        let control = CacheControl { no_cache: self.rng.once_in(8), ..CacheControl::default() };
         self.object.on_arrived(reader, &control, first, self.now_s, &mut acts).expect("few");
         self.act(acts, None);
     }
@@ -177,6 +180,10 @@ impl World {
         for act in acts {
             match act {
                 Act::Ask(asked) => self.request(For::Question, asked),
+                Act::Validate(reader, asked) => {
+                    self.seen.alone += 1;
+                    self.request(For::Alone(reader), asked);
+                }
                 Act::Answer(reader, good_for) => {
                     self.seen.stale += u64::from(good_for != Use::Fresh);
                     self.answer(reader);
@@ -310,6 +317,16 @@ impl World {
                 self.object.on_answer(meaning, freshness, &mut acts);
                 self.act(acts, Some(reply));
             }
+            (For::Alone(reader), meaning) => {
+                let validated = match (meaning, freshness) {
+                    (Meaning::NotModified | Meaning::Whole { is_same: true, .. }, Ok(freshness)) => {
+                        Validated::Holds(freshness)
+                    }
+                    (Meaning::Refused(status), _) => Validated::Refused(status),
+                    _ => Validated::Otherwise,
+                };
+                self.validated(*reader, validated);
+            }
             (For::Fill(_), Meaning::Run(run, _)) => {
                 assert_eq!(run, reply.body);
                 request.body = Some((reply, run));
@@ -355,8 +372,9 @@ impl World {
                 self.object.on_failed(&mut acts);
                 self.act(acts, None);
             }
+            (For::Alone(reader), None) => self.validated(*reader, Validated::Failed),
             (For::Fill(fetch), None) => self.fail(*fetch),
-            (For::Question, Some(_)) => self.requests.push(request),
+            (For::Question | For::Alone(_), Some(_)) => self.requests.push(request),
             (For::Fill(fetch), Some(_)) => {
                 let (version, _, fill) = self.object.fill().expect("it was not cancelled");
                 request.asked = Asked::Run(fill.rest(*fetch).expect("under way"), version.clone());
@@ -364,6 +382,12 @@ impl World {
                 self.requests.push(request);
             }
         }
+    }
+
+    fn validated(&mut self, reader: Reader, validated: Validated) {
+        let mut acts = Vec::new();
+        self.object.on_validated(reader, validated, &mut acts);
+        self.act(acts, None);
     }
 
     fn fail(&mut self, fetch: Fetch) {

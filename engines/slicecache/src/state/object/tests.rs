@@ -93,6 +93,61 @@ fn one_revalidation_for_all_who_wait() {
     assert_eq!(fill.counts(&[0..3 * S]), (3, 3));
 }
 
+fn unasked_never(now_s: u64) -> Freshness {
+    Freshness { no_cache: true, ..fresh(now_s) }
+}
+
+fn validate(reader: Reader, number: u64) -> Act {
+    Act::Validate(reader, Asked::Revalidation(FirstRun::new(None, SLICING.slice_size), version(number)))
+}
+
+#[test]
+fn what_may_not_be_used_again_unasked_is_asked_about_by_each() {
+    let expired = Freshness { lifetime_s: 0, stale_while_revalidate_s: 0, ..fresh(100) };
+    for freshness in [unasked_never(100), expired] {
+        let mut object = Object::new(SLICING);
+        (1..6).for_each(|reader| drop(arrive(&mut object, reader, 100)));
+        let acts = of(|acts| object.on_answer(Meaning::Run(0..S, version(1)), Ok(freshness), acts));
+        let (answered, alone) = acts.split_at(2);
+        assert_eq!(answered, [Act::Adopt(0, 0..S), Act::Answer(1, Use::Fresh)]);
+        assert_eq!(alone, [2, 3, 4, 5].map(|reader| validate(reader, 1)));
+        object.on_left(5);
+        assert_eq!(of(|acts| object.on_validated(5, Validated::Otherwise, acts)), []);
+        let acts = of(|acts| object.on_validated(2, Validated::Holds(fresh(101)), acts));
+        assert_eq!(acts, [Act::Answer(2, Use::Fresh)]);
+        assert_eq!(arrive(&mut object, 6, 102), [Act::Answer(6, Use::Fresh)], "a 304 made it fresh");
+        assert_eq!(of(|acts| object.on_validated(3, Validated::Refused(403), acts)), [Act::Pass(3)]);
+        assert_eq!(arrive(&mut object, 7, 102), [revalidate()], "it is forbidden");
+        of(|acts| object.on_changed(acts));
+        let acts = of(|acts| object.on_validated(4, Validated::Holds(fresh(102)), acts));
+        assert_eq!(acts, [Act::Pass(4)], "it was asked about a version that is no more");
+    }
+    let mut kept = Object::new(SLICING);
+    (1..4).for_each(|reader| drop(arrive(&mut kept, reader, 100)));
+    let acts = of(|acts| kept.on_kept(unasked_never(100), acts));
+    assert_eq!(acts, [Act::AnswerKept(1, Use::Fresh), Act::Pass(2), Act::Pass(3)]);
+}
+
+#[test]
+fn what_may_be_used_again_for_some_is_shared_with_those() {
+    let mut object = Object::new(SLICING);
+    let asks = [
+        CacheControl::default(),
+        CacheControl { no_cache: true, ..CacheControl::default() },
+        CacheControl { max_age_s: Some(0), ..CacheControl::default() },
+        CacheControl { min_fresh_s: Some(60), stale_if_error_s: Some(9), ..CacheControl::default() },
+    ];
+    for (reader, control) in (1..).zip(&asks) {
+        object.on_arrived(reader, control, first(), 100, &mut Vec::new()).expect("few");
+    }
+    let acts = of(|acts| object.on_answer(Meaning::Run(0..S, version(1)), Ok(fresh(100)), acts));
+    let answer = |reader| Act::Answer(reader, Use::Fresh);
+    assert_eq!(acts, [Act::Adopt(0, 0..S), answer(1), validate(2, 1), answer(3), validate(4, 1)]);
+    assert_eq!(of(|acts| object.on_validated(2, Validated::Failed, acts)), [Act::Answer(2, Use::Stale)]);
+    let acts = of(|acts| object.on_validated(4, Validated::Otherwise, acts));
+    assert_eq!(acts, [Act::Pass(4)]);
+}
+
 #[test]
 fn stale_while_revalidate_asks_once_and_nobody_waits() {
     let mut object = known(&[0]);
@@ -268,7 +323,9 @@ fn a_soft_purge_asks_before_it_serves() {
 fn those_who_wait_are_bounded() {
     let mut object = Object::new(SLICING);
     object.is_asking = true;
-    object.waiting = (0..READERS_MAX as Reader).map(|reader| Waiting { reader, if_error: false }).collect();
+    let waiting = |reader| Waiting { reader, if_error: false, control: CacheControl::default() };
+    object.waiting = (1..READERS_MAX as Reader).map(waiting).collect();
+    object.alone.insert(0, Alone { if_error: false, epoch: 0 });
     let arrived = object.on_arrived(Reader::MAX, &CacheControl::default(), first(), 100, &mut Vec::new());
     assert_eq!(arrived, Err(Busy));
 }
@@ -277,13 +334,26 @@ proptest! {
     /// Whatever the origin does: everybody who arrives is told something exactly once, one question is under way at most, and an
     /// answer is given from the newest version that the origin made known.
     #[test]
-    fn everybody_is_told_something(steps in prop::collection::vec((0..9_u8, 0..8_u64), 1..80)) {
+    fn everybody_is_told_something(steps in prop::collection::vec((0..13_u8, 0..8_u64), 1..80)) {
         let mut object = Object::new(SLICING);
         let (mut now_s, mut number, mut asked) = (100, 1, None);
-        let mut untold: Vec<Reader> = Vec::new();
+        let (mut untold, mut alone) = (Vec::new(), Vec::new());
         for (reader, (what, after_s)) in (0..).zip(steps) {
             now_s += after_s;
             let acts = match (what, asked.is_some()) {
+                (9..=11, _) if !alone.is_empty() => {
+                    let said = [Validated::Holds(fresh(now_s)), Validated::Otherwise, Validated::Failed];
+                    let reader = alone.remove(0);
+                    of(|acts| object.on_validated(reader, said[usize::from(what) - 9], acts))
+                }
+                (9..=11, _) => Vec::new(),
+                (12, true) => {
+                    number += 1;
+                    let acts = of(|acts| object.on_answer(Meaning::Run(0..S, version(number)), Ok(unasked_never(now_s)), acts));
+                    let answers = acts.iter().filter(|act| matches!(act, Act::Answer(..))).count();
+                    prop_assert_eq!(answers, untold.len().saturating_sub(alone.len()).min(1), "one alone is answered");
+                    acts
+                }
                 (0..=3, _) | (_, false) => {
                     untold.push(reader);
                     arrive(&mut object, reader, now_s)
@@ -302,11 +372,12 @@ proptest! {
                 (8, true) => of(|acts| object.on_changed(acts)),
                 _ => of(|acts| object.on_answer(Meaning::Relay, Ok(fresh(now_s)), acts)),
             };
-            if !matches!(what, 0..=3 | 8) {
+            if !matches!(what, 0..=3 | 8..=11) {
                 asked = None;
             }
             for act in acts {
                 match act {
+                    Act::Validate(reader, _) => alone.push(reader),
                     Act::Ask(what) => prop_assert!(asked.replace(what).is_none(), "two questions"),
                     Act::Answer(reader, _) | Act::Pass(reader) | Act::Fail(reader) => {
                         let at = untold.iter().position(|other| *other == reader);
@@ -319,7 +390,8 @@ proptest! {
                     Act::Adopt(..) | Act::DropBody | Act::Fill(_) => {}
                 }
             }
-            prop_assert!(untold.is_empty() || asked.is_some(), "somebody waits for nothing");
+            let waits_alone = untold.iter().all(|reader| alone.contains(reader));
+            prop_assert!(waits_alone || asked.is_some(), "somebody waits for nothing");
         }
     }
 }
