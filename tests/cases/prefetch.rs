@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tests::content::{self, Digest, Rng, run_seed};
 use tests::exposition::Exposition;
 use tests::http::Request;
-use tests::node::{Node, Setup};
+use tests::node::{Node, Setup, cpuset};
 
 const MIB: usize = 1 << 20;
 const EXTENT_BYTES: usize = 4 * MIB;
@@ -42,8 +42,12 @@ fn ahead(node: &Node) -> Ahead {
 
 /// A node that has a large blob on disk and nothing of it in RAM.
 fn cold(setup: Setup) -> (Node, Vec<u8>, Digest) {
+    cold_of(setup, BLOB_BYTES)
+}
+
+fn cold_of(setup: Setup, size: usize) -> (Node, Vec<u8>, Digest) {
     let mut node = setup.start();
-    let body = content::bytes(71, BLOB_BYTES);
+    let body = content::bytes(71, size);
     let digest = node.client().put(&body);
     node.stop();
     (node.start_again(), body, digest)
@@ -76,6 +80,31 @@ fn a_whole_get_is_read_ahead_of_and_is_no_cache_hit() {
     let again = ahead(&node);
     assert!(again.ram_hits >= seen.issued, "what was read ahead did not stay: {again:?}");
     assert_eq!(again.issued, seen.issued, "what is in RAM was read again");
+}
+
+/// With RAM enough for all of it: 16 extents are ahead after two reads, and no more as long as the reader finds what he comes for.
+#[test]
+fn a_reader_who_never_waits_has_16_extents_ahead() {
+    let (node, body, digest) = cold_of(Setup::new().cpuset(cpuset(1)).memory("2GiB"), 24 * EXTENT_BYTES);
+    let must_be_ahead = |extents: u64| {
+        let begin = Instant::now();
+        while ahead(&node).issued < extents {
+            assert!(begin.elapsed() < STREAM_OVER, "{:?}, not {extents}", ahead(&node));
+            thread::sleep(Duration::from_millis(20));
+        }
+        // What was issued last has the time to arrive, and what is too much to be issued.
+        thread::sleep(Duration::from_millis(500));
+        let seen = ahead(&node);
+        assert_eq!((seen.issued, seen.wasted), (extents, 0), "{seen:?}");
+        assert!(seen.ram_hits <= 1, "only the first extent, which was read twice, is a hit: {seen:?}");
+    };
+    read_in_order(&node, &digest, &body, 2 * MIB);
+    must_be_ahead(16);
+    for extent in 1..4 {
+        must_read(&node, &digest, &body, extent * EXTENT_BYTES, (extent + 1) * EXTENT_BYTES);
+        must_be_ahead(16 + extent as u64);
+        assert_eq!(ahead(&node).hits, extent as u64);
+    }
 }
 
 #[test]

@@ -4,7 +4,9 @@
 //! Called by `shard` for every read of an object file. A *stream* is one reader's position in one object. A read that
 //! begins where a stream's last one ended, or a little further on, continues it; one that continues none and finds its
 //! extent not in RAM begins one. A stream that is proved (two reads, and [`RUN_BYTES_MIN`] of them) gets a window of
-//! extents ahead of it; the window doubles with each extent that was of use and halves with each that was not.
+//! 16 extents ahead of it, which doubles, up to 64, whenever its reader catches up (meets an extent that is still on its way), and
+//! halves, down to 16, with each extent that was of no use. Where RAM is small a window is cut to an even share of what may be
+//! ahead (invariant 2): below 1 GiB on a column even one stream has less than 16.
 //!
 //! A gap is bridged only up to what the stream has read so far: random small reads in one object now and then fall within
 //! 2 MiB of each other, and one false stream costs as much disk as thousands of them.
@@ -49,7 +51,7 @@ const RUN_BYTES_MIN: u64 = 128 << 10;
 /// Reads in sequence that prove a stream.
 const READS_MIN: u32 = 2;
 /// The window begins here and never shrinks below.
-const WINDOW_FIRST: u32 = 4;
+const WINDOW_FIRST: u32 = 16;
 /// The most extents ahead of a stream.
 const WINDOW_MAX: u32 = 64;
 /// The part of the RAM budget that extents not used yet may take: less than the tenth which new arrivals have for sure.
@@ -95,6 +97,8 @@ struct Stream {
     window: u32,
     /// The first extent not looked at yet.
     ahead: u32,
+    /// The last extent at which its reader caught up: it counts once, in however many reads.
+    caught_up: Option<u32>,
     /// An extent brought in ahead that the reader is in.
     within: Option<u32>,
     begun_ns: u64,
@@ -130,11 +134,18 @@ impl Stream {
         self.gap_ns.saturating_mul(PATIENCE_GAPS).max(PATIENCE_NS_MIN)
     }
 
-    /// Extents ahead of the reader that may be brought in.
-    fn wanted(&self) -> Range<u32> {
+    /// Its reader came to an extent before that was there.
+    fn catch_up(&mut self, number: u32) {
+        if self.caught_up.replace(number) != Some(number) {
+            self.window = (self.window * 2).min(WINDOW_MAX);
+        }
+    }
+
+    /// Extents ahead of the reader that may be brought in, at most `most`.
+    fn wanted(&self, most: u32) -> Range<u32> {
         let extent_bytes = EXTENT_BYTES as u64;
         let first = self.next.div_ceil(extent_bytes) as u32;
-        let end = first.saturating_add(self.window).min(self.size.div_ceil(extent_bytes) as u32);
+        let end = first.saturating_add(self.window.min(most)).min(self.size.div_ceil(extent_bytes) as u32);
         self.ahead.max(first)..end
     }
 }
@@ -192,7 +203,10 @@ impl Prefetch {
             None => self.begin(read, now_ns),
         };
         self.streams[at].go_on(read, now_ns);
-        let id = self.streams[at].id;
+        let (id, number) = (self.streams[at].id, (read.from / EXTENT_BYTES as u64) as u32);
+        if self.loading.get(&(read.digest, number)) == Some(&id) {
+            self.streams[at].catch_up(number);
+        }
         self.end_those(|all, s| s.digest == read.digest && is_left(all, s, now_ns));
         let at = self.streams.iter().position(|s| s.id == id).expect("just read, so it is not left");
         self.plan(at, is_held)
@@ -217,7 +231,6 @@ impl Prefetch {
         if let Some(id) = self.unused.remove(&place) {
             self.counts.hits += 1;
             if let Some(stream) = self.streams.iter_mut().find(|s| s.id == id) {
-                stream.window = (stream.window * 2).min(WINDOW_MAX);
                 stream.within = stream.goes_on_behind(to).then_some(place.1);
             }
             return true;
@@ -297,6 +310,7 @@ impl Prefetch {
             reads: 0,
             window: WINDOW_FIRST,
             ahead: 0,
+            caught_up: None,
             within: None,
             begun_ns: now_ns,
             last_ns: now_ns,
@@ -328,14 +342,21 @@ impl Prefetch {
         }
     }
 
+    /// Extents that each stream may have ahead, so that those who came first leave something to the others.
+    fn share(&self) -> u32 {
+        let proved = self.streams.iter().filter(|s| s.is_proved()).count().max(1);
+        (self.extents_max / proved).max(FLIGHT_STREAM_MAX) as u32
+    }
+
     fn plan(&mut self, at: usize, is_held: impl Fn(u32) -> bool) -> Vec<u32> {
+        let share = self.share();
         let stream = &mut self.streams[at];
         let mut now = Vec::new();
         if !stream.is_proved() {
             return now;
         }
         let mut in_flight = self.loading.values().filter(|&&id| id == stream.id).count();
-        for number in stream.wanted() {
+        for number in stream.wanted(share) {
             let place = (stream.digest, number);
             if !is_held(number) && !self.unused.contains_key(&place) && !self.loading.contains_key(&place) {
                 let is_full = self.unused.len() >= self.extents_max || self.loading.len() >= FLIGHT_MAX;

@@ -129,8 +129,8 @@ fn what_is_read_again_is_not_ahead_any_more_not_even_the_end() {
 }
 
 #[test]
-fn the_window_grows_from_small_to_its_bound() {
-    for (budget, most) in [(BUDGET, 40), (1 << 40, WINDOW_MAX as usize), (32 * EXTENT, 2), (EXTENT, 0)] {
+fn the_window_is_16_for_a_reader_who_never_waits() {
+    for (budget, most) in [(1 << 40, 16), (BUDGET, 16), (32 * EXTENT, 2), (EXTENT, 0)] {
         let (mut ram, size) = (Ram::new(budget), 1000 * EXTENT);
         let mut peaks = Vec::new();
         for n in 0..50 {
@@ -139,27 +139,84 @@ fn the_window_grows_from_small_to_its_bound() {
             peaks.push(ram.prefetch.unused.len());
         }
         assert_eq!(peaks[0], 0, "one read is no stream");
-        assert_eq!(peaks[1], most.min(WINDOW_FIRST as usize));
-        assert_eq!(peaks.iter().max(), Some(&most));
+        assert_eq!((peaks[1], peaks.iter().max()), (most, Some(&most)), "{budget} bytes");
+    }
+}
+
+/// Reads on by extents, of which each is still on its way when it is asked for.
+fn catch_up(ram: &mut Ram, size: u64, numbers: Range<u64>) {
+    for n in numbers {
+        let one = read(1, size, n * EXTENT, EXTENT);
+        ram.read(&one);
+        let place = (one.digest, n as u32);
+        if let Some(at) = ram.loading.iter().position(|(p, _)| *p == place) {
+            ram.finish(at, true);
+            assert!(ram.prefetch.on_used(place, one.to));
+        }
+        ram.must_be_bounded();
     }
 }
 
 #[test]
-fn waste_halves_the_window() {
-    let (mut ram, size) = (Ram::new(1 << 40), 1000 * EXTENT);
-    for n in 0..20 {
-        ram.read(&read(1, size, n * EXTENT, EXTENT));
+fn the_window_doubles_when_its_reader_catches_up() {
+    for (budget, most) in [(BUDGET, 40), (1 << 40, 64), (32 * EXTENT, 2), (EXTENT, 0)] {
+        let (mut ram, size) = (Ram::new(budget), 1000 * EXTENT);
+        let mut windows = Vec::new();
+        for n in 0..6 {
+            catch_up(&mut ram, size, n..n + 1);
+            windows.push(ram.prefetch.streams[0].window);
+        }
+        let grown = if most == 0 { [16; 6] } else { [16, 16, 32, 64, 64, 64] };
+        assert_eq!(windows, grown, "{budget} bytes");
         ram.finish_all();
+        assert_eq!(ram.prefetch.unused.len(), most, "{budget} bytes");
     }
+}
+
+#[test]
+fn a_reader_catches_up_once_at_an_extent() {
+    let (mut ram, size) = (Ram::new(1 << 40), 1000 * EXTENT);
+    for n in 0..12 {
+        ram.read(&read(1, size, n * MIB, MIB));
+    }
+    // Three reads in the second extent and four in the third, none of which came yet.
     assert_eq!(ram.prefetch.streams[0].window, WINDOW_MAX);
-    let unused: Vec<Place> = ram.prefetch.unused.keys().copied().collect();
-    for place in &unused[..2] {
-        ram.held.remove(place);
-        ram.prefetch.on_evicted(*place);
+    let (mut ram, size) = (Ram::new(1 << 40), 1000 * EXTENT);
+    for n in 0..8 {
+        ram.read(&read(1, size, n * MIB, MIB));
     }
-    assert_eq!(ram.prefetch.streams[0].window, WINDOW_MAX / 4);
-    assert_eq!(ram.prefetch.counts().wasted, 2);
-    ram.must_be_bounded();
+    assert_eq!(ram.prefetch.streams[0].window, 32);
+}
+
+#[test]
+fn waste_halves_the_window_down_to_16() {
+    let (mut ram, size) = (Ram::new(1 << 40), 1000 * EXTENT);
+    catch_up(&mut ram, size, 0..6);
+    ram.finish_all();
+    let mut unused: Vec<Place> = ram.prefetch.unused.keys().copied().collect();
+    for (wasted, window) in [64, 32, 16, 16].into_iter().enumerate() {
+        assert_eq!((ram.prefetch.streams[0].window, ram.prefetch.counts().wasted), (window, wasted as u64));
+        let place = unused.pop().expect("64 of them");
+        ram.held.remove(&place);
+        ram.prefetch.on_evicted(place);
+        ram.must_be_bounded();
+    }
+}
+
+#[test]
+fn those_who_came_first_leave_some_of_a_small_budget_to_others() {
+    let (mut ram, size) = (Ram::new(BUDGET), 400 * EXTENT);
+    for n in 0..20 {
+        for reader in 0..8 {
+            ram.read(&read(1, size, (reader * 50 + n) * EXTENT, EXTENT));
+            ram.finish_all();
+        }
+    }
+    for stream in &ram.prefetch.streams {
+        let ahead = ram.prefetch.unused.values().filter(|&&id| id == stream.id).count();
+        // The one it is at is held with them until it is used.
+        assert!((4..=5).contains(&ahead), "{ahead} of 40 for one of 8");
+    }
 }
 
 #[test]
