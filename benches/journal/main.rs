@@ -91,7 +91,7 @@ fn print(Measured { mut latency_us, wall_s, cpu_s, written_bytes }: Measured, wr
 async fn run(column: Column<RingIo>, load: Load) -> std::result::Result<Measured, String> {
     let place = (load.dir.as_path(), column.io.random() as u32);
     let store = Store::new(column.io.clone(), place, Budget::new(BUDGET_BYTES), (1, 1));
-    let plan = JournalPlan { purpose: Purpose::Pack, segment_bytes: SEGMENT_BYTES, unbounded: false };
+    let plan = JournalPlan { purpose: Purpose::Pack, segment_bytes: SEGMENT_BYTES };
     let journal = Journal::new(store.clone(), plan, Box::new(|reason| eprintln!("journal: {reason}")));
     let retiring = store.clone();
     journal.on_sealed(Box::new(move |segment| {

@@ -1,7 +1,13 @@
 //! A byte budget shared by columns: reserve before use, release after. Called by the tier for disk bytes.
 //!
-//! Invariant: a reservation that would pass the limit is refused, whatever the interleaving. The limit is the quota, or less
-//! while the file system has less room than that. A reserve below the limit is for those who make room.
+//! Invariants
+//! 1. A reservation that would pass the limit is refused, whatever the interleaving. The limit is the quota, or less
+//!    while the file system has less room than that. A reserve below the limit is for those who make room.
+//! 2. What a [`Purse`] has set aside is taken already, so who takes of it cannot be refused.
+
+mod purse;
+
+pub use purse::Purse;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,15 +23,17 @@ struct Inner {
     quota: u64,
     limit: AtomicU64,
     reserve: AtomicU64,
-    used: AtomicU64,
+    taken: AtomicU64,
+    /// Of those, what purses have set aside.
+    aside: AtomicU64,
 }
 
 impl Budget {
     /// A budget of `limit` bytes, none used.
     pub fn new(limit: u64) -> Budget {
         let (quota, limit) = (limit, AtomicU64::new(limit));
-        let (reserve, used) = (AtomicU64::new(0), AtomicU64::new(0));
-        Budget { inner: Arc::new(Inner { quota, limit, reserve, used }) }
+        let (reserve, taken, aside) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
+        Budget { inner: Arc::new(Inner { quota, limit, reserve, taken, aside }) }
     }
 
     /// The last `bytes` below the limit are only for who takes them to give back more.
@@ -50,24 +58,29 @@ impl Budget {
     }
 
     fn take(&self, bytes: u64, limit: u64) -> bool {
-        let take = |used: u64| used.checked_add(bytes).filter(|&sum| sum <= limit);
-        self.inner.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
+        let take = |taken: u64| taken.checked_add(bytes).filter(|&sum| sum <= limit);
+        self.inner.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
     }
 
     /// Counts bytes that exist already (recovery), even beyond the limit.
     pub fn adopt(&self, bytes: u64) {
-        self.inner.used.fetch_add(bytes, Ordering::Relaxed);
+        self.inner.taken.fetch_add(bytes, Ordering::Relaxed);
     }
 
     /// Gives back bytes taken before.
     pub fn release(&self, bytes: u64) {
-        let before = self.inner.used.fetch_sub(bytes, Ordering::Relaxed);
+        let before = self.inner.taken.fetch_sub(bytes, Ordering::Relaxed);
         assert!(before >= bytes, "released {bytes} bytes of {before} in use");
     }
 
-    /// Bytes in use.
+    /// Bytes in use: taken, and not merely set aside.
     pub fn used(&self) -> u64 {
-        self.inner.used.load(Ordering::Relaxed)
+        self.taken().saturating_sub(self.inner.aside.load(Ordering::Relaxed))
+    }
+
+    /// Bytes that nobody else can have.
+    pub fn taken(&self) -> u64 {
+        self.inner.taken.load(Ordering::Relaxed)
     }
 
     /// The most that there may ever be.
@@ -82,12 +95,12 @@ impl Budget {
 
     /// Bytes that [`Budget::try_reserve`] may still take.
     pub fn room(&self) -> u64 {
-        self.limit().saturating_sub(self.inner.reserve.load(Ordering::Relaxed)).saturating_sub(self.used())
+        self.limit().saturating_sub(self.inner.reserve.load(Ordering::Relaxed)).saturating_sub(self.taken())
     }
 
     /// Some of the reserve is in use.
     pub fn is_short(&self) -> bool {
-        self.used() + self.inner.reserve.load(Ordering::Relaxed) > self.limit()
+        self.taken() + self.inner.reserve.load(Ordering::Relaxed) > self.limit()
     }
 }
 

@@ -35,8 +35,8 @@ mod store;
 mod writer;
 
 pub use batch::{
-    ALIGNED_BYTES_MIN, Batch, BatchError, Frame, META_BYTES_MAX, Meta, Purpose, SECTOR_BYTES, VERSION,
-    batch_bytes, check_data, encode_batch,
+    ALIGNED_BYTES_MIN, BATCH_HEADER_BYTES, Batch, BatchError, Frame, META_BYTES_MAX, Meta, Purpose,
+    SECTOR_BYTES, VERSION, batch_bytes, check_data, encode_batch,
 };
 pub(crate) use memory::buffer_in_time;
 pub use scan::{Found, ScanError, ScanPlan, Scanned, What, peek, scan};

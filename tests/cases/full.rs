@@ -1,5 +1,7 @@
 //! A full disk: 507, nothing acknowledged lost, and room again after DELETE.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tests::blobs::Client;
@@ -116,6 +118,61 @@ fn a_quota_is_never_passed() {
     assert!(total as u64 <= QUOTA_BYTES, "{total} bytes stored");
     let listed: u64 = node.client().list().values().sum();
     assert!(listed <= QUOTA_BYTES, "{listed} bytes listed");
+}
+
+/// Small blobs by many clients until each meets a 507; those that are stored.
+fn fill_up_by_many(node: &Node, first: u64) -> Vec<Digest> {
+    let clients = (0..CLIENTS).map(|number| {
+        let mut client = node.client();
+        std::thread::spawn(move || {
+            let stored = fill_up(&mut client, first + number * 1_000_000, (20, 600));
+            stored.into_iter().map(|(seed, size)| Digest::of(&content::bytes(seed, size))).collect::<Vec<_>>()
+        })
+    });
+    let clients: Vec<_> = clients.collect();
+    clients.into_iter().flat_map(|client| client.join().expect("filled up")).collect()
+}
+
+const CLIENTS: u64 = 8;
+
+/// Not while it fills up with so small blobs that most of the disk is index, not while they go, not across a kill. What the files
+/// take is looked at as the file system has it, all the time.
+#[test]
+fn all_files_together_never_pass_the_quota() {
+    const QUOTA_BYTES: u64 = 24 << 20;
+    let mut node = Setup::new().arg("--disk-quota=24MiB").start();
+    let (data, is_over) = (node.setup.data.clone(), Arc::new(AtomicBool::new(false)));
+    let ends = is_over.clone();
+    let look = std::thread::spawn(move || {
+        let mut most = 0;
+        while !ends.load(Ordering::Relaxed) {
+            most = most.max(disk::used_bytes(&data));
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        most
+    });
+    for round in 1..=2 {
+        let stored = fill_up_by_many(&node, round * 100_000_000);
+        assert!(stored.len() > 10_000, "full after {} in round {round}", stored.len());
+        if round == 1 {
+            node.kill();
+            node = node.start_again();
+        }
+        std::thread::scope(|scope| {
+            for part in stored.chunks(stored.len().div_ceil(CLIENTS as usize)) {
+                let mut client = node.client();
+                scope.spawn(move || {
+                    for digest in part {
+                        assert_eq!(client.delete(digest), 204, "in round {round}");
+                    }
+                });
+            }
+        });
+    }
+    is_over.store(true, Ordering::Relaxed);
+    let most = look.join().expect("looked");
+    println!("at most {most} of {QUOTA_BYTES} bytes");
+    assert!(most > QUOTA_BYTES / 2 && most <= QUOTA_BYTES, "{most} of {QUOTA_BYTES} bytes");
 }
 
 #[test]

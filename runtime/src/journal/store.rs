@@ -9,13 +9,15 @@
 //! ```
 //!
 //! Invariants
-//! 1. Disk bytes are taken from the budget before a file is made and given back after it is gone.
+//! 1. Disk bytes are taken from the budget before a file is made and given back after it is gone; those of the index and of
+//!    checkpoints from the purse, which has some set aside. Beyond that, where the limit was lowered under what is there
+//!    already, an index takes no more than [`LAST_RESORT_BYTES`], without which nothing could be deleted.
 //! 2. The budget's reserve is for the segments that others are moved to: without it a full disk could not be made room on.
 //! 3. A segment becomes a spare only when nobody reads its bytes any more.
 
 use super::batch::Purpose;
 use super::segment::Segment;
-use crate::budget::Budget;
+use crate::budget::{Budget, Purse};
 use crate::io::{Class, File, Io, Open};
 use crate::planted::{self, Bug};
 use crate::shards::SHARDS;
@@ -28,6 +30,9 @@ use std::sync::Arc;
 
 /// Spares kept of each purpose: one is written while the next is about to be needed.
 const SPARES_MAX: usize = 1;
+
+/// Of an index, where not even what was set aside is there.
+const LAST_RESORT_BYTES: u64 = 512 << 10;
 
 /// No segment has a higher number: whatever is found in a directory, adding a column's index or step overflows nothing.
 pub const NUMBER_MAX: u32 = u32::MAX - 2 * SHARDS as u32;
@@ -76,6 +81,12 @@ struct Inner<I: Io> {
     root: PathBuf,
     seed: u32,
     budget: Budget,
+    purse: Purse,
+    /// What the segments of the index take, spares included, and the checkpoint that is being written.
+    index_bytes: Cell<u64>,
+    checkpoint_bytes: Cell<u64>,
+    /// Of what is set aside, what is not for the index.
+    kept_bytes: Cell<u64>,
     known: RefCell<HashMap<u32, Known<I::File>>>,
     spares: RefCell<Vec<Spare>>,
     next_number: Cell<u32>,
@@ -114,7 +125,11 @@ impl<I: Io> Store<I> {
                 io,
                 root: root.to_owned(),
                 seed,
+                purse: Purse::new(budget.clone()),
                 budget,
+                index_bytes: Cell::new(0),
+                checkpoint_bytes: Cell::new(0),
+                kept_bytes: Cell::new(0),
                 known: RefCell::default(),
                 spares: RefCell::default(),
                 next_number: Cell::new(first_number),
@@ -152,10 +167,74 @@ impl<I: Io> Store<I> {
         MakingRoom(self.clone())
     }
 
+    /// What is set aside for index and checkpoints.
+    pub fn purse(&self) -> &Purse {
+        &self.inner.purse
+    }
+
+    /// Sets aside `index` bytes for what the index may grow by, and `kept` that it may not have; false: there is no room.
+    pub fn set_aside(&self, index: u64, kept: u64) -> bool {
+        self.inner.kept_bytes.set(kept);
+        self.inner.purse.set_aside(index + kept)
+    }
+
+    /// Bytes of the segments of the index that were made by this store.
+    pub fn index_bytes(&self) -> u64 {
+        self.inner.index_bytes.get()
+    }
+
+    /// Bytes of the checkpoint that is being written.
+    pub fn checkpoint_bytes(&self) -> u64 {
+        self.inner.checkpoint_bytes.get()
+    }
+
+    /// A checkpoint is about to take so many bytes more.
+    pub fn take_for_checkpoint(&self, bytes: u64) {
+        let kept_bytes = &self.inner.kept_bytes;
+        kept_bytes.set(kept_bytes.get().saturating_sub(bytes));
+        self.inner.purse.must_take(bytes);
+        self.inner.checkpoint_bytes.set(self.checkpoint_bytes() + bytes);
+    }
+
+    /// The checkpoint is written, or given up; `is_there`: its file still has those bytes.
+    pub fn end_checkpoint(&self, is_there: bool) {
+        let bytes = self.inner.checkpoint_bytes.replace(0);
+        if !is_there {
+            self.inner.purse.put_back(bytes);
+        }
+    }
+
     /// Takes disk bytes for a segment.
-    fn try_reserve(&self, disk_bytes: u64) -> bool {
-        let Inner { budget, makers, .. } = &*self.inner;
-        if makers.get() > 0 { budget.try_reserve_all(disk_bytes) } else { budget.try_reserve(disk_bytes) }
+    fn try_take(&self, purpose: Purpose, disk_bytes: u64) -> bool {
+        let Inner { budget, makers, purse, index_bytes, kept_bytes, .. } = &*self.inner;
+        if purpose != Purpose::Index {
+            let is_making_room = makers.get() > 0;
+            return if is_making_room {
+                budget.try_reserve_all(disk_bytes)
+            } else {
+                budget.try_reserve(disk_bytes)
+            };
+        }
+        let sum = index_bytes.get() + disk_bytes;
+        let mut taken = purse.take(disk_bytes, kept_bytes.get());
+        if !taken && sum <= LAST_RESORT_BYTES {
+            purse.must_take(disk_bytes);
+            taken = true;
+        }
+        if taken {
+            index_bytes.set(sum);
+        }
+        taken
+    }
+
+    fn give_back(&self, purpose: Purpose, disk_bytes: u64) {
+        let Inner { budget, purse, index_bytes, .. } = &*self.inner;
+        if purpose == Purpose::Index {
+            index_bytes.set(index_bytes.get() - disk_bytes);
+            purse.put_back(disk_bytes);
+        } else {
+            budget.release(disk_bytes);
+        }
     }
 
     /// Adds a segment that recovery found.
@@ -188,17 +267,12 @@ impl<I: Io> Store<I> {
         self.inner.written_bytes.get()
     }
 
-    /// Makes a segment of `disk_bytes`, its name and blocks on stable storage. `unbounded`: even beyond the budget.
-    pub async fn create(
-        &self,
-        purpose: Purpose,
-        disk_bytes: u64,
-        unbounded: bool,
-    ) -> io::Result<(Arc<Segment>, I::File)> {
+    /// Makes a segment of `disk_bytes`, its name and blocks on stable storage.
+    pub async fn create(&self, purpose: Purpose, disk_bytes: u64) -> io::Result<(Arc<Segment>, I::File)> {
         let number = self.take_number()?;
         let file = match self.take_spare(purpose, disk_bytes) {
             Some(spare) => self.reuse(spare, number).await?,
-            None => self.make(purpose, number, disk_bytes, unbounded).await?,
+            None => self.make(purpose, number, disk_bytes).await?,
         };
         let segment = Segment::new(purpose, number, disk_bytes, false);
         let known = Known { segment: segment.clone(), file: Some(file.clone()) };
@@ -223,17 +297,9 @@ impl<I: Io> Store<I> {
         io.open(&path, Open::WriteDirect).await
     }
 
-    async fn make(
-        &self,
-        purpose: Purpose,
-        number: u32,
-        disk_bytes: u64,
-        unbounded: bool,
-    ) -> io::Result<I::File> {
-        let Inner { io, root, budget, .. } = &*self.inner;
-        if unbounded {
-            budget.adopt(disk_bytes);
-        } else if !self.try_reserve(disk_bytes) {
+    async fn make(&self, purpose: Purpose, number: u32, disk_bytes: u64) -> io::Result<I::File> {
+        let Inner { io, root, .. } = &*self.inner;
+        if !self.try_take(purpose, disk_bytes) {
             return Err(io::ErrorKind::StorageFull.into());
         }
         let path = segment_path(root, purpose, number);
@@ -249,7 +315,7 @@ impl<I: Io> Store<I> {
         let made: io::Result<I::File> = made.await;
         if made.is_err() {
             let _ = io.unlink(&path).await;
-            budget.release(disk_bytes);
+            self.give_back(purpose, disk_bytes);
         }
         made
     }
@@ -291,7 +357,7 @@ impl<I: Io> Store<I> {
     pub async fn retire(&self, number: u32) {
         let Some(known) = self.inner.known.borrow_mut().remove(&number) else { return };
         drop(known.file);
-        let Inner { io, root, budget, .. } = &*self.inner;
+        let Inner { io, root, .. } = &*self.inner;
         let segment = known.segment;
         let path = segment_path(root, segment.purpose, number);
         if self.wants_spare(&segment) {
@@ -303,7 +369,7 @@ impl<I: Io> Store<I> {
             }
         }
         match io.unlink(&path).await {
-            Ok(()) => budget.release(segment.disk_bytes),
+            Ok(()) => self.give_back(segment.purpose, segment.disk_bytes),
             Err(e) => {
                 tracing::error!(path = %path.display(), error = %e, "dead segment stays until the next start");
             }
@@ -314,7 +380,7 @@ impl<I: Io> Store<I> {
         let spares = self.inner.spares.borrow();
         let same = spares.iter().filter(|s| s.purpose == segment.purpose).count();
         // A quota that is nearly used up has no room for spares.
-        let roomy = self.inner.budget.used() < self.inner.budget.limit() / 2;
+        let roomy = self.inner.budget.taken() < self.inner.budget.limit() / 2;
         same < SPARES_MAX && roomy && !segment.is_read() && segment.purpose != Purpose::Checkpoint
     }
 

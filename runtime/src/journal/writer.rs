@@ -92,8 +92,6 @@ pub struct JournalPlan {
     pub purpose: Purpose,
     /// Size of a segment, allocated at once.
     pub segment_bytes: u32,
-    /// Segments may be made beyond the disk budget: what frees space must go on when it is used up.
-    pub unbounded: bool,
 }
 
 /// Where a journal stands: what is before it is written.
@@ -309,8 +307,8 @@ impl<I: Io> Journal<I> {
     }
 
     async fn create_segment(&self, size: u32) -> Result<Active<I::File>, JournalError> {
-        let JournalPlan { purpose, unbounded, .. } = self.inner.plan;
-        match self.inner.store.create(purpose, u64::from(size), unbounded).await {
+        let purpose = self.inner.plan.purpose;
+        match self.inner.store.create(purpose, u64::from(size)).await {
             Ok((segment, file)) => Ok(Active { file, segment, at: 0 }),
             Err(e) if is_full(&e) => Err(JournalError::NoSpace),
             Err(e) => {

@@ -19,8 +19,8 @@ use super::record::{self, Entry, ORIGIN_BYTES_MAX, Origin, Record, Said};
 use crate::buffer::Buffer;
 use crate::io::{Class, File, Io, Open};
 use crate::journal::{
-    Batch, BatchError, Frame, Mark, NUMBER_MAX, Purpose, SECTOR_BYTES, ScanError, Store, batch_bytes,
-    buffer_in_time, check_data, encode_batch, segment_path,
+    BATCH_HEADER_BYTES, Batch, BatchError, Frame, Mark, NUMBER_MAX, Purpose, SECTOR_BYTES, ScanError, Store,
+    batch_bytes, buffer_in_time, check_data, encode_batch, segment_path,
 };
 use crate::planted::{self, Bug};
 use crate::shards::SHARDS;
@@ -34,6 +34,8 @@ const PARTS_AT: usize = 64;
 const FOREIGN: u32 = u32::MAX;
 /// Bytes that a record takes in a batch at least: head and meta of an origin.
 const RECORD_BYTES_MIN: u64 = 56;
+/// Bytes that a record of an object takes in a batch at most: head and meta of one that is listed.
+const RECORD_BYTES_MAX: u64 = 88;
 /// Records in one batch.
 const BATCH_RECORDS: usize = 2048;
 /// Origins in one batch.
@@ -172,6 +174,18 @@ pub struct CheckpointWriter<I: Io> {
     trailer: Trailer,
 }
 
+/// More than a checkpoint of so many objects and `origins` (how many, and their bytes) in `shards` takes on disk.
+pub fn bytes_max(records: u64, (origins, origin_bytes): (u64, u64), shards: u64) -> u64 {
+    let batches = records / BATCH_RECORDS as u64 + records.min(shards);
+    let batches = batches + origins / BATCH_ORIGINS as u64 + origins.min(shards);
+    let sector_bytes = SECTOR_BYTES as u64;
+    // A batch has a head, and a part of a sector that is empty; the trailer is one.
+    records * RECORD_BYTES_MAX
+        + origin_bytes
+        + batches * (BATCH_HEADER_BYTES as u64 + sector_bytes)
+        + sector_bytes
+}
+
 fn new_path(root: &Path, number: u32) -> PathBuf {
     root.join(format!("new-checkpoint-{number:010}"))
 }
@@ -227,19 +241,21 @@ impl<I: Io> CheckpointWriter<I> {
             before: None,
         };
         encode_batch(self.store.seed(), batch, frames, &mut buf);
+        self.store.take_for_checkpoint(bytes as u64);
         self.file.write_at(buf, bytes, self.at).await.0?;
         self.at += bytes as u64;
         self.records += frames.len() as u64;
         Ok(())
     }
 
-    /// Makes it hold: synced, then named. Returns its number and bytes.
-    pub async fn finish(self) -> io::Result<(u32, u64)> {
+    /// Makes it hold: synced, then named. Returns its number and bytes. To be discarded on an error, as after one of [`Self::add`].
+    pub async fn finish(&mut self) -> io::Result<(u32, u64)> {
         let (io, root) = (self.store.io(), self.store.root());
         // The trailer vouches for the parts, so they are synced first.
         self.file.sync_data().await?;
         let mut buf = buffer_in_time(io, SECTOR_BYTES).await?;
         self.trailer.encode(self.store.seed(), &mut buf);
+        self.store.take_for_checkpoint(SECTOR_BYTES as u64);
         self.file.write_sync(buf, SECTOR_BYTES, self.at).await.0?;
         let bytes = self.at + SECTOR_BYTES as u64;
         let number = self.trailer.number;
@@ -247,14 +263,15 @@ impl<I: Io> CheckpointWriter<I> {
         if !planted::is(Bug::CheckpointNameUnsynced) {
             io.sync_dir(root).await?;
         }
-        self.store.budget().adopt(bytes);
+        self.store.end_checkpoint(true);
         self.store.on_written(bytes);
         Ok((number, bytes))
     }
 
     /// Gives up.
     pub async fn discard(self) {
-        let _ = self.store.io().unlink(&self.new_path).await;
+        let removed = self.store.io().unlink(&self.new_path).await;
+        self.store.end_checkpoint(removed.is_err());
     }
 }
 

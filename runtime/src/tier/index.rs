@@ -5,6 +5,7 @@
 //! 2. Every listed digest is of a shard this column owns (the caller routes; `list` walks shards in order).
 
 use super::digest::Digest;
+use super::disk::DISKS_MAX;
 use super::object::disk_bytes;
 use super::record::packed_bytes;
 use crate::hash::{Hashing, hashing};
@@ -117,6 +118,8 @@ pub struct Index {
     bytes: u64,
     /// Of those, the ones of private names.
     private: (u64, u64),
+    /// Objects by disk.
+    on_disk: [u64; DISKS_MAX],
 }
 
 impl Index {
@@ -124,7 +127,7 @@ impl Index {
     pub fn new(seed: u64) -> Index {
         let hasher = hashing(seed);
         let shards = (0..SHARDS).map(|_| Map::with_hasher(hasher.clone())).collect();
-        Index { shards, count: 0, bytes: 0, private: (0, 0) }
+        Index { shards, count: 0, bytes: 0, private: (0, 0), on_disk: [0; DISKS_MAX] }
     }
 
     /// Objects, and the sum of their sizes.
@@ -135,6 +138,11 @@ impl Index {
     /// As [`Index::totals`], of private names.
     pub fn private_totals(&self) -> (u64, u64) {
         self.private
+    }
+
+    /// Objects on a disk.
+    pub fn on_disk(&self, disk: u8) -> u64 {
+        self.on_disk[usize::from(disk)]
     }
 
     /// What is known of an object.
@@ -153,6 +161,7 @@ impl Index {
     pub fn insert(&mut self, digest: Digest, entry: Entry) -> Option<Entry> {
         self.count += 1;
         self.bytes += entry.size;
+        self.on_disk[usize::from(entry.disk)] += 1;
         if digest.is_private() {
             self.private = (self.private.0 + 1, self.private.1 + entry.size);
         }
@@ -173,6 +182,7 @@ impl Index {
     fn take_off(&mut self, digest: &Digest, old: &Entry) {
         self.count -= 1;
         self.bytes -= old.size;
+        self.on_disk[usize::from(old.disk)] -= 1;
         if digest.is_private() {
             self.private = (self.private.0 - 1, self.private.1 - old.size);
         }

@@ -61,6 +61,11 @@ impl Origins {
         }
     }
 
+    /// How many are known, and the bytes they cost.
+    pub fn totals(&self) -> (u64, u64) {
+        (self.urls.len() as u64, self.bytes)
+    }
+
     /// Where an object came from.
     pub fn get(&self, digest: &Digest) -> Option<&str> {
         self.urls.get(digest).map(|(_, url)| url.as_str())

@@ -272,6 +272,7 @@ struct Inner<I: Io> {
     io: I,
     plan: Plan,
     disks: Vec<Rc<Disk<I>>>,
+    owned_shards: u64,
     state: RefCell<State>,
     loading: RefCell<Loading>,
     /// Who wants a shard that is being read.
@@ -322,6 +323,7 @@ impl<I: Io> Shard<I> {
             let disks = disks.map(|(n, (d, found))| Disk::new(&io, n as u8, d, place, found, on_out.clone()));
             Inner {
                 disks: disks.collect(),
+                owned_shards: plan.owned().count() as u64,
                 state: RefCell::new(State::new(&plan, (io.random(), io.random()), recovered.next_sequence)),
                 stale: Cell::new(recovered.disks.iter().any(|d| d.stale)),
                 loading: RefCell::new(Loading::new(recovered.disks)),
@@ -365,6 +367,8 @@ impl<I: Io> Shard<I> {
     /// Takes the space that deletions need, while there is some. Called once, before the first request.
     pub async fn prepare(&self) -> Result<(), PutError> {
         for disk in self.inner.disks.iter().filter(|d| d.out().is_none()) {
+            // What does not fit now is set aside once there is room, before anything is stored.
+            self.set_aside(disk);
             match disk.index.prepare().await {
                 Err(JournalError::Stopped(reason)) if self.inner.disks.len() > 1 => {
                     self.on_disk_failed(disk.number, &reason);

@@ -4,6 +4,7 @@ use super::*;
 use crate::budget::Budget;
 use crate::column::{Body, Column};
 use crate::tier::Digest;
+use crate::tier::origins::Origins;
 use crate::twin::{FaultPlan, Twin, TwinIo};
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -68,15 +69,22 @@ fn marks() -> (Mark, Mark) {
 
 /// A checkpoint file as this build writes it.
 fn written(has_origins: bool) -> Vec<u8> {
+    written_of(contents(has_origins))
+}
+
+fn written_of(shards: Vec<(usize, Contents)>) -> Vec<u8> {
     let mut twin = Twin::new(1, 1 << 30, FaultPlan::none());
-    on_twin(&mut twin, move |io| async move {
-        io.make_dir(Path::new(ROOT)).await.expect("made");
-        let store = Store::new(io, (Path::new(ROOT), SEED), Budget::new(1 << 30), (NUMBER, 1));
-        let mut writer = CheckpointWriter::create(&store, marks(), 1 << 40).await.expect("created");
-        for (shard, contents) in contents(has_origins) {
-            writer.add(shard, &contents).await.expect("written");
+    on_twin(&mut twin, move |io| {
+        let shards = shards.clone();
+        async move {
+            io.make_dir(Path::new(ROOT)).await.expect("made");
+            let store = Store::new(io, (Path::new(ROOT), SEED), Budget::new(1 << 30), (NUMBER, 1));
+            let mut writer = CheckpointWriter::create(&store, marks(), 1 << 40).await.expect("created");
+            for (shard, contents) in shards {
+                writer.add(shard, &contents).await.expect("written");
+            }
+            writer.finish().await.expect("synced");
         }
-        writer.finish().await.expect("synced");
     });
     twin.image().read(&path()).expect("named")
 }
@@ -105,6 +113,37 @@ fn must_read(golden: &'static [u8], has_origins: bool) {
     assert_eq!(found, contents(has_origins));
     assert_eq!((trailer.number, trailer.next_sequence), (NUMBER, 1 << 40));
     assert_eq!((trailer.pack, trailer.index), marks());
+}
+
+/// What is set aside for a checkpoint is enough, and not far too much.
+#[test]
+fn a_checkpoint_takes_no_more_than_its_bound() {
+    let url = |n: usize| format!("https://example.org/{}", "x".repeat(n % 1900));
+    for (objects, origins) in [(0, 0), (1, 0), (0, 1), (3, 3), (256, 100), (5000, 10), (9000, 3000)] {
+        let digest = |n: usize| {
+            let mut bytes = [0; 32];
+            bytes[..8].copy_from_slice(&(n as u64).to_be_bytes());
+            // In three shards of many objects, and in all of few.
+            bytes[0] = if n < 300 { n as u8 } else { (n % 3) as u8 };
+            Digest(bytes)
+        };
+        let mut known = Origins::new(1 << 40, 1);
+        for n in 0..origins {
+            known.hear(Origin { digest: digest(n), sequence: n as u64 + 1, url: url(n) });
+        }
+        let totals = known.totals();
+        let listed = |n| Record { digest: digest(n), ..record(9, Said::Listed { segment: 8, offset: 4096 }) };
+        let mut shards: Vec<Contents> = (0..SHARDS).map(|_| Contents::default()).collect();
+        for n in 0..objects {
+            shards[usize::from(digest(n).0[0])].records.push(listed(n));
+        }
+        for (shard, contents) in shards.iter_mut().enumerate() {
+            contents.origins = known.of_shard(shard as u8).collect();
+        }
+        let bytes = written_of(shards.into_iter().enumerate().collect()).len() as u64;
+        let most = bytes_max(objects as u64, totals, SHARDS as u64);
+        assert!(bytes <= most && most <= 3 * bytes, "{objects} objects, {totals:?}: {bytes} of {most}");
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Upkeep: packs are listed in the index when they are sealed, the index is checkpointed, dead packs go, mostly dead ones are
 //! rewritten. All of it in the background, none of it in the way of a request.
 
-use super::super::checkpoint::{CheckpointWriter, Contents, record_of};
+use super::super::checkpoint::{CheckpointWriter, Contents, bytes_max, record_of};
 use super::super::digest::Digest;
 use super::super::disk::Disk;
 use super::super::index::{Entry, NOT_HELD, Place};
@@ -31,6 +31,11 @@ const RECLAIM_WHEN_FULL: f64 = 0.9;
 /// It rewrites packs of at most this part of the quota before it tries again.
 const RECLAIM_PART_MAX: u64 = 16;
 
+/// How often, and how long, a record waits for a checkpoint that makes room for it: a second in all, for the checkpoint may itself
+/// wait for who stores or deletes now.
+const INDEX_TRIES: usize = 50;
+const INDEX_RETRY_NS: u64 = 20_000_000;
+
 /// Of a pack, the part that is still wanted below which it is rewritten: low while there is room, for then it may die by
 /// itself; high when the space is needed, and then the emptiest go first. Rewriting at 0.2 costs a quarter of what it frees, at
 /// 0.4 two thirds: with a limit of 0.4 from 80 % on, a half-full disk wrote 1.66 bytes for each stored.
@@ -57,6 +62,7 @@ impl<I: Io> Shard<I> {
                     }
                 }
                 self.maybe_checkpoint(disk).await;
+                self.set_aside(disk);
                 disk.store.forget_retired();
             }
         }
@@ -155,7 +161,9 @@ impl<I: Io> Shard<I> {
     /// Rewrites the pack with the least in it, if that is worth it (`below`: whatever is below this). Bytes freed.
     pub(super) async fn reclaim_one(&self, disk: &Rc<Disk<I>>, below: Option<f64>) -> u64 {
         let budget = disk.store.budget();
-        let below = below.unwrap_or_else(|| reclaim_below(budget.used(), budget.limit()));
+        // What is reserved or set aside is as good as used to who wants to store something.
+        let below = below
+            .unwrap_or_else(|| reclaim_below(budget.limit().saturating_sub(budget.room()), budget.limit()));
         let share = |s: &Segment| s.live_bytes() as f64 / s.disk_bytes as f64;
         let packs = disk.store.all(Purpose::Pack);
         let worst = packs.into_iter().filter(|s| s.is_sealed() && !s.is_retired());
@@ -309,9 +317,7 @@ impl<I: Io> Shard<I> {
     }
 
     async fn maybe_checkpoint(&self, disk: &Rc<Disk<I>>) {
-        let last = disk.checkpoint.get().map_or(0, |(_, bytes)| bytes);
-        let grown =
-            disk.index.written_bytes() - disk.index_bytes.get() > last.max(disk.checkpoint_bytes_min());
+        let grown = disk.has_index_grown(self.checkpoint_bytes_max(disk));
         let stale = disk.checkpoint.get().is_none() && self.inner.stale.get();
         if grown || stale {
             self.checkpoint(disk).await;
@@ -332,6 +338,19 @@ impl<I: Io> Shard<I> {
             Err(e) => tracing::warn!(error = %e, "no checkpoint: the next start reads the journals instead"),
         }
         self.inner.checkpointing.set(false);
+        self.set_aside(disk);
+    }
+
+    /// More than a checkpoint takes once all is in it that is being stored.
+    fn checkpoint_bytes_max(&self, disk: &Disk<I>) -> u64 {
+        let state = self.inner.state.borrow();
+        let records = state.index.on_disk(disk.number) + disk.stored_soon();
+        bytes_max(records, state.origins.totals(), self.inner.owned_shards)
+    }
+
+    /// Sees to it that index and checkpoints find room whatever is deleted; false: the disk is too full.
+    pub(super) fn set_aside(&self, disk: &Disk<I>) -> bool {
+        disk.set_aside(self.checkpoint_bytes_max(disk))
     }
 
     async fn write_checkpoint(&self, disk: &Rc<Disk<I>>) -> io::Result<((u32, u64), Mark)> {
@@ -356,17 +375,31 @@ impl<I: Io> Shard<I> {
                 return Err(e);
             }
         }
-        Ok((writer.finish().await?, marks.1))
+        match writer.finish().await {
+            Ok(made) => Ok((made, marks.1)),
+            Err(e) => {
+                writer.discard().await;
+                Err(e)
+            }
+        }
     }
 
     async fn release_replaced(&self, disk: &Rc<Disk<I>>, before: Option<(u32, u64)>, index: Mark) {
         let root = disk.names.root();
         match before {
-            Some((number, bytes)) => self.remove_file(disk, Purpose::Checkpoint, number, bytes, root).await,
+            // For the one after this.
+            Some((number, bytes)) => {
+                let is_gone = self.remove_file(Purpose::Checkpoint, number, root).await;
+                if is_gone {
+                    disk.store.purse().put_back(bytes);
+                }
+            }
             None if disk.old.checkpointing.fetch_sub(1, Ordering::AcqRel) == 1 => {
                 // Every column has said all that these say.
                 for &(purpose, number, bytes) in &disk.old.replaced {
-                    self.remove_file(disk, purpose, number, bytes, root).await;
+                    if self.remove_file(purpose, number, root).await {
+                        disk.store.budget().release(bytes);
+                    }
                 }
             }
             None => {}
@@ -378,21 +411,14 @@ impl<I: Io> Shard<I> {
         }
     }
 
-    async fn remove_file(
-        &self,
-        disk: &Rc<Disk<I>>,
-        purpose: Purpose,
-        number: u32,
-        bytes: u64,
-        root: &std::path::Path,
-    ) {
+    async fn remove_file(&self, purpose: Purpose, number: u32, root: &std::path::Path) -> bool {
         let path = segment_path(root, purpose, number);
-        match self.inner.io.unlink(&path).await {
-            Ok(()) => disk.store.budget().release(bytes),
-            Err(e) => {
+        let removed = self.inner.io.unlink(&path).await;
+        removed
+            .inspect_err(|e| {
                 tracing::warn!(path = %path.display(), error = %e, "replaced file stays until the next start")
-            }
-        }
+            })
+            .is_ok()
     }
 
     /// Appends to the index journal, to be waited for later.
@@ -406,7 +432,16 @@ impl<I: Io> Shard<I> {
 
     /// Appends to the index journal; returns when it is on stable storage.
     pub(super) async fn append_index(&self, disk: &Rc<Disk<I>>, record: &Record) -> Result<(), PutError> {
-        self.append_index_queued(disk, record)?.synced().await?;
-        Ok(())
+        for _ in 0..INDEX_TRIES {
+            match self.append_index_queued(disk, record)?.synced().await {
+                Err(JournalError::NoSpace) => {}
+                appended => return appended.map(|_| ()).map_err(PutError::from),
+            }
+            // More was said than there is room for beside a checkpoint: after one there is again.
+            let (me, disk) = (self.clone(), disk.clone());
+            self.inner.io.spawn("index-full", async move { me.checkpoint(&disk).await });
+            self.inner.io.sleep(INDEX_RETRY_NS).await;
+        }
+        Err(PutError::NoSpace)
     }
 }

@@ -44,7 +44,8 @@ impl<I: Io> Shard<I> {
     /// The caller holds the digest's lock.
     async fn put_locked(&self, digest: Digest, data: Bytes, keep: Keep) -> Result<Stored, PutError> {
         let disk = self.choose_disk(hash_of(&digest), packed_bytes(data.len() as u64))?;
-        if disk.store.budget().is_short() {
+        let storing = disk.storing();
+        if !self.set_aside(&disk) || disk.store.budget().is_short() {
             // The pack that is being written is for what is moved out of others.
             return Err(PutError::NoSpace);
         }
@@ -61,6 +62,7 @@ impl<I: Io> Shard<I> {
         let written = disk.pack.append_synced(record.frame(), data).await.map_err(PutError::from);
         let written = written.inspect_err(|e| self.note_unsettled(&digest, e))?;
         self.insert(&disk, &record, Place::Packed { segment: written.segment, offset: written.offset }).await;
+        drop(storing);
         // Not kept in RAM: that is for what is read. The buffer goes back to the pool while the cache still has it.
         Ok(Stored::New)
     }
@@ -82,6 +84,11 @@ impl<I: Io> Shard<I> {
         if let Some(reason) = disk.out() {
             self.discard(incoming).await;
             return Err(PutError::Stopped(reason.to_string()));
+        }
+        let storing = disk.storing();
+        if !self.set_aside(&disk) {
+            self.discard(incoming).await;
+            return Err(PutError::NoSpace);
         }
         let keep = self.promised(&digest, keep);
         let record = Record {
@@ -107,6 +114,7 @@ impl<I: Io> Shard<I> {
             return Err(e);
         }
         self.insert(&disk, &record, Place::Object).await;
+        drop(storing);
         self.hold_sums(&digest, record.sequence, &incoming.sums);
         Ok(Stored::New)
     }
@@ -484,6 +492,9 @@ impl<I: Io> Shard<I> {
         class: Class,
     ) -> Result<ObjectWriter<I>, PutError> {
         let disk = self.choose_disk(self.inner.io.random(), length.unwrap_or(0))?;
+        if !self.set_aside(&disk) {
+            return Err(PutError::NoSpace);
+        }
         let path = disk.names.incoming(self.inner.plan.column, number);
         ObjectWriter::create(disk, path, length, class).await
     }
