@@ -35,6 +35,9 @@ pub async fn whole_transfers_and_the_end_of_the_file<I: Io>(place: Rc<Place<I>>)
     assert_eq!(read(io, &file, 5001, 0).await, Err(ErrorKind::UnexpectedEof));
     assert_eq!(read(io, &file, 1, 8192).await, Err(ErrorKind::UnexpectedEof));
     assert_eq!(read(io, &file, 4096, 1 << 30).await, Err(ErrorKind::UnexpectedEof));
+    // More than one operation's worth, of which the first are whole: none of it is said to be read.
+    assert_eq!(read(io, &file, 3 << 20, 0).await, Err(ErrorKind::UnexpectedEof));
+    assert_eq!(read(io, &file, 5000, 0).await.expect("no worse for that"), vec![7; 5000]);
 }
 
 pub async fn errors_have_their_numbers<I: Io>(place: Rc<Place<I>>) {
@@ -147,6 +150,84 @@ pub async fn dropped_operations_keep_their_buffers<I: Io>(place: Rc<Place<I>>) {
         let whole = back.iter().all(|&b| b == round as u8 + 1);
         assert!(whole || back.iter().all(|&b| b == 0), "round {round}: the buffer was reused too early");
     }
+}
+
+/// Polls once and drops: what the machine has begun then, nobody waits for.
+async fn begin_and_drop<T>(operation: impl Future<Output = T>) {
+    let mut operation = Box::pin(operation);
+    std::future::poll_fn(|cx| {
+        let _ = operation.as_mut().poll(cx);
+        std::task::Poll::Ready(())
+    })
+    .await;
+}
+
+/// Memory of a read whose future is gone is nobody else's until the read is over, and the file works on.
+pub async fn dropped_reads_spoil_nobodys_memory<I: Io>(place: Rc<Place<I>>) {
+    const PIECE: usize = 64 << 10;
+    let io = &place.io;
+    let file = io.open(&file_in(&place.dir, "f"), Open::CreateDirect).await.expect("made");
+    written(io, &file, 7, 20 * PIECE, 0).await;
+    let mut others = Vec::new();
+    for round in 0..20 {
+        let buf = io.buffer(PIECE).expect("memory");
+        begin_and_drop(file.read_at(buf, PIECE, (round * PIECE) as u64)).await;
+        let mut other = io.buffer(PIECE).expect("memory");
+        other.fill(0xFF);
+        others.push(other);
+    }
+    begin_and_drop(file.sync_data()).await;
+    io.sleep(500_000_000).await;
+    assert!(others.iter().all(|other| other.iter().all(|&b| b == 0xFF)), "given out while it was read into");
+    drop(others);
+    assert_eq!(read(io, &file, 20 * PIECE, 0).await.expect("read"), vec![7; 20 * PIECE]);
+    written(io, &file, 8, PIECE, 0).await;
+    assert_eq!(read(io, &file, PIECE, 0).await.expect("read"), vec![8; PIECE]);
+}
+
+/// What was awaited is before what is begun then, through whatever handle, and whichever way it was written.
+pub async fn awaited_writes_are_before_later_reads<I: Io>(place: Rc<Place<I>>) {
+    let (io, path) = (&place.io, file_in(&place.dir, "f"));
+    let file = io.open(&path, Open::CreateDirect).await.expect("made");
+    file.allocate(64 << 10).await.expect("room");
+    let other = io.open(&path, Open::WriteDirect).await.expect("opened");
+    for n in 1..=60u8 {
+        let (writer, reader) = if n % 2 == 0 { (&file, &other) } else { (&other, &file) };
+        let mut buf = io.buffer(4096).expect("memory");
+        buf[..4096].fill(n);
+        let done = match n % 3 {
+            0 => writer.write_sync(buf, 4096, 8192).await.0,
+            _ => writer.write_at(buf, 4096, 8192).await.0,
+        };
+        done.expect("written");
+        if n % 5 == 0 {
+            reader.sync_data().await.expect("synced");
+        }
+        assert_eq!(read(io, reader, 4096, 8192).await.expect("read"), vec![n; 4096], "write {n}");
+    }
+}
+
+/// Writes under way together reach their own places; a sync begun when all have been awaited is behind all of them.
+pub async fn writes_together_stay_apart<I: Io>(place: Rc<Place<I>>) {
+    const WRITES: usize = 32;
+    let (io, path) = (&place.io, file_in(&place.dir, "f"));
+    let file = io.open(&path, Open::CreateDirect).await.expect("made");
+    file.allocate((WRITES * 4096) as u64).await.expect("room");
+    let left = Rc::new(std::cell::Cell::new(WRITES));
+    for n in (0..WRITES).rev() {
+        let (io, file, left) = (place.io.clone(), file.clone(), left.clone());
+        place.io.spawn("writer", async move {
+            written(&io, &file, n as u8 + 1, 4096, (n * 4096) as u64).await;
+            left.set(left.get() - 1);
+        });
+    }
+    while left.get() > 0 {
+        io.sleep(1_000_000).await;
+    }
+    file.sync_data().await.expect("synced");
+    let other = io.open(&path, Open::ReadDirect).await.expect("opened");
+    let back = read(io, &other, WRITES * 4096, 0).await.expect("read");
+    assert!(back.chunks(4096).zip(1..).all(|(block, n)| block.iter().all(|&b| b == n)));
 }
 
 pub async fn writes_that_are_synced_are_there<I: Io>(place: Rc<Place<I>>) {

@@ -2,6 +2,7 @@
 
 use super::Place;
 use runtime::io::{Conn, Hangup, Io, Listener};
+use std::future::Future;
 use std::io::ErrorKind;
 use std::rc::Rc;
 
@@ -74,6 +75,68 @@ pub async fn one_way_can_end_before_the_other<I: Io>(place: Rc<Place<I>>) {
     far.send(b"ans", b"wer").await.expect("the other way is open");
     drop(far);
     assert_eq!(receive_all(&mut near).await, b"answer");
+}
+
+/// Who stops waiting for bytes and comes back later has all of them, in order.
+pub async fn a_dropped_receive_loses_nothing<I: Io>(place: Rc<Place<I>>) {
+    let (mut near, mut far) = pair(&place).await;
+    let sent = pattern(300_000);
+    let body = sent.clone();
+    let io = place.io.clone();
+    place.io.spawn("sender", async move {
+        for part in body.chunks(10_000) {
+            near.send(part, &[]).await.expect("sent");
+            io.sleep(1_000_000).await;
+        }
+    });
+    let mut all = Vec::new();
+    loop {
+        {
+            let mut receive = Box::pin(far.recv());
+            let polled = std::future::poll_fn(|cx| std::task::Poll::Ready(receive.as_mut().poll(cx))).await;
+            if let std::task::Poll::Ready(chunk) = polled {
+                let chunk = chunk.expect("received");
+                if chunk.as_ref().is_empty() {
+                    break;
+                }
+                all.extend_from_slice(chunk.as_ref());
+                continue;
+            }
+        }
+        place.io.sleep(300_000).await;
+    }
+    assert!(all == sent, "bytes were lost, moved or changed");
+}
+
+/// The end of one way is heard when all before it was, however much that is, and the other way goes on.
+pub async fn an_end_comes_behind_all_that_was_sent<I: Io>(place: Rc<Place<I>>) {
+    let (mut near, mut far) = pair(&place).await;
+    let sent = pattern(2_000_000);
+    let body = sent.clone();
+    place.io.spawn("sender", async move {
+        near.send(&[], &body).await.expect("sent");
+        near.end_sending();
+        assert_eq!(receive_all(&mut near).await, pattern(1_000_000));
+    });
+    assert!(receive_all(&mut far).await == sent, "bytes were lost, moved or changed");
+    far.send(&[], &pattern(1_000_000)).await.expect("the other way is open");
+    far.end_sending();
+}
+
+/// A peer that is gone without a word ends what is being sent to it.
+pub async fn a_peer_that_resets_ends_a_send<I: Io>(place: Rc<Place<I>>) {
+    let (mut near, far) = pair(&place).await;
+    near.send(b"unread", &[]).await.expect("sent");
+    let io = place.io.clone();
+    place.io.spawn("leaver", async move {
+        io.sleep(50_000_000).await;
+        drop(far);
+    });
+    let sent = near.send(&[], &vec![0; 64 << 20]).await;
+    let kind = sent.expect_err("nobody took it").kind();
+    assert!(matches!(kind, ErrorKind::ConnectionReset | ErrorKind::BrokenPipe), "{kind}");
+    let next = near.send(b"more", &[]).await.expect_err("it stays broken").kind();
+    assert!(matches!(next, ErrorKind::ConnectionReset | ErrorKind::BrokenPipe), "{next}");
 }
 
 pub async fn a_hangup_ends_a_receive<I: Io>(place: Rc<Place<I>>) {
