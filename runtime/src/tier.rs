@@ -88,7 +88,7 @@ pub use shard::{Extent, Found, Object, Pinned, Plan, PutError, ScrubCounts, Shar
 
 /// The pure parts, for the bench program that counts their instructions and for fuzzing; engines have no use for them.
 pub mod parts {
-    pub use super::checkpoint::{Contents, Part, Trailer};
+    pub use super::checkpoint::{Contents, Part, Trailer, read_part, read_trailer};
     pub use super::data_dir::{format_text, read_format_text};
     pub use super::index::{Entry, Index, NOT_HELD, Place};
     pub use super::object::{decode_sums, encode_sums};

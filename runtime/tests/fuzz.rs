@@ -1,5 +1,8 @@
 //! Every decoder of what lies on a disk, under mutation with repaired checksums. See `mutation`.
 
+#[path = "fuzz/files.rs"]
+mod files;
+
 use crc32c::{crc32c, crc32c_append};
 use mutation::fuzz;
 use runtime::cpulist;
@@ -24,7 +27,12 @@ fn record(said: Said, size: u64, crc: u32) -> Record {
 }
 
 fn batch(purpose: Purpose, items: &[(Frame, &[u8])]) -> Vec<u8> {
-    let (first, segment) = (41, CHECKPOINT);
+    batch_from(purpose, (41, 7), items)
+}
+
+/// `first` and `synced` are sequences.
+fn batch_from(purpose: Purpose, (first, synced): (u64, u64), items: &[(Frame, &[u8])]) -> Vec<u8> {
+    let segment = CHECKPOINT;
     let head = Batch {
         purpose,
         journal: 3,
@@ -33,7 +41,7 @@ fn batch(purpose: Purpose, items: &[(Frame, &[u8])]) -> Vec<u8> {
         heads_bytes: 0,
         records: 0,
         first,
-        synced: 7,
+        synced,
         before: Some(8),
     };
     let mut bytes = vec![0; batch_bytes(items.iter().map(|(frame, _)| frame))];
