@@ -11,6 +11,10 @@
 //! Another column that wants it has a proxy: one task that joins it over the mesh, asks for news, and tells those who wait
 //! there; so a thousand waiting clients are one call under way per column.
 //!
+//! A fetch pulls the whole blob, whichever part of it a reader asked for, in the order of its bytes and four parts at a time: SHA-256
+//! takes bytes in that order only, and no answer ends before the digest is known to be right. Ahead of its reader it is bounded by the
+//! window in memory and by the blob's size on disk, which is taken of the quota first.
+//!
 //! Invariants
 //! 1. At most one job per key runs on its owner, at most one proxy on each other column.
 //! 2. A job that nobody waits for stops and stores nothing, unless its last byte came and was verified: then it is stored.

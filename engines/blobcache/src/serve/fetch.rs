@@ -116,6 +116,38 @@ mod tests {
     use super::*;
 
     #[test]
+    fn whatever_a_body_says_is_refused_or_means_one_thing() {
+        let hex = "5a".repeat(32);
+        let golden = [
+            r#"{"url":"http://h/"}"#.to_owned(),
+            format!(r#"{{"url":"HTTPS://Host.example:8443/a%20b?c=d","digest":"sha256:{hex}"}}"#),
+            format!(r#" {{ "digest" : "sha256:{hex}" , "url" : "http://127.0.0.1:9/\u0061" }} "#),
+        ];
+        let golden = golden.map(String::into_bytes);
+        mutation::fuzz(
+            "POST /blobs/fetch",
+            &golden,
+            |_| {},
+            |body| {
+                let Ok((key, url)) = understand(body) else { return false };
+                // What is remembered is a URL again, and the same one.
+                assert_eq!(Url::parse(&url).map(|again| again.to_string()).ok(), Some(url.clone()));
+                let said = match &key {
+                    FetchKey::Url(named) => {
+                        assert_eq!(*named, url);
+                        serde_json::json!({ "url": url })
+                    }
+                    FetchKey::Digest(digest) => {
+                        serde_json::json!({ "url": url, "digest": digest.to_string() })
+                    }
+                };
+                assert_eq!(understand(said.to_string().as_bytes()), Ok((key, url)));
+                true
+            },
+        );
+    }
+
+    #[test]
     fn a_body_is_a_url_and_perhaps_a_digest() {
         let hex = "0".repeat(64);
         let understood = |text: &str| understand(text.as_bytes());
