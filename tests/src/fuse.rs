@@ -5,15 +5,16 @@
 //! mounted is aborted and unmounted when dropped, before the node is killed, so that whoever still waits is released.
 
 use std::fs::{self, File};
+use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{PoisonError, RwLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::fs::{FlockOperation, flock};
 use rustix::mount::{UnmountFlags, unmount};
 use rustix::process::{Pid, Signal, kill_process_group};
 
@@ -37,25 +38,37 @@ const STACKED_MAX: usize = 8;
 /// Lets kernels use FUSE over io_uring.
 const ENABLE_URING: &str = "/sys/module/fuse/parameters/enable_uring";
 
-/// Held by whoever starts a node; by whoever switches FUSE over io_uring off for the whole machine as long as it is.
-static SWITCH: RwLock<()> = RwLock::new(());
+/// The switch of FUSE over io_uring, which is one for the whole machine, held by a lock that all processes heed that turn it: shared
+/// by those who need it on.
+fn hold_switch(how: FlockOperation) -> File {
+    let switch = File::open(ENABLE_URING).expect("the fuse module is there");
+    flock(&switch, how).expect("it can be locked");
+    switch
+}
 
-/// Until dropped, no test switches FUSE over io_uring off.
-pub fn keep_switched_on() -> impl Drop {
-    SWITCH.read().unwrap_or_else(PoisonError::into_inner)
+fn switch(value: &str) -> io::Result<()> {
+    fs::write(ENABLE_URING, value)
+}
+
+/// Switches FUSE over io_uring on, if that is possible: nobody switches it off until this is dropped. Tests of other crates put it
+/// back when they end.
+pub fn keep_switched_on() -> Option<File> {
+    let held = Path::new(ENABLE_URING).exists().then(|| hold_switch(FlockOperation::LockShared));
+    // Who may not has been told so by `or_skip`.
+    let _ = switch("Y");
+    held
 }
 
 /// Runs something while FUSE over io_uring is switched off; no node is started by [`Setup::start`] meanwhile.
 pub fn switched_off<T>(run: impl FnOnce() -> T) -> T {
-    struct On;
+    struct On(#[expect(dead_code, reason = "held until it is on")] File);
     impl Drop for On {
         fn drop(&mut self) {
-            fs::write(ENABLE_URING, "Y").expect("it could be switched off");
+            switch("Y").expect("it could be switched off");
         }
     }
-    let _switch = SWITCH.write().unwrap_or_else(PoisonError::into_inner);
-    fs::write(ENABLE_URING, "N").expect("it could be switched on");
-    let _on = On;
+    let _on = On(hold_switch(FlockOperation::LockExclusive));
+    switch("N").expect("or_skip has said that it can be");
     run()
 }
 
@@ -67,8 +80,8 @@ pub fn or_skip() -> bool {
     if !rustix::process::geteuid().is_root() {
         return !skip::told_to_skip("fuse", "mounting needs root");
     }
-    let _switch = keep_switched_on();
-    match fs::write(ENABLE_URING, "Y") {
+    let _held = keep_switched_on();
+    match switch("Y") {
         Ok(()) => true,
         Err(error) => !skip::told_to_skip("fuse", &format!("{ENABLE_URING}: {error}")),
     }
