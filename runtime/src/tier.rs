@@ -5,7 +5,7 @@
 //! |---|---|
 //! | `names` | every name and size on disk |
 //! | `record` | what is said in the journals |
-//! | `digest`, `index`, `policy` (with `fifo`, `ghosts`) | pure state: which objects, where, and what stays in RAM |
+//! | `digest`, `index` (with `listing`), `policy` (with `fifo`, `ghosts`) | pure state: which objects, where, and what stays in RAM |
 //! | `origins` | pure too: where objects came from, for the time when they are gone |
 //! | `prefetch` | pure too: what sequential readers will want next |
 //! | `disk_policy`, `admission` | pure state: which of the evictable objects stay on disk, and which come there |
@@ -57,6 +57,7 @@ mod disk_policy;
 mod fifo;
 mod ghosts;
 mod index;
+mod listing;
 mod members;
 mod names;
 mod object;

@@ -6,13 +6,13 @@
 
 use super::digest::Digest;
 use super::disk::DISKS_MAX;
+use super::listing::Orders;
 use super::object::disk_bytes;
 use super::record::packed_bytes;
 use crate::hash::{Hashing, hashing};
 use crate::planted::{self, Bug};
 use crate::shards::SHARDS;
 use hashbrown::HashMap;
-use std::ops::Bound;
 
 /// Objects on one listing page.
 pub const LIST_MAX: usize = 1000;
@@ -120,6 +120,7 @@ pub struct Index {
     private: (u64, u64),
     /// Objects by disk.
     on_disk: [u64; DISKS_MAX],
+    orders: Orders,
 }
 
 impl Index {
@@ -127,7 +128,8 @@ impl Index {
     pub fn new(seed: u64) -> Index {
         let hasher = hashing(seed);
         let shards = (0..SHARDS).map(|_| Map::with_hasher(hasher.clone())).collect();
-        Index { shards, count: 0, bytes: 0, private: (0, 0), on_disk: [0; DISKS_MAX] }
+        let (on_disk, orders) = ([0; DISKS_MAX], Orders::default());
+        Index { shards, count: 0, bytes: 0, private: (0, 0), on_disk, orders }
     }
 
     /// Objects, and the sum of their sizes.
@@ -166,8 +168,9 @@ impl Index {
             self.private = (self.private.0 + 1, self.private.1 + entry.size);
         }
         let old = self.shards[usize::from(digest.shard().0)].insert(digest, entry);
-        if let Some(old) = &old {
-            self.take_off(&digest, old);
+        match &old {
+            Some(old) => self.take_off(&digest, old),
+            None => self.orders.on_new(usize::from(digest.shard().0)),
         }
         old
     }
@@ -199,14 +202,14 @@ impl Index {
         self.shards[shard].iter()
     }
 
-    /// The next `limit` objects after `after` in digest order. Only one shard's names are sorted at a time.
-    pub fn list(&self, after: Option<&Digest>, limit: usize, now_ms: u64) -> Vec<(Digest, u64)> {
+    /// The next `limit` objects after `after` in digest order.
+    pub fn list(&mut self, after: Option<&Digest>, limit: usize, now_ms: u64) -> Vec<(Digest, u64)> {
         self.list_those(after, limit, now_ms, |_| true)
     }
 
     /// As [`Index::list`], of those that `is_listed`.
     pub fn list_those(
-        &self,
+        &mut self,
         after: Option<&Digest>,
         limit: usize,
         now_ms: u64,
@@ -215,23 +218,11 @@ impl Index {
         assert!((1..=LIST_MAX).contains(&limit), "page of {limit}");
         let mut page = Vec::with_capacity(limit);
         let first = after.map_or(0, |d| usize::from(d.shard().0));
-        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        for shard in &self.shards[first..] {
-            let wanted = |d: &&Digest| match from {
-                Bound::Excluded(after) => *d > after,
-                _ => true,
-            };
-            let live = shard.iter().filter(|(d, e)| wanted(d) && is_listed(d) && !e.is_expired(now_ms));
-            let mut names: Vec<(Digest, u64)> = live.map(|(d, e)| (*d, e.size)).collect();
-            let room = limit - page.len();
-            if names.len() > room {
-                if !planted::is(Bug::ListUnsorted) {
-                    names.select_nth_unstable_by(room, |a, b| a.0.cmp(&b.0));
-                }
-                names.truncate(room);
-            }
-            names.sort_unstable();
-            page.extend(names);
+        for (number, shard) in self.shards.iter().enumerate().skip(first).filter(|(_, s)| !s.is_empty()) {
+            let names = self.orders.after(number, after, shard.len(), shard.keys());
+            let stored = names.iter().filter_map(|d| shard.get_key_value(d));
+            let live = stored.filter(|(d, e)| is_listed(d) && !e.is_expired(now_ms));
+            page.extend(live.map(|(d, e)| (*d, e.size)).take(limit - page.len()));
             if page.len() == limit {
                 break;
             }
@@ -243,6 +234,7 @@ impl Index {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn entry(size: u64) -> Entry {
         Entry {
@@ -289,6 +281,50 @@ mod tests {
         assert_eq!((index.totals(), index.private_totals()), ((501, 1504), (1, 4)));
         index.remove(&private);
         assert_eq!((index.totals(), index.private_totals()), ((500, 1500), (0, 0)));
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Insert(u8, bool),
+        Remove(u8),
+        List(Option<u8>, usize),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            3 => (any::<u8>(), any::<bool>()).prop_map(|(n, expires)| Step::Insert(n, expires)),
+            2 => any::<u8>().prop_map(Step::Remove),
+            3 => (proptest::option::of(any::<u8>()), 1..9usize).prop_map(|(after, limit)| Step::List(after, limit)),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn a_page_is_what_is_there_whatever_came_and_went(steps in proptest::collection::vec(step(), 1..300)) {
+            // Six shards, so that there are more than orders are kept of.
+            let digest = |n: u8| {
+                let mut bytes = [0; 32];
+                (bytes[0], bytes[9]) = (n % 6, n);
+                Digest(bytes)
+            };
+            let (mut index, mut model) = (Index::new(1), std::collections::BTreeMap::new());
+            for step in steps {
+                match step {
+                    Step::Insert(n, expires) => {
+                        let expires_ms = if expires { 50 } else { 0 };
+                        index.insert(digest(n), Entry { expires_ms, ..entry(u64::from(n)) });
+                        model.insert(digest(n), (u64::from(n), expires));
+                    }
+                    Step::Remove(n) => prop_assert_eq!(index.remove(&digest(n)).is_some(), model.remove(&digest(n)).is_some()),
+                    Step::List(after, limit) => {
+                        let after = after.map(digest);
+                        let live = model.iter().filter(|(d, (_, expires))| Some(**d) > after && !expires);
+                        let page: Vec<_> = live.take(limit).map(|(d, (size, _))| (*d, *size)).collect();
+                        prop_assert_eq!(index.list(after.as_ref(), limit, 100), page);
+                    }
+                }
+            }
+        }
     }
 
     #[test]

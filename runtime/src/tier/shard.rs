@@ -526,13 +526,13 @@ impl<I: Io> Shard<I> {
     /// The next page of objects after `after`, in digest order; without those of private names.
     pub fn list(&self, after: Option<&Digest>, limit: usize) -> Vec<(Digest, u64)> {
         let now_ms = self.inner.io.unix_ms();
-        self.inner.state.borrow().index.list_those(after, limit, now_ms, |digest| !digest.is_private())
+        self.inner.state.borrow_mut().index.list_those(after, limit, now_ms, |digest| !digest.is_private())
     }
 
     /// As [`Shard::list`], with those of private names.
     pub fn list_all(&self, after: Option<&Digest>, limit: usize) -> Vec<(Digest, u64)> {
         let now_ms = self.inner.io.unix_ms();
-        self.inner.state.borrow().index.list(after, limit, now_ms)
+        self.inner.state.borrow_mut().index.list(after, limit, now_ms)
     }
 
     /// Counts since start and sizes now.
