@@ -16,6 +16,7 @@
 mod chunked;
 pub mod conditional;
 mod date;
+mod foreign;
 mod framing;
 mod grammar;
 pub mod limits;
@@ -29,6 +30,7 @@ mod target;
 
 pub use chunked::{ChunkError, ChunkedDecoder, Step};
 pub use date::{HttpDate, parse_http_date};
+pub(crate) use foreign::is_foreign;
 pub use framing::{BodyLength, ReplyLength};
 pub use multipart::Multipart;
 pub use range::{Ranges, parse_range};

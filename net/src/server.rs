@@ -11,7 +11,7 @@ use crate::deadline::{Deadlines, Guard, SWEEP_NS};
 use crate::door::{Door, DoorView};
 use crate::exchange::{Body, DISCARD_BYTES_MAX, Exchange, Framing, Wire, error_json};
 use crate::http1::{
-    BodyLength, Head, HttpDate, Method, Parsed, ResponseHead, Status, head_may_end, parse_head,
+    BodyLength, Head, HttpDate, Method, Parsed, ResponseHead, Status, head_may_end, is_foreign, parse_head,
 };
 use crate::http2;
 use crate::input::Input;
@@ -392,6 +392,10 @@ impl<I: Io, S: Service<I>> Server<I, S> {
                     }
                     Ok(Parsed::Partial) => {}
                     Err(_) if input.bytes().starts_with(http2::PREFACE) => return Ok(Err(Then::Http2)),
+                    Err(e) if is_foreign(input.bytes()) => {
+                        inner.service.on_turned_away(self.peer_of(conn), e.status(), 0);
+                        return Ok(Err(Then::Close));
+                    }
                     Err(e) => {
                         self.turn_away(conn, e.status(), &e.to_string()).await;
                         return Ok(Err(Then::Close));

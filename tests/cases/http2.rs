@@ -357,6 +357,10 @@ fn it_is_spoken_from_the_first_byte_on_or_not_at_all() {
     frames.send(&frame(kind::SETTINGS, 0, 0, &[]));
     frames.send(&get(1, "/blobs"));
     assert!(frames.until(ends(1)).iter().any(|f| f.kind == kind::HEADERS && f.stream == 1));
+    // What is no HTTP at all is told nothing: its sender would read an answer of HTTP/1.1 as frames.
+    let mut conn = node.conn();
+    conn.send(b"INVALID CONNECTION PREFACE\r\n\r\n").expect("sent");
+    assert_eq!(conn.receive_some(1000).expect("an end"), b"", "a spoiled preface was answered");
     // Something else after its beginning.
     let mut frames = Frames::silent(node.setup.blob);
     frames.send(b"PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n");

@@ -115,7 +115,7 @@ pub enum Method {
 }
 
 impl Method {
-    fn from_token(token: &str) -> Self {
+    pub(super) fn from_token(token: &str) -> Self {
         match token {
             "GET" => Self::Get,
             "HEAD" => Self::Head,
