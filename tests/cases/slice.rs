@@ -23,6 +23,7 @@ mod random;
 mod retries;
 mod rfc9111;
 mod secure;
+mod sizes;
 mod status;
 mod streams;
 mod stuck;

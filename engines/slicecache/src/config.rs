@@ -7,12 +7,15 @@
 
 mod origins;
 mod patterns;
+mod sizes;
 
 pub use origins::{BadOrigin, Origin, Origins};
 pub use patterns::{BadPattern, Patterns};
+pub use sizes::{BadPathSize, PathSizes};
 
 use crate::limits::{
-    ORIGIN_CONNECTIONS_MAX, RETRIES_MAX, SLICE_ALIGN_BYTES, SLICE_BYTES_MAX, SLICE_BYTES_MIN, SUBREQUESTS_MAX,
+    ORIGIN_CONNECTIONS_MAX, RETRIES_MAX, SLICE_ALIGN_BYTES, SLICE_BYTES_MAX, SLICE_BYTES_MIN,
+    SUBREQUESTS_MAX, WHOLE_BYTES_MAX,
 };
 use crate::state::freshness::ERRORS_KEPT;
 use crate::state::health::Thresholds;
@@ -28,6 +31,10 @@ const MIB: u64 = 1 << 20;
 pub struct Config {
     /// `slice_size`; `None`: `auto`.
     pub slice_bytes: Option<u64>,
+    /// The same below prefixes of the path that have one of their own.
+    pub path_sizes: PathSizes,
+    /// Objects below this size are one slice.
+    pub whole_below_bytes: u64,
     /// `max_concurrent_subrequests`.
     pub concurrency: Concurrency,
     /// `max_retries` of one fetch.
@@ -133,6 +140,14 @@ pub enum Fault {
         "slice_size is auto or {SLICE_BYTES_MIN} to {SLICE_BYTES_MAX} bytes, a multiple of {SLICE_ALIGN_BYTES}, not {0}"
     )]
     SliceSize(u64),
+    /// The same, of a prefix.
+    #[error(
+        "the slice size of a path is auto or {SLICE_BYTES_MIN} to {SLICE_BYTES_MAX} bytes, a multiple of {SLICE_ALIGN_BYTES}, not {0}"
+    )]
+    PathSize(u64),
+    /// More than a slice may have.
+    #[error("objects of at most {WHOLE_BYTES_MAX} bytes can be one slice, not of {0}")]
+    Whole(u64),
     /// None.
     #[error(
         "max_concurrent_subrequests is auto or at least 1 (above {SUBREQUESTS_MAX} counts as {SUBREQUESTS_MAX})"
@@ -173,6 +188,8 @@ impl Config {
     pub fn new(origins: Origins) -> Config {
         Config {
             slice_bytes: None,
+            path_sizes: PathSizes::default(),
+            whole_below_bytes: 0,
             concurrency: Concurrency::Fixed(4),
             retries_max: 3,
             cache_ttl_s: Some(3600),
@@ -202,11 +219,10 @@ impl Config {
     #[must_use]
     pub fn faults(&self) -> Vec<Fault> {
         let mut faults = Vec::new();
-        if let Some(bytes) = self.slice_bytes
-            && !((SLICE_BYTES_MIN..=SLICE_BYTES_MAX).contains(&bytes)
-                && bytes.is_multiple_of(SLICE_ALIGN_BYTES))
-        {
-            faults.push(Fault::SliceSize(bytes));
+        faults.extend(self.slice_bytes.filter(is_no_slice).map(Fault::SliceSize));
+        faults.extend(self.path_sizes.bytes().find(is_no_slice).map(Fault::PathSize));
+        if self.whole_below_bytes > WHOLE_BYTES_MAX {
+            faults.push(Fault::Whole(self.whole_below_bytes));
         }
         match self.concurrency {
             Concurrency::Fixed(0) => faults.push(Fault::Subrequests),
@@ -236,13 +252,18 @@ impl Config {
         faults
     }
 
-    /// How objects are sliced. Nothing is wrong with the configuration.
+    /// How the object of a path is sliced. Nothing is wrong with the configuration.
     #[must_use]
-    pub fn slicing(&self) -> Slicing {
+    pub fn slicing(&self, path: &str) -> Slicing {
         debug_assert!(self.faults().is_empty());
-        let slice_size = self.slice_bytes.map_or(SliceSize::Auto, SliceSize::Fixed);
-        Slicing { slice_size, concurrency: self.concurrency }
+        let slice_bytes = self.path_sizes.of_path(path).unwrap_or(self.slice_bytes);
+        let slice_size = slice_bytes.map_or(SliceSize::Auto, SliceSize::Fixed);
+        Slicing { slice_size, whole_below: self.whole_below_bytes, concurrency: self.concurrency }
     }
+}
+
+fn is_no_slice(bytes: &u64) -> bool {
+    !(SLICE_BYTES_MIN..=SLICE_BYTES_MAX).contains(bytes) || !bytes.is_multiple_of(SLICE_ALIGN_BYTES)
 }
 
 #[cfg(test)]
@@ -257,7 +278,12 @@ mod tests {
     fn defaults_and_presets_are_sound() {
         let values = |c: &Config| {
             assert_eq!(c.faults(), []);
-            (c.slice_bytes, c.slicing().concurrency.runs_max(SLICE_BYTES_MIN), c.retries_max, c.cache_ttl_s)
+            (
+                c.slice_bytes,
+                c.slicing("/").concurrency.runs_max(SLICE_BYTES_MIN),
+                c.retries_max,
+                c.cache_ttl_s,
+            )
         };
         assert_eq!(values(&config()), (None, 4, 3, Some(3600)));
         for (name, expected) in [
@@ -269,6 +295,15 @@ mod tests {
             assert_eq!(values(&config().with_preset(preset)), expected, "{name}");
         }
         assert_eq!("fast".parse::<Preset>(), Err(BadPreset));
+    }
+
+    #[test]
+    fn a_path_may_have_a_slice_size_of_its_own() {
+        let path_sizes = PathSizes::new([("/films/".to_owned(), Some(4 * MIB)), ("/any".to_owned(), None)]);
+        let config = Config { slice_bytes: Some(MIB), path_sizes: path_sizes.expect("two"), ..config() };
+        assert_eq!(config.slicing("/films/a").slice_size, SliceSize::Fixed(4 * MIB));
+        assert_eq!(config.slicing("/any/a").slice_size, SliceSize::Auto);
+        assert_eq!(config.slicing("/a").slice_size, SliceSize::Fixed(MIB));
     }
 
     #[test]
@@ -287,6 +322,9 @@ mod tests {
         }
         let all = Config {
             slice_bytes: Some(1),
+            path_sizes: PathSizes::new([("/".to_owned(), Some(MIB)), ("/a".to_owned(), Some(5))])
+                .expect("two"),
+            whole_below_bytes: WHOLE_BYTES_MAX + 1,
             concurrency: Concurrency::Fixed(0),
             retries_max: RETRIES_MAX + 1,
             cache_ttl_s: Some(0),
@@ -301,6 +339,8 @@ mod tests {
         };
         let faults = [
             Fault::SliceSize(1),
+            Fault::PathSize(5),
+            Fault::Whole(WHOLE_BYTES_MAX + 1),
             Fault::Subrequests,
             Fault::Retries(RETRIES_MAX + 1),
             Fault::Upstreams,

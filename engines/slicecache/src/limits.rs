@@ -127,6 +127,9 @@ pub const DISOWNED_MAX: usize = 4096;
 /// Patterns of paths that are sliced.
 pub const PATTERNS_MAX: usize = 256;
 
+/// Prefixes of paths with a slice size of their own.
+pub const PATH_SIZES_MAX: usize = 256;
+
 /// The longest pattern.
 pub const PATTERN_BYTES_MAX: usize = 1024;
 

@@ -251,7 +251,7 @@ impl<I: Io> Owner<I> {
         live.asked.set(live.asked.get().max(self.config.uses_min));
         let state = &mut *live.state.borrow_mut();
         let version = (entry.version, entry.slice_bytes);
-        state.object = Object::stored(self.config.slicing(), version, freshness, held);
+        state.object = Object::stored(self.config.slicing(&live.key.path), version, freshness, held);
         state.known = Some(crate::live::Known {
             number: entry.number,
             generation: entry.generation,

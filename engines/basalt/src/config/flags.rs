@@ -33,7 +33,7 @@ impl Args for ServeFlags {
 }
 
 /// Keys that `--help` lists and `-h`, which is to fit a screen, does not.
-const RARE: [&str; 31] = [
+const RARE: [&str; 33] = [
     "prefetch",
     "scrub-rate",
     "engines",
@@ -45,6 +45,8 @@ const RARE: [&str; 31] = [
     "origin-ca",
     "slice-preset",
     "slice-size",
+    "slice-path-size",
+    "slice-min-size",
     "slice-subrequests",
     "slice-bandwidth",
     "slice-clients",

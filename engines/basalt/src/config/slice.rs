@@ -3,7 +3,7 @@
 use super::size::parse_size_bytes;
 use crate::node::access_log::Target;
 use slicecache::access::Format;
-use slicecache::config::{Config, Origins, Patterns, Preset, Probes, Upstreams};
+use slicecache::config::{Config, Origins, PathSizes, Patterns, Preset, Probes, Upstreams};
 use slicecache::state::health::Thresholds;
 use slicecache::state::slices::Concurrency;
 use std::net::SocketAddr;
@@ -22,6 +22,10 @@ pub struct Slice {
     pub preset: Option<Preset>,
     /// `Some(None)`: auto.
     pub size: Option<Option<u64>>,
+    /// By prefix of the path.
+    pub path_sizes: PathSizes,
+    /// Objects below this size are one slice.
+    pub min_bytes: u64,
     /// Fetches of one object at a time; `Some(None)`: auto.
     pub subrequests: Option<Option<u64>>,
     /// Of the way to the origin, in Mb/s; for auto.
@@ -61,6 +65,8 @@ impl Slice {
             origins,
             preset: None,
             size: None,
+            path_sizes: PathSizes::default(),
+            min_bytes: 0,
             subrequests: None,
             bandwidth_mbps: 0,
             clients: 0,
@@ -103,6 +109,8 @@ impl Slice {
         if let Some(size) = self.size {
             config.slice_bytes = size;
         }
+        config.path_sizes = self.path_sizes.clone();
+        config.whole_below_bytes = self.min_bytes;
         if let Some(subrequests) = self.subrequests {
             config.concurrency = match subrequests {
                 Some(subrequests) => Concurrency::Fixed(subrequests),
@@ -125,6 +133,8 @@ impl Slice {
             Some(fault) => {
                 let key = match fault {
                     Fault::SliceSize(_) => "slice-size",
+                    Fault::PathSize(_) => "slice-path-size",
+                    Fault::Whole(_) => "slice-min-size",
                     Fault::Subrequests | Fault::Auto => "slice-subrequests",
                     Fault::Retries(_) => "slice-retries",
                     Fault::CacheTtl => "slice-ttl",
@@ -196,6 +206,27 @@ pub(super) fn parse_size(text: &str) -> Result<Option<Option<u64>>, String> {
         "auto" => Ok(Some(None)),
         text => parse_size_bytes(text).map(|bytes| Some(Some(bytes))),
     }
+}
+
+/// `/prefix=size`, several, each prefix once.
+pub(super) fn parse_path_sizes(values: &[String]) -> Result<PathSizes, String> {
+    if matches!(values, [none] if none == "none") {
+        return Ok(PathSizes::default());
+    }
+    let mut sizes = Vec::new();
+    for value in values {
+        // A path may have the sign, a size has none.
+        let parts = value.rsplit_once('=');
+        let (prefix, size) =
+            parts.ok_or_else(|| format!("`{value}` is not /PREFIX=SIZE, such as /films/=4MiB"))?;
+        let bytes = if size == "auto" { None } else { Some(parse_size_bytes(size)?) };
+        sizes.push((prefix.to_owned(), bytes));
+    }
+    PathSizes::new(sizes).map_err(|e| e.to_string())
+}
+
+pub(super) fn parse_min_size(text: &str) -> Result<u64, String> {
+    if text == "none" { Ok(0) } else { parse_size_bytes(text) }
 }
 
 pub(super) fn parse_subrequests(text: &str) -> Result<Option<Option<u64>>, String> {
@@ -271,6 +302,15 @@ mod tests {
         let odd = Slice { size: Some(Some(1)), ..slice() };
         assert_eq!(odd.config().map(|_| ()).map_err(|(key, _)| key), Err("slice-size"));
         assert!(parse_origins(&["http://o/path".to_owned()]).is_err());
+        let path_sizes = |text: &str| parse_path_sizes(&[text.to_owned()]);
+        assert_eq!(path_sizes("none"), Ok(PathSizes::default()));
+        assert!(path_sizes("/films/").is_err() && path_sizes("films/=1MiB").is_err());
+        assert!(path_sizes("/films/=big").is_err() && path_sizes("/a=b/=1MiB").is_ok());
+        let odd = Slice { path_sizes: path_sizes("/a=5000").expect("one"), ..slice() };
+        assert_eq!(odd.config().map(|_| ()).map_err(|(key, _)| key), Err("slice-path-size"));
+        let odd = Slice { min_bytes: parse_min_size("11MiB").expect("a size"), ..slice() };
+        assert_eq!(odd.config().map(|_| ()).map_err(|(key, _)| key), Err("slice-min-size"));
+        assert!(parse_min_size("0").is_err() && parse_min_size("none") == Ok(0));
         assert!(parse_patterns(&["(".to_owned()]).is_err() && parse_preset("fast").is_err());
         let negative = |text: &str| {
             let values: Vec<String> = text.split(',').map(str::to_owned).collect();

@@ -8,19 +8,28 @@ use crate::machine::MemoryCeiling;
 use crate::node::access_log::Target;
 use clap::{Args, Command, FromArgMatches};
 use slicecache::access::Format;
-use slicecache::config::{Preset, Upstreams};
+use slicecache::config::{PathSizes, Preset, Upstreams};
 use slicecache::state::health::Thresholds;
+use slicecache::state::slices::SliceSize;
 use std::path::Path;
 
 /// A key, a value that is not its default, and what that makes of what is set.
 type Row = (&'static str, &'static str, fn(&mut Slice));
 
-const ROWS: [Row; 26] = [
+const ROWS: [Row; 30] = [
     ("slice-listen", "127.0.0.1:81", |slice| slice.listen.set_port(81)),
     ("slice-origin", "/a=http://o", |slice| slice.origins = vec!["/a=http://o".to_owned()]),
     ("slice-preset", "low-memory", |slice| slice.preset = Some(Preset::LowMemory)),
     ("slice-size", "1MiB", |slice| slice.size = Some(Some(1 << 20))),
     ("slice-size", "auto", |slice| slice.size = Some(None)),
+    ("slice-path-size", "/a/=1MiB,/b=auto", |slice| {
+        let sizes = [("/a".to_owned(), Some(1 << 20)), ("/b".to_owned(), None)];
+        slice.path_sizes = PathSizes::new(sizes).expect("two");
+    }),
+    ("slice-path-size", "/=64KiB", |slice| {
+        slice.path_sizes = PathSizes::new([("/".to_owned(), Some(64 << 10))]).expect("one");
+    }),
+    ("slice-min-size", "1MiB", |slice| slice.min_bytes = 1 << 20),
     ("slice-subrequests", "7", |slice| slice.subrequests = Some(Some(7))),
     ("slice-subrequests", "auto", |slice| slice.subrequests = Some(None)),
     ("slice-bandwidth", "42", |slice| slice.bandwidth_mbps = 42),
@@ -39,6 +48,7 @@ const ROWS: [Row; 26] = [
     ("slice-negative-ttl", "404=10s,503=2s", |slice| slice.negative_s = vec![(404, 10), (503, 2)]),
     ("slice-min-uses", "3", |slice| slice.uses_min = 3),
     ("slice-patterns", "mp4$", |slice| slice.patterns = vec!["mp4$".to_owned()]),
+    ("slice-patterns", "!m3u8$", |slice| slice.patterns = vec!["!m3u8$".to_owned()]),
     ("slice-access-log", "-", |slice| slice.access_log = Some(Target::Stdout)),
     ("slice-access-log", "/log", |slice| slice.access_log = Some(Target::File("/log".into()))),
     ("slice-access-format", "json", |slice| slice.access_format = Format::Json),
@@ -91,10 +101,14 @@ fn the_engine_is_told() {
     let args = ["--slice-origin", "http://o", "--slice-origin-connections", "9", "--slice-origin-idle", "11"];
     let times = ["--slice-origin-idle-time", "2m", "--slice-origin-timeout", "7s", "--slice-min-uses", "3"];
     let probes = ["--slice-health-path", "/h", "--slice-health-interval", "8s", "--slice-health-fails", "12"];
-    let slice = settings("", &[], &[&args[..], &times, &probes].concat()).slice;
+    let sizes = ["--slice-path-size", "/a=1MiB", "--slice-path-size", "/b=2MiB", "--slice-min-size", "3MiB"];
+    let slice = settings("", &[], &[&args[..], &times, &probes, &sizes].concat()).slice;
     let config = slice.config().expect("sound").expect("there is an origin");
     let upstreams = Upstreams { connections_max: 9, idle_max: 11, idle_s: 120, timeout_s: 7 };
     assert_eq!((config.upstreams, config.uses_min), (upstreams, 3));
+    let of_path = |path| (config.slicing(path).slice_size, config.slicing(path).whole_below);
+    assert_eq!(of_path("/a/x"), (SliceSize::Fixed(1 << 20), 3 << 20));
+    assert_eq!([of_path("/b").0, of_path("/c").0], [SliceSize::Fixed(2 << 20), SliceSize::Auto]);
     let probes = config.probes.expect("they are probed");
     assert_eq!((probes.path.as_str(), probes.interval_s, probes.thresholds.fails), ("/h", 8, 12));
     let limits = config.upstreams.limits(100);

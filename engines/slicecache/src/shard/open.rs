@@ -13,7 +13,6 @@ use crate::state::key::{Name, unknown_variant, variant};
 use crate::state::object::{Act, Busy};
 use crate::state::purge::Verdict;
 use crate::state::ranges::Asked;
-use crate::state::slices::FirstRun;
 use crate::state::status::{Forwarded, Told};
 use crate::state::validator::Representation;
 use net::http1::Status;
@@ -108,7 +107,7 @@ impl<I: Io> Owner<I> {
             asked: Cell::new(0),
             used: Cell::new(0),
             named: Cell::default(),
-            state: RefCell::new(State::new(self.config.slicing(), lines)),
+            state: RefCell::new(State::new(self.config.slicing(&ask.key.path), lines)),
         });
         self.objects.borrow_mut().insert(name, live.clone());
         self.spawn("slice-load", self.me().load(live.clone()));
@@ -138,8 +137,8 @@ impl<I: Io> Owner<I> {
         live.asked.set(live.asked.get() + 1);
         let fields = Fields::of_pairs(&ask.lines);
         let control = CacheControl::of_request(&fields);
-        let first = FirstRun::new(fields.only("range"), self.config.slicing().slice_size);
         let state = &mut *live.state.borrow_mut();
+        let first = state.object.first_run(fields.only("range"));
         state.joined = self.purges.borrow().generation();
         let (give, waiting) = Oneshot::new();
         if state.passes_now(self.now_s()) && !control.only_if_cached {

@@ -57,8 +57,25 @@ pub struct Busy;
 pub struct Slicing {
     /// The size of slices.
     pub slice_size: SliceSize,
+    /// Objects below this size are one slice.
+    pub whole_below: u64,
     /// Fetches at a time.
     pub concurrency: Concurrency,
+}
+
+impl Slicing {
+    /// What is asked for first of an object of which nothing is known. All of one that is one slice comes with its answer, if it is
+    /// asked for from its beginning.
+    fn first_run(&self, range: Option<&[u8]>) -> FirstRun {
+        match FirstRun::new(range, self.slice_size) {
+            FirstRun::From(run) if run.start == 0 => FirstRun::From(0..run.end.max(self.whole_below)),
+            first => first,
+        }
+    }
+
+    fn slices(&self, size: u64) -> Slices {
+        if size < self.whole_below { Slices::whole(size) } else { Slices::new(size, self.slice_size) }
+    }
 }
 
 #[derive(Debug)]
@@ -165,6 +182,12 @@ impl Object {
         self.sends_preconditions
     }
 
+    /// The first run that suits a client's Range.
+    #[must_use]
+    pub fn first_run(&self, range: Option<&[u8]>) -> FirstRun {
+        self.slicing.first_run(range)
+    }
+
     /// A request for the object; `first` is the first run that suits its Range.
     ///
     /// # Errors
@@ -215,7 +238,7 @@ impl Object {
         self.kept = None;
         match (meaning, freshness) {
             (Meaning::Run(run, version), Ok(freshness)) => {
-                let slices = Slices::new(version.size, self.slicing.slice_size);
+                let slices = self.slicing.slices(version.size);
                 self.on_version(&run, version, slices, freshness, acts);
             }
             (Meaning::Whole { version: Some(version), is_same: false }, Ok(freshness))
@@ -233,7 +256,7 @@ impl Object {
             }
             // Who asked for more than there is will be told so once size and validator are known.
             (Meaning::Beyond(size), _) if size > 0 => {
-                self.maybe_ask(FirstRun::new(Some(b"bytes=-1"), self.slicing.slice_size), acts);
+                self.maybe_ask(self.slicing.first_run(Some(b"bytes=-1")), acts);
             }
             // Whether it is empty, and what else there is to know, its own answer says.
             (Meaning::Beyond(_), _) => self.maybe_ask(FirstRun::Whole, acts),
@@ -253,7 +276,7 @@ impl Object {
         self.is_asking = false;
         acts.push(Act::DropBody);
         if !self.waiting.is_empty() {
-            self.maybe_ask(FirstRun::new(None, self.slicing.slice_size), acts);
+            self.maybe_ask(self.slicing.first_run(None), acts);
         }
         self.check();
     }
@@ -289,7 +312,7 @@ impl Object {
         }
         self.forget(acts);
         if !self.waiting.is_empty() {
-            self.maybe_ask(FirstRun::new(None, self.slicing.slice_size), acts);
+            self.maybe_ask(self.slicing.first_run(None), acts);
         }
         self.check();
     }
@@ -432,7 +455,7 @@ impl Object {
     fn ask_alone(&mut self, reader: Reader, if_error: bool) -> Act {
         let Some(known) = &self.known else { return Act::Pass(reader) };
         self.alone.insert(reader, Alone { if_error, epoch: self.epoch });
-        let first = FirstRun::new(None, self.slicing.slice_size);
+        let first = self.slicing.first_run(None);
         Act::Validate(reader, Asked::Revalidation(first, known.version.clone()))
     }
 

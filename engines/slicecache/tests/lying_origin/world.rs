@@ -19,7 +19,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 const S: u64 = SLICE_BYTES_MIN;
-const SLICING: Slicing = Slicing { slice_size: SliceSize::Fixed(S), concurrency: Concurrency::Fixed(4) };
+const SLICING: Slicing =
+    Slicing { slice_size: SliceSize::Fixed(S), whole_below: 0, concurrency: Concurrency::Fixed(4) };
 const RETRIES_MAX: u32 = 2;
 
 /// What happened, so that a run that shows nothing is seen.

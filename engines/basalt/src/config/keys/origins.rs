@@ -49,6 +49,32 @@ pub(super) const KEYS: &[Key] = &[
         understood: None,
     },
     Key {
+        name: "slice-path-size",
+        value_name: "/PREFIX=SIZE|auto,...",
+        kind: Kind::Names,
+        default: "none",
+        help: "The size of slices below a prefix of the path, where it is another one, such as /films/=4MiB; repeatable",
+        heading: HEADING,
+        set: |settings, values| {
+            settings.slice.path_sizes = slice::parse_path_sizes(values)?;
+            Ok(())
+        },
+        understood: None,
+    },
+    Key {
+        name: "slice-min-size",
+        value_name: "SIZE|none",
+        kind: Kind::Size,
+        default: "none",
+        help: "Keep objects below this size, 10MiB at most, as one slice",
+        heading: HEADING,
+        set: |settings, values| {
+            settings.slice.min_bytes = slice::parse_min_size(one(values)?)?;
+            Ok(())
+        },
+        understood: None,
+    },
+    Key {
         name: "slice-subrequests",
         value_name: "COUNT|auto",
         kind: Kind::Text,
@@ -254,7 +280,7 @@ pub(super) const KEYS: &[Key] = &[
         value_name: "REGEX",
         kind: Kind::Paths,
         default: "all",
-        help: "Slice only paths in which one of these regular expressions is found",
+        help: "Slice only paths in which one of these regular expressions is found, and none of those with a ! before them",
         heading: HEADING,
         set: |settings, values| {
             settings.slice.patterns = slice::parse_patterns(values)?;

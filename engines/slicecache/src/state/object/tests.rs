@@ -9,7 +9,8 @@ use super::*;
 use proptest::prelude::*;
 
 const S: u64 = 1 << 20;
-const SLICING: Slicing = Slicing { slice_size: SliceSize::Fixed(S), concurrency: Concurrency::Fixed(4) };
+const SLICING: Slicing =
+    Slicing { slice_size: SliceSize::Fixed(S), whole_below: 0, concurrency: Concurrency::Fixed(4) };
 
 fn version(number: u64) -> Version {
     Version { validator: Validator::Tag(format!("\"{number}\"")), size: 3 * S }
@@ -298,6 +299,24 @@ fn who_asks_beyond_the_end_learns_the_size_by_a_second_question() {
     let small = Version { size: 7, ..version(1) };
     let acts = of(|acts| object.on_answer(Meaning::Run(0..7, small), Ok(fresh(100)), acts));
     assert_eq!(acts, [Act::Adopt(0, 0..7), Act::Answer(1, Use::Fresh)]);
+}
+
+#[test]
+fn an_object_below_the_size_for_that_is_one_slice() {
+    let slicing = Slicing { whole_below: 3 * S, ..SLICING };
+    for (size, count) in [(3 * S - 1, 1), (3 * S, 3)] {
+        let mut object = Object::new(slicing);
+        assert_eq!(object.first_run(Some(b"bytes=5-")), FirstRun::From(0..3 * S));
+        assert_eq!(object.first_run(Some(b"bytes=1048576-")), FirstRun::From(S..2 * S));
+        let first = object.first_run(None);
+        object.on_arrived(1, &CacheControl::default(), first, 100, &mut Vec::new()).expect("few");
+        let version = Version { size, ..version(1) };
+        let acts = of(|acts| object.on_answer(Meaning::Run(0..size, version), Ok(fresh(100)), acts));
+        assert_eq!(acts, [Act::Adopt(0, 0..size), Act::Answer(1, Use::Fresh)], "it comes at once");
+        let (_, _, fill) = object.fill().expect("known");
+        assert_eq!(fill.slices().count(), count);
+    }
+    assert_eq!(Slicing { whole_below: 5, ..SLICING }.first_run(None), first(), "a slice at least");
 }
 
 #[test]
