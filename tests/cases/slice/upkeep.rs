@@ -203,6 +203,15 @@ fn what_is_purged_is_logged_with_its_names() {
     let lines: Vec<&str> = log.lines().filter(|line| line.contains("purged")).collect();
     assert!(lines[0].contains("films") && lines[0].contains("shows") && lines[0].contains("true"), "{log}");
     assert!(lines[1].contains("/films/") && lines[1].contains("prefix"), "{log}");
+    // Who does not wait for the answer has ordered it all the same.
+    for at in 0..20 {
+        let tags = format!("left{at} behind");
+        let request = Request::new("PURGE", "/").header("Surrogate-Key", tags);
+        node.slice().send(&request.to_bytes()).expect("sent");
+    }
+    within("those are logged too", || {
+        node.stderr().lines().filter(|line| line.contains("behind")).count() == 20
+    });
     assert!(lines[2].contains("0000-x") && lines[2].contains("more") && lines[2].len() < 1500, "{log}");
 }
 
