@@ -1,13 +1,15 @@
 //! The owner of a column's objects: takes events (requests, bytes, answers, what became of a store), asks the state, does what it says.
 //!
 //! Called by `columns` for requests of every column, and by its own tasks (`fetch`, `store`). `open`, `read` and `purges` have the
-//! requests' side, `hot` its short cut, `answered` the origin's, `sweep` what purges leave behind; here is what both need.
+//! requests' side, `hot` its short cut, `answered` the origin's, `sweep` what purges leave behind, `drops` what versions leave; here is
+//! what both need.
 //!
 //! Invariants
 //! 1. A state is never borrowed across an await, nor when a task begins: tasks yield before their first step.
 //! 2. Whatever a state says is done, in its order.
 
 mod answered;
+mod drops;
 mod hot;
 mod open;
 mod purges;
@@ -83,6 +85,7 @@ pub struct Owner<I: Io> {
     hot: RefCell<hot::Hot>,
     uses_total: Cell<u64>,
     sweeping: Cell<sweep::Sweeping>,
+    drops: RefCell<drops::Drops>,
     pub(crate) disowned: RefCell<purges::Disowned>,
     me: Weak<Owner<I>>,
 }
@@ -130,6 +133,7 @@ impl<I: Io> Owner<I> {
             hot: RefCell::default(),
             uses_total: Cell::new(0),
             sweeping: Cell::default(),
+            drops: RefCell::default(),
             disowned: RefCell::default(),
             me: me.clone(),
         })
@@ -204,8 +208,7 @@ impl<I: Io> Owner<I> {
             Effect::Forget(slice) => drop(state.memory.remove(&slice)),
             Effect::Drop(slice) => {
                 if let Some(known) = &state.known {
-                    let (me, digest) = (self.me(), live.slice_digest(known.number, slice));
-                    self.spawn("slice-drop", async move { _ = me.delete(digest).await });
+                    self.drop_slices(live.primary, known.number, slice..slice + 1);
                 }
             }
             Effect::Wake(reader) => {
@@ -316,7 +319,7 @@ impl<I: Io> Owner<I> {
         // Who found it before and arrives only now meets slices that are gone, and has them fetched.
         live.is_released.set(true);
         let (primary, count) = (live.primary, fill.slices().count());
-        self.spawn("slice-drop", self.me().delete_version(primary, number, count));
+        self.drop_slices(primary, number, 0..count);
     }
 
     /// Lets go of half of the objects that nobody uses when there are too many, those first that were not used for longest.

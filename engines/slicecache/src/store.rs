@@ -15,6 +15,7 @@ use crate::state::slices::Slices;
 use bytes::Bytes;
 use runtime::io::{Class, Io};
 use runtime::tier::{Digest, Found, Keep, PACKED_BYTES_MAX, PutError, WRITE_BYTES, WRITES_MAX};
+use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -125,9 +126,9 @@ impl<I: Io> Owner<I> {
         deleted.is_ok()
     }
 
-    /// Deletes all that is stored of a version.
-    pub(crate) async fn delete_version(self: Rc<Self>, primary: Name, number: u64, slices: u64) {
-        for slice in 0..slices {
+    /// Deletes what is stored of these slices of a version.
+    pub(crate) async fn delete_version(&self, primary: Name, number: u64, slices: Range<u64>) {
+        for slice in slices {
             let digest = slice_digest(&primary, number, slice);
             if self.tier.size(&digest).is_some() {
                 self.delete(digest).await;
@@ -241,8 +242,7 @@ impl<I: Io> Owner<I> {
         let freshness = match self.verdict_of(&entry) {
             Verdict::Gone => {
                 self.delete(record_digest(&live.primary, &live.name.get())).await;
-                let all = self.clone().delete_version(live.primary, entry.number, slices.count());
-                return self.spawn("slice-drop", all);
+                return self.drop_slices(live.primary, entry.number, 0..slices.count());
             }
             Verdict::Soft => entry.freshness.expired(),
             Verdict::Keep => entry.freshness,

@@ -117,7 +117,7 @@ impl<I: Io> Owner<I> {
         self.delete(*digest).await;
         self.metrics.swept.inc();
         let slices = Slices { size: entry.version.size, slice_bytes: entry.slice_bytes };
-        self.me().delete_version(primary, entry.number, slices.count()).await;
+        self.delete_version(primary, entry.number, 0..slices.count()).await;
         // Somebody may have written down a newer version meanwhile.
         let is_its = |live: &&Rc<Live<I>>| record_digest(&live.primary, &live.name.get()) == *digest;
         let name = self.objects.borrow().values().find(is_its).map(|live| live.name.get());
