@@ -102,6 +102,9 @@ pub const PASSES_S: u64 = 10;
 /// An object up to this size is a small one: where connections are short its fetches go before those of larger ones.
 pub const SMALL_BYTES_MAX: u64 = 1 << 20;
 
+/// Objects of which it is known that what is passed through of them is large.
+pub const LARGE_PASSED_MAX: usize = 4096;
+
 /// Directives that are read of one Cache-Control; what follows them is as if it was malformed.
 pub const DIRECTIVES_MAX: usize = 64;
 

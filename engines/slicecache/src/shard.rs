@@ -31,6 +31,7 @@ use crate::state::fill::{Effect, Fetch, Reader};
 use crate::state::freshness::Lifetimes;
 use crate::state::key::Name;
 use crate::state::object::Act;
+use crate::state::passed::Passed;
 use crate::state::purge::Purges;
 use crate::state::subreply;
 use crate::upstream::Upstream;
@@ -87,6 +88,7 @@ pub struct Owner<I: Io> {
     sweeping: Cell<sweep::Sweeping>,
     drops: RefCell<drops::Drops>,
     pub(crate) disowned: RefCell<purges::Disowned>,
+    pub(crate) passed: RefCell<Passed>,
     me: Weak<Owner<I>>,
 }
 
@@ -135,6 +137,7 @@ impl<I: Io> Owner<I> {
             sweeping: Cell::default(),
             drops: RefCell::default(),
             disowned: RefCell::default(),
+            passed: RefCell::default(),
             me: me.clone(),
         })
     }

@@ -15,6 +15,7 @@
 //! | `retry`, `breaker` | when a fetch is tried again, and when an origin is left alone |
 //! | `health` | whether an origin is asked at all |
 //! | `turns` | who is next when an origin's connections are all in use |
+//! | `passed` | whose answers, passed through, are large |
 //! | `object`, `fill` | one object: who waits for what, what to fetch next, which version holds |
 //! | `purge` | what was purged |
 //! | `status` | what the client is told: Via, Age, Cache-Status, X-Cache |
@@ -29,6 +30,7 @@ pub mod health;
 pub mod hops;
 pub mod key;
 pub mod object;
+pub mod passed;
 pub mod plain;
 pub mod purge;
 pub mod ranges;

@@ -4,7 +4,7 @@ use super::{get, object, proxy};
 use tests::http::Request;
 use tests::node::{Node, Setup};
 use tests::origin::{Fault, Object, Origin};
-use tests::scripted::{Scripted, honest};
+use tests::scripted::{Scripted, answer, honest};
 
 fn told(node: &Node, path: &str) -> String {
     get(node, path, "").header("cache-status").expect("told").to_owned()
@@ -88,4 +88,42 @@ fn a_lifetime_is_guessed_where_the_operator_sets_none() {
     assert_eq!(told(&node, "/plain"), "basalt; fwd=bypass; fwd-status=200; detail=NO-LIFETIME");
     let node = Setup::new().origin(&origin.url()).start();
     begins(&told(&node, "/dated"), "basalt; fwd=uri-miss; fwd-status=206; stored; ttl=3600");
+}
+
+/// That an answer came as HTTP/1.0 is noted beside its fields, for Via.
+#[test]
+fn a_note_to_ourselves_is_shown_to_nobody() {
+    let origin = Scripted::start(|asked| {
+        let fields = "Cache-Control: max-age=60\r\n";
+        let reply = match asked.target() {
+            "/kept" => answer(200, fields, &[5; 3000]),
+            _ => honest(asked, "\"1\"", fields, &[5; 3000]),
+        };
+        [b"HTTP/1.0", &reply[8..]].concat()
+    });
+    let node = Setup::new().origin(&origin.url()).start();
+    // The first ones until it is hot.
+    let forms = [
+        [("GET", "", 200); 4],
+        [
+            ("HEAD", "", 200),
+            ("GET", "bytes=0-9", 206),
+            ("GET", "bytes=0-9,200-209", 206),
+            ("GET", "bytes=9000-", 416),
+        ],
+    ]
+    .concat();
+    for path in ["/sliced", "/kept"] {
+        for (method, range, status) in &forms {
+            let request = Request::new(method, path);
+            let request = if range.is_empty() { request } else { request.header("Range", *range) };
+            let reply = node.slice().call(&request).must_be(*status);
+            assert_eq!(reply.header("via"), Some("1.0 basalt"), "{path} {method} {range}");
+            let names: Vec<&str> = reply.headers.iter().map(|(name, _)| name.as_str()).collect();
+            assert!(
+                names.iter().all(|name| !name.contains("received")),
+                "{path} {method} {range}: {names:?}"
+            );
+        }
+    }
 }

@@ -61,3 +61,35 @@ fn a_small_object_overtakes_large_ones_and_holds_them_up_for_a_bounded_time() {
     });
     assert!(smalls.load(Relaxed) >= CROWD * 5, "{} small ones", smalls.load(Relaxed));
 }
+
+/// What is passed through is large if it was the last time.
+#[test]
+fn a_small_object_overtakes_large_answers_that_are_passed_through() {
+    let origin = Origin::start();
+    let node = proxy(&origin).cpuset(cpuset(1)).arg("--slice-origin-connections").arg("1").start();
+    let fields = "Cache-Control: no-store\r\n".to_owned();
+    let passed = Object { pause: PAUSE, fields, ..object(1, 2 * MIB) };
+    let small = object(2, 10_000);
+    for (path, is_chunked) in [("/passed", false), ("/chunked", true)] {
+        origin.put(path, Object { chunked: is_chunked, ..passed.clone() });
+        // It is known as one that cannot be stored from the first request on, and as a large one from the end of that.
+        for _ in 0..2 {
+            assert!(get(&node, path, "").must_be(200).body == *passed.body);
+        }
+        let is_over = AtomicUsize::new(0);
+        thread::scope(|scope| {
+            for _ in 0..CROWD * 8 {
+                scope.spawn(|| {
+                    assert!(get(&node, path, "").must_be(200).body == *passed.body);
+                    is_over.fetch_add(1, Relaxed);
+                });
+            }
+            thread::sleep(Duration::from_millis(300));
+            let overtaking = format!("{path}-not");
+            origin.put(&overtaking, small.clone());
+            assert!(get(&node, &overtaking, "").must_be(200).body == *small.body);
+            let before = is_over.load(Relaxed);
+            assert!(before < CROWD * 4, "{before} large answers of {} came before it", CROWD * 8);
+        });
+    }
+}

@@ -11,6 +11,7 @@ use crate::limits::{PASSED_PIECE_BYTES, SMALL_BYTES_MAX};
 use crate::state::fields::Fields;
 use crate::state::forward::{Bypassed, Line, of_passed_answer, of_passed_request};
 use crate::state::freshness::invalidates;
+use crate::state::key::Name;
 use crate::state::status::{Forwarded, Told, via};
 use crate::upstream::{Closed, Upstream, is_trouble, is_trouble_of};
 use net::Exchange;
@@ -30,8 +31,10 @@ impl<I: Io> SliceService<I> {
     ) -> io::Result<()> {
         let owner = self.columns.local();
         let upstream = &owner.upstreams[routed.origin];
-        // Of what comes back nothing is known; of what goes out its length, or that somebody has much to say.
-        let is_small = exchange.body_length().is_some_and(|bytes| bytes <= SMALL_BYTES_MAX);
+        // Of what goes out its length is known, or that somebody has much to say; of what comes back how large it was the last time.
+        let has_little = exchange.body_length().is_some_and(|bytes| bytes <= SMALL_BYTES_MAX);
+        let name = routed.key.name();
+        let is_small = has_little && (exchange.is_head() || !owner.passed.borrow().was_large(&name));
         let mut turn = match exchange.wait_for(upstream.turn(is_small)).await? {
             Ok(turn) => turn,
             Err(closed) => {
@@ -63,7 +66,7 @@ impl<I: Io> SliceService<I> {
         if invalidates(routed.method, reply.head.status) {
             exchange.wait_for(self.columns.invalidate(routed.key.name(), routed.key.target())).await?;
         }
-        self.relay(routed, why, reply, exchange).await
+        self.relay(routed, (&name, why), reply, exchange).await
     }
 
     async fn ask_origin(
@@ -122,7 +125,7 @@ impl<I: Io> SliceService<I> {
     async fn relay(
         &self,
         routed: &Routed,
-        why: Bypassed,
+        (name, why): (&Name, Bypassed),
         mut reply: Reply<I>,
         exchange: &mut Exchange<'_, I>,
     ) -> io::Result<()> {
@@ -142,6 +145,8 @@ impl<I: Io> SliceService<I> {
             exchange.send(&[]).await?;
         }
         let owner = self.columns.local();
+        let mut bytes = if let Length::Known(bytes) = length { bytes } else { 0 };
+        owner.passed.borrow_mut().note(name, bytes);
         let Some(mut buf) = owner.buffer(PASSED_PIECE_BYTES).await else {
             return Err(io::ErrorKind::OutOfMemory.into());
         };
@@ -149,7 +154,11 @@ impl<I: Io> SliceService<I> {
             let (count, read, back) = exchange.wait_for(reply.read_some(buf, PASSED_PIECE_BYTES)).await?;
             buf = back;
             match length {
-                Length::Unknown => exchange.send_piece(&buf[..count]).await?,
+                Length::Unknown => {
+                    bytes += count as u64;
+                    owner.passed.borrow_mut().note(name, bytes);
+                    exchange.send_piece(&buf[..count]).await?;
+                }
                 _ if count > 0 => exchange.send(&buf[..count]).await?,
                 _ => {}
             }
