@@ -145,8 +145,10 @@ impl<I: Io> SliceService<I> {
             exchange.send(&[]).await?;
         }
         let owner = self.columns.local();
-        let mut bytes = if let Length::Known(bytes) = length { bytes } else { 0 };
-        owner.passed.borrow_mut().note(name, bytes);
+        let mut bytes = 0;
+        if let Length::Known(bytes) = length {
+            owner.passed.borrow_mut().note(name, bytes);
+        }
         let Some(mut buf) = owner.buffer(PASSED_PIECE_BYTES).await else {
             return Err(io::ErrorKind::OutOfMemory.into());
         };
@@ -156,7 +158,10 @@ impl<I: Io> SliceService<I> {
             match length {
                 Length::Unknown => {
                     bytes += count as u64;
-                    owner.passed.borrow_mut().note(name, bytes);
+                    // Until then, or until its end, what is known of the last one holds.
+                    if bytes > SMALL_BYTES_MAX || reply.has_ended() {
+                        owner.passed.borrow_mut().note(name, bytes);
+                    }
                     exchange.send_piece(&buf[..count]).await?;
                 }
                 _ if count > 0 => exchange.send(&buf[..count]).await?,
