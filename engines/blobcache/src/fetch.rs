@@ -5,7 +5,6 @@
 //! | `job`, `part`, `retry` | one fetch; one range of it; what is tried again |
 //! | `window`, `sink` | parts in order and in bounded memory; hashing and storing |
 //! | `watch` | how far it has come, and who waits |
-//! | `slots` | bounds |
 //!
 //! Called by `serve` (wants a blob) and by `shard` (other columns' requests). A fetch runs on the column that owns its key.
 //! Another column that wants it has a proxy: one task that joins it over the mesh, asks for news, and tells those who wait
@@ -24,7 +23,6 @@ mod job;
 mod part;
 mod retry;
 mod sink;
-mod slots;
 mod watch;
 mod window;
 
@@ -37,10 +35,10 @@ use crate::shard::Columns;
 use job::Job;
 use net::client::{Client, Url};
 use runtime::io::Io;
+use runtime::permits::Permits;
 use runtime::shards::Shard;
 use runtime::tier::{Digest, Keep};
 use sha2::{Digest as _, Sha256};
-use slots::Slots;
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashMap;
 use std::future::{Future, poll_fn};
@@ -83,8 +81,8 @@ pub struct Fetches<I: Io> {
     /// Other columns' places in jobs of this one.
     joined: RefCell<HashMap<u64, (Rc<Watch>, Ticket)>>,
     next_joined: Cell<u64>,
-    running: Slots,
-    pages: Slots,
+    running: Permits,
+    pages: Permits,
 }
 
 impl<I: Io> Fetches<I> {
@@ -96,8 +94,8 @@ impl<I: Io> Fetches<I> {
             known: RefCell::default(),
             joined: RefCell::default(),
             next_joined: Cell::new(0),
-            running: Slots::new(limits.fetches_max),
-            pages: Slots::new(limits.fetch_pages_max),
+            running: Permits::new(limits.fetches_max),
+            pages: Permits::new(limits.fetch_pages_max),
         }
     }
 
@@ -200,7 +198,7 @@ impl<I: Io> Fetches<I> {
         io.spawn("fetch", async move {
             let me = &columns.local().fetches;
             let run = async {
-                let _slot = me.running.take().await;
+                let _permit = me.running.wait().await;
                 let job = Job {
                     columns: &columns,
                     client: &me.client,

@@ -8,7 +8,6 @@ use super::PART_BYTES;
 use super::part::Version;
 use super::retry::{Failure, Tries};
 use super::sink::Sink;
-use super::slots::Slots;
 use super::watch::Watch;
 use super::window::Window;
 use crate::api::{FetchError, Fetched};
@@ -17,6 +16,7 @@ use crate::shard::Columns;
 use net::client::{Client, Reply, Url};
 use net::http1::{ContentRange, parse_content_range};
 use runtime::io::Io;
+use runtime::permits::Permits;
 use runtime::tier::{Digest, Keep};
 use std::cell::Cell;
 
@@ -24,7 +24,7 @@ use std::cell::Cell;
 pub struct Job<'j, I: Io> {
     pub columns: &'j Columns<I>,
     pub client: &'j Client<I>,
-    pub pages: &'j Slots,
+    pub pages: &'j Permits,
     pub watch: &'j Watch,
     pub url: Url,
     pub expected: Option<Digest>,
@@ -180,7 +180,7 @@ impl<I: Io> Job<'_, I> {
         window.begin(None, |filled| pulling.pull_part(url, version, range, Some(reply), filled));
         loop {
             while next < size && window.has_room() {
-                let page = self.pages.try_take();
+                let page = self.pages.try_acquire();
                 if page.is_none() && !window.is_empty() {
                     break;
                 }

@@ -9,8 +9,8 @@
 
 use super::PART_BYTES;
 use super::retry::Failure;
-use super::slots::Slot;
 use runtime::buffer::Buffer;
+use runtime::permits::Permit;
 use runtime::tier::WRITE_BYTES;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -70,7 +70,7 @@ struct Part<'j> {
     /// `None`: it is all there.
     pull: Option<Pull<'j>>,
     filled: Rc<Filled>,
-    _page: Option<Slot>,
+    _page: Option<Permit<'j>>,
 }
 
 /// The parts.
@@ -92,7 +92,7 @@ impl<'j> Window<'j> {
     }
 
     /// Begins the next part.
-    pub fn begin<F>(&mut self, page: Option<Slot>, pull: impl FnOnce(Rc<Filled>) -> F)
+    pub fn begin<F>(&mut self, page: Option<Permit<'j>>, pull: impl FnOnce(Rc<Filled>) -> F)
     where
         F: Future<Output = Result<(), Failure>> + 'j,
     {
