@@ -1,6 +1,6 @@
 //! Requests to the owner of a blob, and its replies: plain data that travels between columns.
 
-use crate::fetch::{Progress, Seen};
+use crate::fetch::{Progress, Seen, Wish};
 use crate::mount::ask::{NodeReply, NodeRequest};
 use bytes::Bytes;
 use runtime::metrics::Snapshot;
@@ -37,6 +37,8 @@ pub enum Request {
     Fetch(FetchKey, Whence, Keep),
     /// News of a fetch that was joined, beyond what was seen.
     FetchNews(u64, Seen),
+    /// What readers of the asking column want of a fetch that was joined.
+    FetchWish(u64, Wish),
     /// A fetch that was joined is not wanted any more.
     FetchLeave(u64),
     /// Where a blob came from, for the time when it is gone.
@@ -77,7 +79,7 @@ pub enum Reply {
     News(Option<Box<Progress>>),
     /// To `Keep`.
     Kept(Result<(), PutError>),
-    /// To `Damaged`, `Remember` and `FetchLeave`.
+    /// To `Damaged`, `Remember`, `FetchWish` and `FetchLeave`.
     Noted,
     /// To `Node`.
     Node(NodeReply),

@@ -5,6 +5,7 @@
 //! | `job`, `part`, `retry` | one fetch; one range of it; what is tried again |
 //! | `window`, `sink` | parts in order and in bounded memory; hashing and storing |
 //! | `watch` | how far it has come, and who waits |
+//! | `readers`, `ahead` | who reads what of it while it comes; parts asked for ahead of them, for the counters |
 //!
 //! Called by `serve` (wants a blob) and by `shard` (other columns' requests). A fetch runs on the column that owns its key.
 //! Another column that wants it has a proxy: one task that joins it over the mesh, asks for news, and tells those who wait
@@ -19,14 +20,16 @@
 //! 2. A job that nobody waits for stops and stores nothing, unless its last byte came and was verified: then it is stored.
 //! 3. At most [`FETCHES_KNOWN_MAX`] jobs and proxies are known to a column.
 
+mod ahead;
 mod job;
 mod part;
+mod readers;
 mod retry;
 mod sink;
 mod watch;
 mod window;
 
-pub use watch::{Progress, Seen, Ticket};
+pub use watch::{Progress, Seen, Ticket, Wish};
 pub use window::HEAD_BUFFERS_MAX;
 
 use crate::api::{FetchError, FetchKey, Fetched, Joined, Reply, Request, Whence};
@@ -41,6 +44,7 @@ use runtime::tier::{Digest, Keep};
 use sha2::{Digest as _, Sha256};
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::rc::{Rc, Weak};
 use std::task::Poll;
@@ -49,7 +53,7 @@ use watch::Watch;
 /// What is asked of an origin at a time.
 pub const PART_BYTES: u64 = 4 << 20;
 
-const LEAVE_RETRY_NS: u64 = 10_000_000;
+const TELL_RETRY_NS: u64 = 10_000_000;
 
 impl FetchKey {
     /// Whose column runs it.
@@ -191,7 +195,7 @@ impl<I: Io> Fetches<I> {
         (url, expected): (Url, Option<Digest>),
         keep: Keep,
     ) -> Ticket {
-        let watch = Rc::new(Watch::default());
+        let watch = Rc::new(Watch::of_job(columns.local().metrics.fetch_ahead.clone()));
         let ticket = watch.join();
         self.known.borrow_mut().insert(key.clone(), watch.clone());
         let io = columns.local().io().clone();
@@ -211,6 +215,7 @@ impl<I: Io> Fetches<I> {
                 job.run().await
             };
             let outcome = unless_abandoned(run, &watch).await;
+            watch.on_over(matches!(outcome, Some(Ok(_))));
             // Whoever comes from now on finds the blob, or begins anew.
             me.known.borrow_mut().remove(&key);
             me.on_outcome(&columns, &url, expected, outcome.as_ref()).await;
@@ -267,7 +272,8 @@ impl<I: Io> Fetches<I> {
                     }
                 }
             };
-            let news = unless_abandoned(relay, &watch).await.flatten();
+            let work = beside(tell_wishes(&columns, owner, number, &watch), relay);
+            let news = unless_abandoned(work, &watch).await.flatten();
             columns.local().fetches.known.borrow_mut().remove(&key);
             match news {
                 Some(news) => watch.apply(news),
@@ -299,6 +305,13 @@ impl<I: Io> Fetches<I> {
         Some(Box::new(watch.news(seen).await))
     }
 
+    /// What another column's readers want.
+    pub fn on_wish(&self, number: u64, wish: Wish) {
+        if let Some((_, ticket)) = self.joined.borrow().get(&number) {
+            ticket.on_wish(wish);
+        }
+    }
+
     /// Another column has had enough.
     pub fn leave(&self, number: u64) {
         let left = self.joined.borrow_mut().remove(&number);
@@ -316,8 +329,30 @@ fn stored(key: &FetchKey, size: u64) -> Wanted {
 /// A place that is not given back would keep its job going for nobody, so a busy owner is asked until it listens.
 async fn leave<I: Io>(columns: &Columns<I>, owner: usize, number: u64) {
     while columns.ask_column(owner, Request::FetchLeave(number)).await.is_err() {
-        columns.local().io().sleep(LEAVE_RETRY_NS).await;
+        columns.local().io().sleep(TELL_RETRY_NS).await;
     }
+}
+
+/// Tells the owner what is read here, as long as it is polled.
+async fn tell_wishes<I: Io>(columns: &Columns<I>, owner: usize, number: u64, watch: &Watch) -> Infallible {
+    let mut told = false;
+    loop {
+        let wish = watch.wish(told).await;
+        told = wish.is_read;
+        while columns.ask_column(owner, Request::FetchWish(number, wish.clone())).await.is_err() {
+            columns.local().io().sleep(TELL_RETRY_NS).await;
+        }
+    }
+}
+
+/// What `work` gives; `endless` goes on until then.
+async fn beside<T>(endless: impl Future<Output = Infallible>, work: impl Future<Output = T>) -> T {
+    let (mut endless, mut work) = (std::pin::pin!(endless), std::pin::pin!(work));
+    poll_fn(|cx| match endless.as_mut().poll(cx) {
+        Poll::Ready(never) => match never {},
+        Poll::Pending => work.as_mut().poll(cx),
+    })
+    .await
 }
 
 /// What `work` gives; `None` when it was given up because nobody waits. Nothing is awaited between that and the answer.

@@ -11,6 +11,11 @@
 //! - So reads = L0 hits + L1 hits + L2 misses, each read in one of them, and the three ratios are percent of that.
 //! - *Bytes served* are content: no heads, no multipart boundaries. Each goes to the level where it was, so one read can add to
 //!   both; a read that is an L2 miss adds to neither. *Bytes fetched* are body bytes received from origins, whoever asked.
+//! - *Fetched ahead* is a part of 4 MiB, but for the first one, that is asked of an origin while somebody reads the blob (GET,
+//!   mount; not who waits for `POST /blobs/fetch`), farther on than all that readers wanted so far. A reader wants what he comes
+//!   to, not all of his range at once. It is a hit when a reader wants it while the fetch is under way; wasted when the fetch
+//!   stores nothing, or begins anew, before that; and neither when the blob is stored first: it stays. A read of it is an L2 miss
+//!   as any other while the blob comes: fetching ahead makes no hits of L0 or L1.
 //! - *Throughput* is content sent by all reads in the last ten whole seconds, a tenth of it, in MiB/s.
 //! - *Usage*: RAM that blobs hold of `--memory`; bytes reserved on disk (files, packs, journals, uploads under way) of
 //!   the quotas.
@@ -81,6 +86,18 @@ static FETCH_JOINED: Family =
     Family::counter("blobcache_fetch_joined_total", "Requests that joined a fetch under way.");
 static FETCH_PARTS: Family =
     Family::counter("blobcache_fetch_parts_total", "Parts that fetches asked origins for.");
+static FETCH_AHEAD_ISSUED: Family = Family::counter(
+    "blobcache_fetch_ahead_issued_total",
+    "Parts that fetches asked origins for ahead of those who read the blob while it came.",
+);
+static FETCH_AHEAD_HITS: Family = Family::counter(
+    "blobcache_fetch_ahead_hits_total",
+    "Of these, parts that a reader came to while the fetch was under way.",
+);
+static FETCH_AHEAD_WASTED: Family = Family::counter(
+    "blobcache_fetch_ahead_wasted_total",
+    "Of these, parts that no reader came to of fetches that stored nothing.",
+);
 static FETCH_RETRIES: Family =
     Family::counter("blobcache_fetch_retries_total", "Parts asked for again after a failure.");
 static FETCH_FAILURES: Family =
@@ -88,6 +105,14 @@ static FETCH_FAILURES: Family =
 static REFETCHES: Family =
     Family::counter("blobcache_refetches_total", "Fetches of blobs that had been evicted.");
 static STALLS: Family = Family::counter("basalt_stalls_total", "Task polls of 10 ms or more.").per_column();
+
+/// Parts that fetches asked for ahead of readers. A clone is the same counters.
+#[derive(Clone, Default)]
+pub struct FetchAhead {
+    pub(crate) issued: Counter,
+    pub(crate) hits: Counter,
+    pub(crate) wasted: Counter,
+}
 
 /// The handles of one column.
 pub struct Metrics {
@@ -120,6 +145,7 @@ pub struct Metrics {
     pub(crate) fetches: Counter,
     pub(crate) fetch_joined: Counter,
     pub(crate) fetch_parts: Counter,
+    pub(crate) fetch_ahead: FetchAhead,
     pub(crate) fetch_retries: Counter,
     pub(crate) fetch_failures: Counter,
     pub(crate) refetches: Counter,
@@ -157,6 +183,11 @@ impl Metrics {
             fetches: registry.counter(&FETCHES, &[]),
             fetch_joined: registry.counter(&FETCH_JOINED, &[]),
             fetch_parts: registry.counter(&FETCH_PARTS, &[]),
+            fetch_ahead: FetchAhead {
+                issued: registry.counter(&FETCH_AHEAD_ISSUED, &[]),
+                hits: registry.counter(&FETCH_AHEAD_HITS, &[]),
+                wasted: registry.counter(&FETCH_AHEAD_WASTED, &[]),
+            },
             fetch_retries: registry.counter(&FETCH_RETRIES, &[]),
             fetch_failures: registry.counter(&FETCH_FAILURES, &[]),
             refetches: registry.counter(&REFETCHES, &[]),

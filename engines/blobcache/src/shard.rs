@@ -106,6 +106,10 @@ impl<I: Io> Owner<I> {
                 Ok(Reply::Page(all.then(|| self.tier.list(after.as_ref(), limit))))
             }
             Request::Fetch(key, whence, keep) => Ok(Reply::Joined(self.fetches.join(key, whence, keep))),
+            Request::FetchWish(number, wish) => {
+                self.fetches.on_wish(number, wish);
+                Ok(Reply::Noted)
+            }
             Request::FetchLeave(number) => {
                 self.fetches.leave(number);
                 Ok(Reply::Noted)
@@ -191,7 +195,9 @@ fn unready(request: &Request, never: NeverReady) -> Reply {
         Request::List(..) => Reply::Page(None),
         Request::Fetch(..) => Reply::Joined(Joined::Busy),
         Request::FetchNews(..) => Reply::News(None),
-        Request::FetchLeave(_) | Request::Damaged(_) | Request::Remember(..) => Reply::Noted,
+        Request::FetchWish(..) | Request::FetchLeave(_) | Request::Damaged(_) | Request::Remember(..) => {
+            Reply::Noted
+        }
         Request::Get(_) | Request::Size(_) | Request::Extent { .. } | Request::Node(..) | Request::Scrape => {
             unreachable!("these do not wait for all of it")
         }

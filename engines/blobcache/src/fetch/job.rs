@@ -186,6 +186,7 @@ impl<I: Io> Job<'_, I> {
                 }
                 let range = next..size.min(next + PART_BYTES);
                 next = range.end;
+                self.watch.on_asked(range.start);
                 window.begin(page, |filled| pulling.pull_part(url, version, range, None, filled));
             }
             match window.next().await.map_err(broken)? {

@@ -1,17 +1,21 @@
 //! How far a fetch has come, and who waits for it: the meeting place of a job and those who want its blob, on one column.
 //!
-//! Called by `job` and by the proxy of another column's job (they tell), by `serve` (waits, reads). Plain state; a waiter is
-//! woken by every news.
+//! Called by `job` and by the proxy of another column's job (they tell), by `serve` and `mount` (they wait, read, and say what they
+//! want to read). Plain state; a waiter is woken by every news.
 //!
 //! Invariants
 //! 1. `written` and `sums` only grow within a generation; a restart is a new generation of nothing.
 //! 2. The outcome is set once.
 //! 3. A job is abandoned when its last [`Ticket`] is dropped and nothing holds it.
 
+use super::PART_BYTES;
+use super::readers::Readers;
 use crate::api::{FetchError, Fetched};
+use crate::metrics::FetchAhead;
 use runtime::waiters::Waiters;
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
@@ -68,11 +72,23 @@ impl Progress {
     }
 }
 
+/// What the readers of a proxy's column want, for its job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wish {
+    /// Of [`Progress`].
+    pub generation: u32,
+    /// Somebody reads there.
+    pub is_read: bool,
+    /// Parts that were not told before.
+    pub parts: Vec<u64>,
+}
+
 /// A fetch as this column sees it.
 #[derive(Default)]
 pub struct Watch {
     progress: RefCell<Progress>,
     waiting: Waiters,
+    readers: Readers,
     tickets: Cell<usize>,
     holds: Cell<usize>,
     /// Of the job or proxy.
@@ -80,10 +96,31 @@ pub struct Watch {
 }
 
 impl Watch {
+    /// That of a job; the default one is a proxy's.
+    pub fn of_job(counts: FetchAhead) -> Watch {
+        Watch { readers: Readers::of_job(counts), ..Watch::default() }
+    }
+
     /// Wants the blob.
     pub fn join(self: &Rc<Self>) -> Ticket {
         self.tickets.set(self.tickets.get() + 1);
-        Ticket(self.clone())
+        Ticket { watch: self.clone(), reads: Cell::new(false) }
+    }
+
+    /// The job asks the origin for the part that begins there.
+    pub fn on_asked(&self, start: u64) {
+        self.readers.on_asked(start / PART_BYTES);
+    }
+
+    /// The work is done or given up: what is wanted from now on comes from what is stored, if it is.
+    pub fn on_over(&self, is_stored: bool) {
+        self.readers.on_over(is_stored);
+    }
+
+    /// Waits until the job, which knows that there are readers here if `told`, does not know what they want.
+    pub async fn wish(&self, told: bool) -> Wish {
+        let (is_read, parts) = self.readers.untold(told).await;
+        Wish { generation: self.look(|p| p.generation), is_read, parts }
     }
 
     /// Looks at what there is; nothing is to be awaited inside.
@@ -113,6 +150,7 @@ impl Watch {
 
     /// What there is counts no more.
     pub fn restart(&self) {
+        self.readers.on_over(false);
         self.tell(|p| *p = Progress { generation: p.generation + 1, ..Progress::default() });
     }
 
@@ -129,6 +167,7 @@ impl Watch {
         self.tell(|p| {
             let Progress { generation, file, written, sums, outcome } = news;
             if generation != p.generation {
+                self.readers.on_over(false);
                 *p = Progress { generation, ..Progress::default() };
             }
             p.sums.extend(sums);
@@ -178,19 +217,51 @@ impl Drop for Hold<'_> {
 }
 
 /// Somebody wants the blob.
-pub struct Ticket(Rc<Watch>);
+pub struct Ticket {
+    watch: Rc<Watch>,
+    /// He reads it while it comes.
+    reads: Cell<bool>,
+}
 
 impl std::ops::Deref for Ticket {
     type Target = Watch;
     fn deref(&self) -> &Watch {
-        &self.0
+        &self.watch
     }
 }
 
 impl Ticket {
     /// What it waits for.
     pub fn watch(&self) -> Rc<Watch> {
-        self.0.clone()
+        self.watch.clone()
+    }
+
+    /// Reads the blob while it comes, beginning with what he does not know yet.
+    pub fn read(&self) {
+        self.set_reads(true);
+    }
+
+    /// Reads these bytes next, which are within the blob.
+    pub fn wants(&self, range: Range<u64>) {
+        self.read();
+        let parts = range.start / PART_BYTES..range.end.div_ceil(PART_BYTES);
+        parts.for_each(|part| self.readers.on_wanted(part));
+    }
+
+    /// Those for whom it stands wish this.
+    pub fn on_wish(&self, wish: Wish) {
+        self.set_reads(wish.is_read);
+        if wish.generation == self.look(|p| p.generation) {
+            wish.parts.into_iter().for_each(|part| self.readers.on_wanted(part));
+        }
+    }
+
+    fn set_reads(&self, reads: bool) {
+        match (self.reads.replace(reads), reads) {
+            (false, true) => self.readers.on_came(),
+            (true, false) => self.readers.on_left(),
+            _ => {}
+        }
     }
 
     /// How it ended.
@@ -207,10 +278,11 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        let left = self.0.tickets.get() - 1;
-        self.0.tickets.set(left);
+        self.set_reads(false);
+        let left = self.tickets.get() - 1;
+        self.tickets.set(left);
         if left == 0
-            && let Some(teller) = self.0.teller.take()
+            && let Some(teller) = self.teller.take()
         {
             teller.wake();
         }
@@ -253,6 +325,54 @@ mod tests {
             proxy.look(|p| (p.generation, p.file.clone(), p.sums.clone())),
             (1, Some(("b".into(), 100_000)), vec![9])
         );
+    }
+
+    /// What a proxy has to tell its job, if there is something.
+    fn untold(proxy: &Watch, told: bool) -> Option<Wish> {
+        let cx = &mut Context::from_waker(Waker::noop());
+        match std::pin::pin!(proxy.wish(told)).poll(cx) {
+            Poll::Ready(wish) => Some(wish),
+            Poll::Pending => None,
+        }
+    }
+
+    #[test]
+    fn a_job_hears_what_the_readers_of_a_proxy_want() {
+        let counts = FetchAhead::default();
+        let seen = || (counts.issued.get(), counts.hits.get(), counts.wasted.get());
+        let (job, proxy) = (Rc::new(Watch::of_job(counts.clone())), Rc::new(Watch::default()));
+        let (place, reader, other) = (job.join(), proxy.join(), proxy.join());
+        let ask = |parts: Range<u64>| parts.for_each(|part| job.on_asked(part * PART_BYTES));
+        ask(0..2);
+        assert_eq!((untold(&proxy, false), seen()), (None, (0, 0, 0)), "nobody reads");
+        reader.read();
+        place.on_wish(untold(&proxy, false).expect("a reader came"));
+        ask(2..5);
+        assert_eq!((untold(&proxy, true), seen()), (None, (3, 0, 0)));
+        reader.wants(PART_BYTES - 1..3 * PART_BYTES);
+        other.wants(0..3 * PART_BYTES);
+        let wish = untold(&proxy, true).expect("parts are wanted");
+        assert_eq!(wish.parts, [0, 1, 2], "each once");
+        place.on_wish(wish);
+        assert_eq!((untold(&proxy, true), seen()), (None, (3, 1, 0)));
+        // What is wanted of a version that is no more counts for nothing.
+        job.restart();
+        assert_eq!(seen(), (3, 1, 2));
+        ask(0..4);
+        reader.wants(3 * PART_BYTES..3 * PART_BYTES + 1);
+        place.on_wish(untold(&proxy, true).expect("a part is wanted"));
+        assert_eq!(seen(), (6, 1, 2));
+        proxy.apply(Progress { generation: 1, ..Progress::default() });
+        reader.wants(3 * PART_BYTES..3 * PART_BYTES + 1);
+        place.on_wish(untold(&proxy, true).expect("a part is wanted"));
+        assert_eq!(seen(), (6, 2, 2));
+        drop((reader, other));
+        let wish = untold(&proxy, true).expect("they left");
+        assert_eq!((wish.is_read, wish.parts.len()), (false, 0));
+        place.on_wish(wish);
+        ask(4..5);
+        job.on_over(true);
+        assert_eq!(seen(), (6, 2, 2));
     }
 
     #[test]

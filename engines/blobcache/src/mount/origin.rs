@@ -112,6 +112,7 @@ impl<I: Io> Owner<I> {
                 self.settle(nodes, node).map_err(|stale| failed.clone().unwrap_or(stale))?;
                 return failed.map_or(Ok(None), Err);
             }
+            arriving.ticket.wants(range.clone());
             if arriving.ready() >= range.end && self.open_arriving(arriving).await? {
                 // Before the first byte leaves: whoever looks for the end of the fetch sees that there is something to mend.
                 nodes.set_unverified(node, true);

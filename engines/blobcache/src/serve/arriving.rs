@@ -75,6 +75,9 @@ impl<I: Io> BlobService<I> {
             Wanted::Coming(ticket) => ticket,
         };
         depth.reach(Level::Origin);
+        if !exchange.is_head() {
+            ticket.read();
+        }
         loop {
             let (seen, file, outcome) = ticket.look(|p| (p.seen(), p.file.clone(), p.outcome.clone()));
             match (outcome, file) {
@@ -133,6 +136,8 @@ impl<I: Io> BlobService<I> {
                     return Err(io::Error::other("the fetch did not bring the blob"));
                 }
             };
+            // As it comes to it: a whole GET is no wish for the last byte at once.
+            arriving.ticket.wants(at..range.end.min(at + STEP_BYTES));
             if until <= at {
                 exchange.wait_for(arriving.ticket.changed(seen)).await?;
                 continue;
