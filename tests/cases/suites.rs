@@ -51,6 +51,38 @@ fn every_suite_measures_and_leaves_nothing_behind() {
 }
 
 #[test]
+fn without_a_target_prefetch_is_compared_on_two_nodes_of_its_own() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let bench = |more: &[&str]| {
+        let mut command = Command::new(node::binary());
+        command.args(["bench", "blob", "-o", "json", "--blobs", "2", "--sizes", "24MiB", "--dir"]);
+        command.arg(dir.path()).args(more);
+        node::without_our_settings(&mut command);
+        command::run(&mut command, DEADLINE)
+    };
+    let text = bench(&["--suite", "prefetch"]).must_succeed().text();
+    let cases: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let [off, on] = &cases[..] else { panic!("two cases: {text}") };
+    println!("{off}\n{on}");
+    let number = |case: &Value, key: &str| case[key].as_f64().unwrap_or_else(|| panic!("no {key}: {case}"));
+    for (case, state) in [(off, "prefetch off"), (on, "prefetch on")] {
+        assert!(case["case"].as_str().is_some_and(|name| name.ends_with(state)), "{case}");
+        assert_eq!(case["operations"], 48, "every part of both blobs, once: {case}");
+    }
+    let (rate_off, rate_on) = (number(off, "mb_per_second"), number(on, "mb_per_second"));
+    let ratio = number(on, "ratio_to_prefetch_off");
+    assert!(rate_off > 0.0 && (ratio / (rate_on / rate_off) - 1.0).abs() < 1e-6, "{off} {on}");
+    assert_eq!(number(off, "extents_read_ahead"), 0.0, "{off}");
+    assert!(number(on, "extents_read_ahead") >= 4.0, "{on}");
+    // 4 MiB each.
+    assert!(number(off, "disk_hits") >= 12.0, "an extent came from elsewhere than the disk: {off}");
+    for refused in [&["--suite", "prefetch", "--ops", "127.0.0.1:1"][..], &["--suite", "tiers"], &[]] {
+        assert_eq!(bench(refused).code, 2, "{refused:?}");
+    }
+    assert_eq!(std::fs::read_dir(dir.path()).expect("is there").count(), 0, "something was left behind");
+}
+
+#[test]
 fn what_was_just_put_comes_from_disk_first_and_from_ram_again() {
     let node = Node::start();
     let cases = cases(&node, "tiers", &["--blobs", "100", "--sizes", "20KiB"]);

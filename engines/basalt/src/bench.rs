@@ -10,6 +10,7 @@
 //! | `slice` | a caching proxy, ours or another |
 //! | `measure` | when measuring begins and ends, what is recorded, CPU time |
 //! | `columns` | starts columns for a load and gathers what they recorded |
+//! | `node` | a node of our own to load, a process beside this one |
 //! | `sockets`, `threads` | the client of `net`, `blob` and `slice`: one pinned thread of non-blocking sockets |
 //! | `response`, `pattern` | what that client understands of HTTP; bytes that it can compare |
 //! | `report` | prints figures as a table, as one line of JSON, and as a page |
@@ -27,6 +28,7 @@ mod disk;
 mod measure;
 mod mesh;
 mod net;
+mod node;
 mod pattern;
 mod report;
 mod response;

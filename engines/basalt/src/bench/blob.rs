@@ -7,7 +7,7 @@ use super::measure::{Pace, Phase, Recorder, Window};
 use super::report::Report;
 use super::sockets::{self, Load, Talk};
 use super::{columns, threads};
-use crate::cli::bench::{BenchBlob, BlobMethod};
+use crate::cli::bench::{BenchBlob, BlobMethod, BlobSuite};
 use crate::config::size::Bytes;
 use crate::error::Error;
 
@@ -19,6 +19,9 @@ use talk::{Deleting, Getting, Putting, Stored};
 /// A few connections fill and empty the server: the load proper may want thousands.
 const CONNECTIONS_MAX_ASIDE: usize = 16;
 
+/// The server, and its metrics.
+const TARGET: &str = "127.0.0.1:9000";
+const OPS: &str = "127.0.0.1:2381";
 /// Connections of a load that is no suite.
 const CONNECTIONS: u32 = 64;
 /// Bytes and number of its blobs.
@@ -27,8 +30,22 @@ const BLOBS: u32 = 16;
 
 /// Runs the load.
 pub fn run(args: &BenchBlob) -> Result<Vec<Report>, Error> {
-    let addr = threads::resolve(&args.target)?;
     let cpus = columns::choose_cpus(args.run.cpuset.as_deref())?;
+    let is_comparison = args.suite == Some(BlobSuite::Prefetch) && args.target.is_none();
+    // What clap cannot tell: these two depend on which suite it is.
+    match is_comparison {
+        true if args.ops.is_some() => {
+            return Err(Error::usage("--ops is of a --target").fix("--target 127.0.0.1:9000"));
+        }
+        false if args.dir.is_some() => {
+            return Err(
+                Error::usage("only the suite prefetch has nodes of its own").fix("--suite prefetch --dir .")
+            );
+        }
+        true => return suite::compare(args, &cpus),
+        false => {}
+    }
+    let addr = threads::resolve(args.target.as_deref().unwrap_or(TARGET))?;
     let cpu = cpus[cpus.len() - 1];
     let connections = args.connections.unwrap_or(CONNECTIONS) as usize;
     let load = Load { addr, connections, rate: args.rate };

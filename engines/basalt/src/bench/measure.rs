@@ -60,6 +60,13 @@ pub struct Window {
 }
 
 impl Window {
+    /// Takes in another one: together they measured the same load.
+    pub fn add(&mut self, other: Self) {
+        self.seconds += other.seconds;
+        self.cpu_seconds += other.cpu_seconds;
+        self.server_cpu_seconds = self.server_cpu_seconds.zip(other.server_cpu_seconds).map(|(a, b)| a + b);
+    }
+
     /// Measures `run` from its beginning to its end: a load that asks each of its questions once.
     pub fn around<T>(run: impl FnOnce() -> T) -> (Window, T) {
         let (begin, cpu) = (Instant::now(), cpu_seconds());

@@ -4,7 +4,6 @@
 //! | file | holds |
 //! |---|---|
 //! | `origin` | an origin whose bytes are known |
-//! | `node` | a node of our own, a process beside this one |
 //! | `talk` | what is asked, and whether the answer is right |
 //!
 //! Hot, all objects are asked for often enough beforehand that a cache which keeps what is asked for again has them. Cold, each
@@ -14,6 +13,7 @@ use std::net::SocketAddr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::measure::{Pace, Phase, Recorder, Window};
+use super::node::Node;
 use super::pattern::Pattern;
 use super::report::Report;
 use super::sockets::{self, Load};
@@ -22,11 +22,9 @@ use crate::cli::bench::BenchSlice;
 use crate::config::size::Bytes;
 use crate::error::Error;
 
-mod node;
 mod origin;
 mod talk;
 
-use node::Node;
 use origin::Origin;
 use talk::{Getting, Object, Order};
 
@@ -54,12 +52,16 @@ pub fn run(args: &BenchSlice) -> Result<Report, Error> {
     let pattern = Pattern::new(run.seed);
     let origin = Origin::start(pattern.clone())
         .map_err(|error| Error::runtime("cannot start an origin on loopback").why(error))?;
-    let node = Node::start(args, cpus[0], origin.addr())?;
+    let (before, slice_size) =
+        (format!("http://{}", origin.addr()), args.slice_size.map(|size| size.to_string()));
+    let mut flags = vec!["--slice-origin", before.as_str()];
+    flags.extend(slice_size.iter().flat_map(|size| ["--slice-size", size.as_str()]));
+    let node = Node::start(args.dir.as_deref(), cpus[0], &flags)?;
     let sizes = if args.sizes.is_empty() { vec![SIZE_BYTES] } else { args.sizes.clone() };
     let all = sizes.iter().flat_map(|size| std::iter::repeat_n(*size, args.objects as usize));
     let objects = all.enumerate().map(|(number, size)| Object::of_origin(number as u64, size));
     let pace = Pace::new(args.run.seconds).watching(node.pid());
-    run.load(node.addr(), objects.collect(), Some(pattern), pace)
+    run.load(node.slice_addr(), objects.collect(), Some(pattern), pace)
 }
 
 struct Run<'a> {

@@ -125,9 +125,9 @@ pub struct BenchMesh {
 /// `basalt bench blob`.
 #[derive(Clone, Debug, Args)]
 pub struct BenchBlob {
-    /// The server to load
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9000")]
-    pub target: String,
+    /// The server to load; default: 127.0.0.1:9000, for the suite prefetch two nodes of our own
+    #[arg(long, value_name = "ADDR")]
+    pub target: Option<String>,
     /// Fetch or store
     #[arg(long, value_enum, default_value_t)]
     pub method: BlobMethod,
@@ -137,9 +137,12 @@ pub struct BenchBlob {
     /// Bytes per blob in a suite; default: what the suite is about
     #[arg(long, value_name = "SIZE,...", value_delimiter = ',', value_parser = parse_size_bytes, requires = "suite")]
     pub sizes: Vec<u64>,
-    /// Where a suite reads hits and misses, if the server is one of ours
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:2381", requires = "suite")]
-    pub ops: String,
+    /// Where a suite reads hits and misses, if the server is one of ours; default: 127.0.0.1:2381
+    #[arg(long, value_name = "ADDR", requires = "suite")]
+    pub ops: Option<String>,
+    /// Where nodes of our own keep their data (1 GiB, unless told otherwise), which is removed afterwards; default: .
+    #[arg(long, value_name = "DIR", requires = "suite", conflicts_with = "target")]
+    pub dir: Option<PathBuf>,
     /// Bytes per blob; default: 4KiB
     #[arg(long, value_name = "SIZE", value_parser = parse_size_bytes)]
     pub size: Option<u64>,
@@ -173,7 +176,7 @@ pub enum BlobSuite {
     Fanout,
     /// First reads, from disk, against later ones, from RAM
     Tiers,
-    /// First reads in order, by ranges of 1 MiB: compare two servers, with and without prefetch
+    /// First reads in order, by ranges of 1 MiB: of a --target, or of two nodes of our own in turn, without and with prefetch
     Prefetch,
     /// Blobs by popularity (Zipf, exponent 1), with the hit ratio of RAM
     Zipf,

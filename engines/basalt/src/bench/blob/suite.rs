@@ -7,12 +7,14 @@
 //! | `order` | what is fetched when |
 //! | `checking` | fetching and comparing |
 //! | `hits` | what the server says of it |
+//! | `comparison` | two nodes of our own, with and without prefetch |
 
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use super::OPS;
 use super::talk::Stored;
-use crate::bench::measure::Pace;
+use crate::bench::measure::{Pace, Recorder, Window};
 use crate::bench::pattern::Pattern;
 use crate::bench::report::Report;
 use crate::bench::sockets::Load;
@@ -22,11 +24,13 @@ use crate::config::size::Bytes;
 use crate::error::Error;
 
 mod checking;
+mod comparison;
 mod hits;
 mod order;
 mod store;
 
 use checking::{Checking, Order};
+pub use comparison::compare;
 use hits::Hits;
 use store::Blob;
 
@@ -37,11 +41,17 @@ const SEQUENTIAL_BYTES: u64 = 256 * MIB;
 const SEQUENTIAL_BLOBS_MAX: u64 = 8;
 /// A part of a read in order: what a client that copies a file asks for.
 const PART_BYTES: u64 = MIB;
+/// What the suite prefetch stores, and what it does with it.
+const PREFETCH_BLOBS: usize = 2;
+const PREFETCH_BYTES: u64 = 256 * MIB;
+const PREFETCH_CASE: &str = "first read in order, parts of 1 MiB";
 
 /// A suite under way.
 struct Suite<'a> {
     args: &'a BenchBlob,
     addr: SocketAddr,
+    /// Where its metrics are.
+    ops: String,
     cpu: usize,
     stored: &'a Stored,
     pattern: Pattern,
@@ -67,9 +77,7 @@ pub fn run(
     cpu: usize,
     stored: &Stored,
 ) -> Result<Vec<Report>, Error> {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let pattern = Pattern::new(since.as_nanos() as u64);
-    let mut run = Suite { args, addr, cpu, stored, pattern, reports: Vec::new(), count: 0 };
+    let mut run = Suite::new(args, (addr, args.ops.as_deref().unwrap_or(OPS)), cpu, stored);
     match suite {
         BlobSuite::Sequential => run.sequential()?,
         BlobSuite::Random => {
@@ -83,14 +91,8 @@ pub fn run(
         BlobSuite::Fanout => run.first_and_again("fanout", 1000, 64 * KIB, 64)?,
         BlobSuite::Tiers => run.first_and_again("tiers", 512, MIB, 16)?,
         BlobSuite::Prefetch => {
-            let blobs = run.store(2, |count| vec![256 * MIB; count])?;
-            run.case(
-                "first read in order, parts of 1 MiB",
-                1,
-                Length::Once,
-                blobs,
-                order::by_parts(PART_BYTES),
-            )?;
+            let blobs = run.store(PREFETCH_BLOBS, |count| vec![PREFETCH_BYTES; count])?;
+            run.case(PREFETCH_CASE, 1, Length::Once, blobs, order::by_parts(PART_BYTES))?;
         }
         BlobSuite::Zipf => {
             let blobs = run.store(4000, |count| order::sizes(count, KIB, 64 * KIB))?;
@@ -100,7 +102,13 @@ pub fn run(
     Ok(run.reports)
 }
 
-impl Suite<'_> {
+impl<'a> Suite<'a> {
+    fn new(args: &'a BenchBlob, (addr, ops): (SocketAddr, &str), cpu: usize, stored: &'a Stored) -> Self {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let pattern = Pattern::new(since.as_nanos() as u64);
+        Self { args, addr, ops: ops.to_owned(), cpu, stored, pattern, reports: Vec::new(), count: 0 }
+    }
+
     /// Stores `--blobs` blobs, or `count`, of `--sizes` in turn, or of the suite's own sizes.
     fn store(&mut self, count: usize, sizes: impl FnOnce(usize) -> Vec<u64>) -> Result<Vec<Blob>, Error> {
         let count = self.args.blobs.map_or(count, |count| count as usize);
@@ -159,19 +167,26 @@ impl Suite<'_> {
         blobs: Vec<Blob>,
         order: Order,
     ) -> Result<Vec<Blob>, Error> {
-        let before = Hits::read(&self.args.ops);
-        let Measured { report, blobs, connections } = self.measure(connections, length, blobs, order)?;
-        let hits = before.and_then(|before| Some(Hits::read(&self.args.ops)?.since(before)));
-        let title = format!("{name}, {connections} connections, {}", self.addr);
-        let mut report = report(title).of_case(name.to_owned());
-        if let Some(hits) = hits {
-            report = report
+        let before = Hits::read(&self.ops);
+        let measured = self.measure(connections, length, blobs, order)?;
+        self.reports.push(self.report(name, &measured, before));
+        Ok(measured.blobs)
+    }
+
+    /// The report of a case, with what the server counted since `before`.
+    fn report(&self, name: &str, measured: &Measured, before: Option<Hits>) -> Report {
+        let title = format!("{name}, {} connections, {}", measured.connections, self.addr);
+        let report = Report::new(title, measured.window, &measured.recorder)
+            .with("mb_per_second", measured.mb_per_second())
+            .of_case(name.to_owned());
+        match before.and_then(|before| Some(Hits::read(&self.ops)?.since(before))) {
+            Some(hits) => report
                 .with("ram_hits", hits.ram)
                 .with("disk_hits", hits.disk)
-                .with("ram_hit_ratio", hits.ratio());
+                .with("ram_hit_ratio", hits.ratio())
+                .with("extents_read_ahead", hits.ahead),
+            None => report,
         }
-        self.reports.push(report);
-        Ok(blobs)
     }
 
     fn measure(
@@ -192,15 +207,27 @@ impl Suite<'_> {
             let why = format!("{} questions were not answered", talk.open);
             return Err(Error::runtime(format!("the load on {} failed", self.addr)).why(why));
         }
-        let mb_per_second = recorder.bytes() as f64 / 1e6 / window.seconds.max(f64::MIN_POSITIVE);
-        let report = move |title| Report::new(title, window, &recorder).with("mb_per_second", mb_per_second);
-        Ok(Measured { report: Box::new(report), blobs: talk.into_blobs(), connections })
+        Ok(Measured { window, recorder, blobs: talk.into_blobs(), connections })
     }
 }
 
 /// A case measured, still without a title.
 struct Measured {
-    report: Box<dyn FnOnce(String) -> Report>,
+    window: Window,
+    recorder: Recorder,
     blobs: Vec<Blob>,
     connections: u32,
+}
+
+impl Measured {
+    fn mb_per_second(&self) -> f64 {
+        self.recorder.bytes() as f64 / 1e6 / self.window.seconds.max(f64::MIN_POSITIVE)
+    }
+
+    /// Takes in another part of the same case.
+    fn add(&mut self, other: Self) {
+        self.window.add(other.window);
+        self.recorder.add(&other.recorder);
+        self.blobs.extend(other.blobs);
+    }
 }
