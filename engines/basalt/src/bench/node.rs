@@ -86,9 +86,10 @@ impl Node {
         Ok(())
     }
 
+    /// Asked straight, whatever proxy the environment names.
     fn is_ready(&self) -> bool {
         let asked = ureq::get(format!("http://{}/readyz", self.ops));
-        asked.config().timeout_global(Some(PATIENCE)).build().call().is_ok()
+        asked.config().proxy(None).timeout_global(Some(PATIENCE)).build().call().is_ok()
     }
 
     fn is_ended(&mut self) -> bool {
