@@ -11,6 +11,7 @@ mod device;
 mod disks;
 mod drain;
 mod fetch;
+mod fetch_ahead;
 mod full;
 mod hostile;
 mod http2;

@@ -96,6 +96,12 @@ fn must_be_read_while_it_arrives(rung: &str, interval: &str) {
     }
     let parts = SIZE_BYTES.div_ceil(4 << 20) as u32;
     assert_eq!(origin.total("/slow"), parts, "fetched once, however many read");
+    // The first part is none of them.
+    let page = metrics::scrape(&mounted.node);
+    let count = |what: &str| page.sum(&format!("blobcache_fetch_ahead_{what}_total"), |_| true);
+    let (issued, hits, wasted) = (count("issued"), count("hits"), count("wasted"));
+    assert!(1.0 <= hits && hits <= issued && issued < f64::from(parts), "{hits} of {issued} parts ahead");
+    assert_eq!(wasted, 0.0, "it is stored");
 }
 
 /// Once the last handle of those who read it from us is gone, the kernel reads the file by itself.
