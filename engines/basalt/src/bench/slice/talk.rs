@@ -31,7 +31,7 @@ impl Object {
     /// One that a server has: it is asked for its size.
     pub fn of_server(addr: SocketAddr, path: &str) -> Result<Self, Error> {
         let failed = |why: String| Error::runtime(format!("cannot fetch {path} from {addr}")).why(why);
-        let answer = ureq::head(format!("http://{addr}{path}")).call();
+        let answer = ureq::head(format!("http://{addr}{path}")).config().proxy(None).build().call();
         let answer = answer.map_err(|error| failed(error.to_string()))?;
         let length =
             answer.headers().get("content-length").and_then(|value| value.to_str().ok()?.parse().ok());
