@@ -137,7 +137,7 @@ fn the_workflow_is_yaml_pinned_bounded_and_may_do_little() {
     let changes = [
         ("@11bd71901bbe5b1630ceea73d27597364c9af683", "@v4"),
         ("permissions:\n  contents: read", "permissions:\n  contents: write"),
-        ("    timeout-minutes: 60\n", ""),
+        ("    timeout-minutes: 90\n", ""),
         ("\"$BRANCH\" \"$FALLBACK\"", "${{ github.ref_name }}"),
     ];
     for (from, to) in changes {
