@@ -170,7 +170,7 @@ impl Index {
         let old = self.shards[usize::from(digest.shard().0)].insert(digest, entry);
         match &old {
             Some(old) => self.take_off(&digest, old),
-            None => self.orders.on_new(usize::from(digest.shard().0)),
+            None => self.orders.on_new(usize::from(digest.shard().0), digest),
         }
         old
     }

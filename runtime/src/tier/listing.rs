@@ -1,8 +1,9 @@
 //! The order of a shard's names, for as long as somebody lists it: so that a page costs what is on it, not what is in the shard.
 //!
-//! Called by `index`. Pure. Names that came to a shard make its order void; names that went stay in it and are passed over, until they
-//! are most of it. A few orders are kept, the last used first: the next page of a listing mostly begins where the last one ended.
-//! Each takes 32 bytes a name of one shard.
+//! Called by `index`. Pure. Names that came to a shard are merged into its order when the next page is asked for, so that a listing
+//! beside puts does not sort anew for each page; names that went stay in it and are passed over. An order of which most went or came is
+//! made anew. A few are kept, the last used first: the next page of a listing mostly begins where the last one ended. Each takes at most
+//! 64 bytes a name of one shard.
 
 use super::digest::Digest;
 use crate::planted::{self, Bug};
@@ -14,6 +15,22 @@ const ORDERS_MAX: usize = 4;
 struct Order {
     shard: usize,
     names: Vec<Digest>,
+    /// Not in order yet.
+    came: Vec<Digest>,
+}
+
+impl Order {
+    /// With the names that came in their places; some may have been there, gone meanwhile.
+    fn merged(mut self) -> Order {
+        if !self.came.is_empty() {
+            self.came.sort_unstable();
+            self.names.append(&mut self.came);
+            // Two runs in order: the stable sort finds and merges them.
+            self.names.sort();
+            self.names.dedup();
+        }
+        self
+    }
 }
 
 /// See the module.
@@ -22,8 +39,14 @@ pub(super) struct Orders(Vec<Order>);
 
 impl Orders {
     /// A name that was not there came to `shard`.
-    pub(super) fn on_new(&mut self, shard: usize) {
-        self.0.retain(|order| order.shard != shard);
+    pub(super) fn on_new(&mut self, shard: usize, name: Digest) {
+        let Some(at) = self.0.iter().position(|order| order.shard == shard) else { return };
+        let order = &mut self.0[at];
+        if order.came.len() >= order.names.len() {
+            self.0.remove(at);
+            return;
+        }
+        order.came.push(name);
     }
 
     /// The names of `shard`, of which there are `count`, after `after`; some may be gone. `names` says them in any order.
@@ -34,17 +57,16 @@ impl Orders {
         count: usize,
         names: impl Iterator<Item = &'n Digest>,
     ) -> &[Digest] {
-        let is_of_use = |order: &Order| order.shard == shard && order.names.len() <= 2 * count;
-        let order = match self.0.iter().position(is_of_use) {
-            Some(at) => self.0.remove(at),
+        let place = self.0.iter().position(|order| order.shard == shard).map(|at| self.0.remove(at));
+        let order = match place.filter(|order| order.names.len() <= 2 * count) {
+            Some(order) => order.merged(),
             None => {
-                self.on_new(shard);
                 self.0.truncate(ORDERS_MAX - 1);
                 let mut names: Vec<Digest> = names.copied().collect();
                 if !planted::is(Bug::ListUnsorted) {
                     names.sort_unstable();
                 }
-                Order { shard, names }
+                Order { shard, names, came: Vec::new() }
             }
         };
         self.0.insert(0, order);
@@ -76,9 +98,15 @@ mod tests {
             }
         }
         assert_eq!(looks.get(), 100 * ORDERS_MAX);
-        orders.on_new(1);
-        (0..ORDERS_MAX).for_each(|shard| assert_eq!(orders.after(shard, None, 100, said()).len(), 100));
-        assert_eq!(looks.get(), 100 * (ORDERS_MAX + 1), "only what changed is sorted anew");
+        orders.on_new(1, name(200));
+        orders.on_new(1, name(150));
+        orders.on_new(1, name(7));
+        let rest = orders.after(1, Some(&name(98)), 102, said());
+        assert_eq!(rest, [name(99), name(150), name(200)], "what came is in its place");
+        assert_eq!(orders.after(1, None, 102, said()).len(), 102, "each once");
+        assert_eq!(looks.get(), 100 * ORDERS_MAX, "nothing is sorted anew for it");
+        (0..=102).for_each(|n| orders.on_new(1, name(n)));
+        assert_eq!(orders.0.len(), ORDERS_MAX - 1, "most of it came");
         orders.after(ORDERS_MAX, None, 100, said());
         assert_eq!(orders.0.len(), ORDERS_MAX);
         assert_eq!(orders.after(ORDERS_MAX, None, 50, said()).len(), 100, "half of it went");
